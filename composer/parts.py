@@ -1,0 +1,244 @@
+"""The contract between parts: what each slot of a model takes and gives.
+
+    frames -> Encoder (+ BlockReducer inside its blocks) -> Reducer ... -> Projector -> splice -> Backbone -> text
+
+Legend: F frames of one grid, P patches of a frame, N tokens of a frame, D channels, B rows, T positions, V vocabulary.
+Nothing behind the encoder may assume a square grid, a class token, or a fixed count of tokens.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from composer.prompt import ChatTemplate
+from composer.tokenizer import Tokenizer
+from composer.transform import FrameTransform
+
+Modality = Literal["image", "video", "audio"]
+Grid = tuple[int, int]
+
+
+class VisualTokens(NamedTuple):
+    """Tokens of F frames of one grid, on their way from the encoder to the projector.
+
+    features: [F, N, D] in the encoder's dtype.
+    sizes: [F, N] fp32, the patches that each token stands for; each row sums to P.
+    sources: [F, P] int64, the token that each patch went to, or None when nobody asked.
+    grid: (rows, columns) while tokens still lie on the patch grid in raster order, else None.
+    clip: [F] int64, which clip of the batch a frame belongs to; time: [F] fp32, seconds from the clip's start.
+    """
+
+    features: Tensor
+    sizes: Tensor
+    sources: Tensor | None
+    grid: Grid | None
+    clip: Tensor
+    time: Tensor
+
+
+class TokenShape(NamedTuple):
+    """What is known of one frame's tokens before any pixel is read."""
+
+    count: int
+    dim: int
+    grid: Grid | None
+
+
+class BlockTokens(NamedTuple):
+    """Tokens between two blocks of an encoder. Prefix tokens (class, registers) come first and are never merged.
+
+    x: [F, prefix + N, D]; sizes: [F, prefix + N] fp32 (1 for a prefix token); sources: [F, P] int64 or None,
+    counted without the prefix.
+    """
+
+    x: Tensor
+    sizes: Tensor
+    sources: Tensor | None
+
+
+class BlockReducer(nn.Module, ABC):
+    """A reducer that merges tokens between attention and MLP of every block of an encoder (ToMe).
+
+    An encoder that hosts one calls, once per forward, `schedule(patches)`, then in block i, with the block's own keys,
+    `tokens = reducer.merge(tokens, keys, r[i], prefix)`, and after the last norm `finish`.
+    """
+
+    proportional: bool = True
+    """Whether the encoder adds log sizes to every key's attention logit (ToMe, eq. 1 of AuroraLong's supplement)."""
+
+    needs_sources: bool = False
+    """Whether `finish` needs `VisualTokens.sources`."""
+
+    def __init__(self, *, dim: int, depth: int) -> None:
+        super().__init__()
+        self.dim, self.depth = dim, depth
+
+    @abstractmethod
+    def schedule(self, patches: int) -> tuple[int, ...]:
+        """Tokens to merge away in each of the `depth` blocks for a frame of `patches` patches. Pure."""
+
+    @abstractmethod
+    def plan(self, metric: Tensor, r: int) -> Tensor:
+        """Where each token goes: [F, N, C] similarity features -> [F, N] int64 indices into N - r new tokens."""
+
+    @abstractmethod
+    def finish(self, tokens: VisualTokens) -> VisualTokens:
+        """Order the encoder's output tokens."""
+
+    def shape(self, tokens: TokenShape) -> TokenShape:
+        """What becomes of a frame's tokens. Pure: reads no pixel and no parameter."""
+        merged = sum(self.schedule(tokens.count))
+        return tokens._replace(count=tokens.count - merged, grid=None if merged else tokens.grid)
+
+    def merge(self, tokens: BlockTokens, metric: Tensor, r: int, prefix: int = 0) -> BlockTokens:
+        """Merge `r` of the tokens: features averaged by size in fp32, sizes added, sources followed through the plan.
+
+        metric: [F, prefix + N, C], for ToMe the keys averaged over heads.
+        """
+        if r == 0:
+            return tokens
+        x, sizes, sources = tokens
+        target = self.plan(metric[:, prefix:], r)  # [F, N]
+        merged_sizes = sizes.new_zeros(x.shape[0], x.shape[1] - prefix - r)
+        merged_sizes = merged_sizes.scatter_add(1, target, sizes[:, prefix:])
+        weighted = x[:, prefix:].float() * sizes[:, prefix:, None]
+        merged = weighted.new_zeros(*merged_sizes.shape, x.shape[2])
+        merged = merged.scatter_add(1, target[..., None].expand_as(weighted), weighted) / merged_sizes[..., None]
+        return BlockTokens(
+            torch.cat([x[:, :prefix], merged.to(x.dtype)], dim=1),
+            torch.cat([sizes[:, :prefix], merged_sizes], dim=1),
+            None if sources is None else target.gather(1, sources),
+        )
+
+
+class Reducer(nn.Module, ABC):
+    """A reducer that works on an encoder's finished tokens (pooling, resampling, sorting)."""
+
+    needs_grid: ClassVar[bool] = False
+    """Whether tokens must still lie on the patch grid."""
+
+    def __init__(self, *, dim: int, depth: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @abstractmethod
+    def forward(self, tokens: VisualTokens) -> VisualTokens: ...
+
+    @abstractmethod
+    def shape(self, tokens: TokenShape) -> TokenShape:
+        """What becomes of a frame's tokens. Pure: reads no pixel and no parameter. `dim` may change."""
+
+
+class Encoder(nn.Module, ABC):
+    """Frames to tokens. Sets, in its `__init__`, the attributes below.
+
+    dim: channels of its tokens. depth: its blocks. patch_size: pixels of a patch's side.
+    transform: how a decoded frame becomes its input; runs in data workers, so it holds no tensor and pickles small.
+    block_classes: the modules that activation checkpointing and sharding wrap.
+    """
+
+    modalities: ClassVar[frozenset[Modality]] = frozenset({"image", "video"})
+    dim: int
+    depth: int
+    patch_size: int
+    transform: FrameTransform
+    block_classes: tuple[type[nn.Module], ...]
+
+    def shape(self, height: int, width: int) -> TokenShape:
+        """Tokens of one frame of `height` x `width` pixels *after* `transform`, before any reducer. Pure."""
+        rows, columns = height // self.patch_size, width // self.patch_size
+        return TokenShape(rows * columns, self.dim, (rows, columns))
+
+    @abstractmethod
+    def forward(
+        self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
+    ) -> VisualTokens:
+        """[F, 3, H, W] uint8, normalised here, to tokens after the last norm; prefix tokens and pooling head are gone.
+
+        `clip` and `time` are zeros: composer fills them in. An encoder whose component is not `in_blocks` is never
+        given a reducer.
+        """
+
+
+class Projector(nn.Module, ABC):
+    """Visual features to the backbone's width."""
+
+    def __init__(self, *, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.in_dim, self.out_dim = in_dim, out_dim
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """[..., in_dim] to [..., out_dim]."""
+
+
+class State(ABC):
+    """What a backbone remembers of B sequences: a recurrent state of constant size, or a KV cache."""
+
+    @abstractmethod
+    def clone(self) -> Self: ...
+
+    @abstractmethod
+    def select(self, rows: Tensor) -> Self:
+        """The states of these rows ([b] int64), in this order; rows may repeat."""
+
+
+class Backbone(nn.Module, ABC):
+    """A causal language model over embeddings. Sets, in its `__init__`, the attributes below.
+
+    dim: width of its embeddings. vocab_size: rows of its head. context_length: trained positions, None if unknown.
+    tokenizer, template: how text becomes ids, and how a conversation becomes text.
+    block_classes: the modules that activation checkpointing and sharding wrap.
+    """
+
+    dim: int
+    vocab_size: int
+    context_length: int | None
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    block_classes: tuple[type[nn.Module], ...]
+
+    @abstractmethod
+    def embed(self, ids: Tensor) -> Tensor:
+        """[B, T] int64 to [B, T, dim]."""
+
+    @abstractmethod
+    def forward(
+        self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """Embeddings to hidden states after the last norm, and the state after each row's last real position.
+
+        embeds: [B, T, dim]; mask: [B, T] bool, False at padding (left or right; each row equals the row alone);
+        state: what came before, as an earlier call returned it; it is not modified. Returns ([B, T, dim], State).
+        """
+
+    @abstractmethod
+    def head(self, hidden: Tensor) -> Tensor:
+        """[..., dim] to logits [..., vocab_size]."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups: `params`, and where they differ from the recipe, `weight_decay` and `lr_scale`.
+
+        Default: weight decay on matrices only. Every trainable parameter is in exactly one group.
+        """
+        return decay_groups(self)
+
+
+def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """A module's trainable parameters as two optimizer groups: matrices, and the rest without weight decay."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:
+    """softmax(q k^T / sqrt(d) + log sizes) v, the sizes per *key* (ToMe, Bolya et al., ICLR 2023; eq. 1).
+
+    q, k, v: [F, heads, N, d]; sizes: [F, N] fp32, or None for plain attention.
+    """
+    bias = None if sizes is None else sizes.log()[:, None, None, :].to(q.dtype)
+    return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)

@@ -1,0 +1,76 @@
+"""What a plugin author imports: the hook, `Component`, and the base of a component's options. No torch here.
+
+A plugin is a *light* module (importing it imports no torch, transformers, open_clip, timm, fla or lightning), named
+by an entry point of the group `composer.plugins`:
+
+    from composer.plugin import Component, ComponentConfig, hookimpl
+
+    class ShrinkConfig(ComponentConfig):
+        factor: int = Field(2, ge=1, description="Side of the window of tokens that becomes one.")
+
+    @hookimpl
+    def composer_components():
+        yield Component("reducer", "shrink", "Average windows of tokens.", ShrinkConfig, "my_plugin.shrink:Shrink")
+
+The target is imported only when a model is built, then called with the options as keyword arguments and with what
+composer knows from the neighbours:
+
+| kind | composer adds | the target returns |
+|---|---|---|
+| encoder | nothing | `composer.parts.Encoder` |
+| reducer | `dim` (channels of the tokens it gets), `depth` (blocks of the encoder) | `Reducer` or `BlockReducer` |
+| projector | `in_dim`, `out_dim` | `composer.parts.Projector` |
+| backbone | `tokenizer` (a `composer.tokenizer.Tokenizer`, or None: bring your own) | `composer.parts.Backbone` |
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["encoder", "reducer", "projector", "backbone"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+PROJECT = "composer"
+ENTRY_POINT_GROUP = "composer.plugins"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class ComponentConfig(BaseModel):
+    """Base of a component's options: unknown options are refused, values never change, every field is described."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part that a plugin offers.
+
+    kind: which slot of `model:` it fills.
+    name: how a recipe names it: lower case, digits and hyphens.
+    summary: one line for `composer plugins list`.
+    config: its options.
+    target: "package.module:callable", imported only when the part is built.
+    requires: pip requirements beyond those of the plugin's own distribution, such as "timm>=1.0".
+    in_blocks: an encoder that lets a reducer work inside its blocks; a reducer that works there.
+    """
+
+    kind: Kind
+    name: str
+    summary: str
+    config: type[ComponentConfig]
+    target: str
+    requires: tuple[str, ...] = ()
+    in_blocks: bool = False
+
+
+class HookSpec:
+    """The hooks that composer calls on every plugin."""
+
+    @hookspec
+    def composer_components(self) -> Iterable[Component]:  # type: ignore[empty-body]
+        """The components that this plugin offers."""

@@ -1,0 +1,41 @@
+"""One normalised sample: the form that every reader gives and every other part takes. No torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Media:
+    """One image or video file, with an optional segment of a video in seconds."""
+
+    kind: Literal["image", "video"]
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn. `content` mixes text and media in the order in which they are said."""
+
+    role: Literal["system", "user", "assistant"]
+    content: tuple[str | Media, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One conversation about zero or more media.
+
+    id: unique in its source. source: the file it came from. meta: what evaluation needs, such as a question's type.
+    """
+
+    id: str
+    source: str
+    messages: tuple[Message, ...]
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """All media, in the order in which the conversation names them."""
+        return tuple(part for m in self.messages for part in m.content if isinstance(part, Media))
