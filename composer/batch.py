@@ -48,13 +48,15 @@ class Batch(NamedTuple):
     """B right-padded examples.
 
     ids: [B, T] int64, `MEDIA_ID` at every visual token, 0 at padding; labels: [B, T] int64; mask: [B, T] bool, True
-    where real.
+    where real. clip_rows: [K] int64, the row of each of the batch's K clips. The rest: one entry per row, as in
+    `Example`.
     """
 
     ids: Tensor
     labels: Tensor
     mask: Tensor
     frames: tuple[FrameGroup, ...]
+    clip_rows: Tensor
     sample_ids: tuple[str, ...]
     answers: tuple[str, ...]
     question_types: tuple[str, ...]

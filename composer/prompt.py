@@ -1,9 +1,14 @@
-"""From a conversation to ids and labels: chat templates and prompt layouts. No torch here."""
+"""From a conversation to the pieces of a prompt: chat templates and prompt layouts. No torch here."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from composer.errors import DataError
+from composer.sample import Media, Message, Sample
 
 Layout = Literal["media-first", "sandwich", "inline"]
+"""Where a user turn's media go: before its text; between two copies of its text (VisualRWKV); where they are named."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +51,86 @@ CHATML = ChatTemplate(
     system_suffix="<|im_end|>\n",
 )
 """ChatML, as Qwen and many others use it."""
+
+
+class Piece(NamedTuple):
+    """A run of text to be tokenised as one string, or one media; `loss` where the model is trained to say it."""
+
+    content: str | Media
+    loss: bool = False
+
+
+def split_question(sample: Sample) -> tuple[Sample, str]:
+    """A sample without its last assistant turn, and that turn's text ("" where the last turn is the user's).
+
+    Raises DataError where no user turn is left to be answered.
+    """
+    messages, answer = sample.messages, ""
+    if messages and messages[-1].role == "assistant":
+        answer = "".join(part for part in messages[-1].content if isinstance(part, str)).strip()
+        messages = messages[:-1]
+    if not messages or messages[-1].role != "user":
+        raise DataError(
+            f"{sample.source}: sample {sample.id!r} has no question: its last turn must be the user's."
+        )
+    return Sample(sample.id, sample.source, messages, sample.meta), answer
+
+
+def pieces(sample: Sample, layout: Layout, template: ChatTemplate, *, answer: bool = False) -> list[Piece]:
+    """A conversation as pieces in reading order, neighbouring texts of equal loss joined.
+
+    answer: the conversation ends with a user turn that the model is to answer, so the prompt ends with the opening of
+    an assistant turn.
+    """
+    found = [Piece(template.start)]
+    for message in sample.messages:
+        found.extend(_turn(message, layout, template, sample))
+    if answer:
+        found.append(Piece(template.assistant_prefix))
+    return list(_joined(found))
+
+
+def _turn(message: Message, layout: Layout, template: ChatTemplate, sample: Sample) -> Iterator[Piece]:
+    if message.role == "user":
+        yield Piece(template.user_prefix)
+        yield from (Piece(part) for part in _arranged(message.content, layout))
+        yield Piece(template.user_suffix)
+        return
+    if any(isinstance(part, Media) for part in message.content):
+        raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}.")
+    text = "".join(part for part in message.content if isinstance(part, str)).strip()
+    if message.role == "system":
+        yield Piece(template.system_prefix + text + template.system_suffix)
+    else:
+        yield Piece(template.assistant_prefix)
+        yield Piece(template.answer_lead + text + template.end, loss=True)
+        yield Piece(template.assistant_suffix)
+
+
+def _arranged(content: Sequence[str | Media], layout: Layout) -> list[str | Media]:
+    """A user turn's text and media in the order that the layout asks for."""
+    media = [part for part in content if isinstance(part, Media)]
+    if layout == "inline" or not media:
+        return list(content)
+    text = "".join(part for part in content if isinstance(part, str)).strip()
+    if not text:
+        return list(media)
+    before = [text + "\n"] if layout == "sandwich" else []
+    return [*before, *media, "\n" + text]
+
+
+def _joined(found: Sequence[Piece]) -> Iterator[Piece]:
+    text, loss = "", False
+    for piece in found:
+        if isinstance(piece.content, str) and piece.loss == loss:
+            text += piece.content
+            continue
+        if text:
+            yield Piece(text, loss)
+        text, loss = "", False
+        if isinstance(piece.content, str):
+            text, loss = piece.content, piece.loss
+        else:
+            yield piece
+    if text:
+        yield Piece(text, loss)

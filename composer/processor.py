@@ -1,0 +1,140 @@
+"""From a sample and its decoded media to a batch. Runs in data workers: nothing here holds a weight."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example, FrameGroup
+from composer.errors import DataError
+from composer.parts import Backbone, BlockReducer, Encoder, Reducer, TokenShape
+from composer.prompt import ChatTemplate, Layout, pieces, split_question
+from composer.sample import Sample
+from composer.tokenizer import Tokenizer
+from composer.transform import FrameTransform
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What a model knows about its input: how long a frame becomes, how text becomes ids, where media go.
+
+    encoder, reducers: skeletons on the meta device, asked for shapes only.
+    """
+
+    encoder: Encoder
+    reducers: tuple[BlockReducer | Reducer, ...]
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    layout: Layout
+    context_length: int | None
+
+    @classmethod
+    def of(
+        cls, encoder: Encoder, reducers: Sequence[BlockReducer | Reducer], backbone: Backbone, layout: Layout
+    ) -> Self:
+        """The processor of a model made of these parts."""
+        return cls(
+            _skeleton(encoder),
+            tuple(_skeleton(reducer) for reducer in reducers),
+            backbone.tokenizer,
+            backbone.template,
+            layout,
+            backbone.context_length,
+        )
+
+    @property
+    def transform(self) -> FrameTransform:
+        """How a decoded frame becomes the encoder's input."""
+        return self.encoder.transform
+
+    def shape(self, height: int, width: int) -> TokenShape:
+        """Tokens of one frame of this size (pixels, after `transform`) when they reach the projector."""
+        shape = self.encoder.shape(height, width)
+        for reducer in self.reducers:
+            shape = reducer.shape(shape)
+        return shape
+
+    def encode(self, sample: Sample, clips: Sequence[Clip], *, answer: bool = False) -> Example:
+        """One sample as ids and labels around its media, which become runs of `MEDIA_ID`.
+
+        clips: one for each of `sample.media`, in order. answer: leave the last assistant turn out of the prompt and
+        keep its text as `Example.answer` (generation); otherwise the whole conversation, with loss on what the
+        assistant says (training).
+        Raises DataError where media and clips differ in number, or the prompt is longer than the context.
+        """
+        if len(clips) != len(sample.media):
+            raise DataError(
+                f"{sample.source}: sample {sample.id!r} names {len(sample.media)} media and {len(clips)} were given."
+            )
+        prompt, expected = split_question(sample) if answer else (sample, "")
+        ids: list[int] = []
+        labels: list[int] = []
+        remaining = iter(clips)
+        for piece in pieces(prompt, self.layout, self.template, answer=answer):
+            if isinstance(piece.content, str):
+                run = self.tokenizer.encode(piece.content)
+            else:
+                pixels = next(remaining).pixels
+                run = [MEDIA_ID] * (len(pixels) * self.shape(*pixels.shape[-2:]).count)
+            ids += run
+            labels += run if piece.loss else [IGNORE_LABEL] * len(run)
+        if self.context_length is not None and len(ids) > self.context_length:
+            raise DataError(
+                f"{sample.source}: sample {sample.id!r} takes {len(ids)} positions, {ids.count(MEDIA_ID)} of them "
+                f"visual, and the backbone's context is {self.context_length}: use fewer frames, reduce more tokens "
+                "(model.reducer), or shorten the text."
+            )
+        return Example(
+            sample.id,
+            torch.tensor(ids),
+            torch.tensor(labels),
+            tuple(clips),
+            expected,
+            str(sample.meta.get("question_type", "")),
+        )
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """Right-pad examples into a batch and bucket their frames by size, so that every group has one grid."""
+    clips = [clip for example in examples for clip in example.clips]
+    rows = [row for row, example in enumerate(examples) for _ in example.clips]
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for index, clip in enumerate(clips):
+        height, width = clip.pixels.shape[-2:]
+        buckets.setdefault((height, width), []).append(index)
+    lengths = torch.tensor([len(example.ids) for example in examples])
+    return Batch(
+        ids=_padded([example.ids for example in examples], 0),
+        labels=_padded([example.labels for example in examples], IGNORE_LABEL),
+        mask=torch.arange(int(lengths.max()))[None] < lengths[:, None],
+        frames=tuple(_group(clips, members) for members in buckets.values()),
+        clip_rows=torch.tensor(rows, dtype=torch.int64),
+        sample_ids=tuple(example.sample_id for example in examples),
+        answers=tuple(example.answer for example in examples),
+        question_types=tuple(example.question_type for example in examples),
+    )
+
+
+def _group(clips: Sequence[Clip], members: Sequence[int]) -> FrameGroup:
+    counts = torch.tensor([len(clips[i].pixels) for i in members])
+    return FrameGroup(
+        torch.cat([clips[i].pixels for i in members]),
+        torch.tensor(members).repeat_interleave(counts),
+        torch.cat([clips[i].time for i in members]),
+    )
+
+
+def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def _skeleton(module: Module) -> Module:
+    """A copy whose parameters and buffers are on the meta device; the weights themselves are never copied."""
+    memo: dict[int, Tensor] = {id(b): torch.empty_like(b, device="meta") for b in module.buffers()}
+    memo |= {id(p): nn.Parameter(torch.empty_like(p, device="meta")) for p in module.parameters()}
+    return copy.deepcopy(module, memo)
