@@ -34,9 +34,7 @@ def _reducers(
         reducer = registry.build("reducer", chosen, dim=tokens.dim, depth=encoder.depth)
         where = f"model.reducer.{place}: reducer {chosen.name!r}"
         if isinstance(reducer, BlockReducer) and place > 0:
-            raise ComposeError(
-                f"{where} works inside the encoder's blocks, so it must come first in the chain."
-            )
+            raise ComposeError(f"{where} works inside the encoder's blocks, so it must come first in the chain.")
         if isinstance(reducer, Reducer) and reducer.needs_grid and tokens.grid is None:
             raise ComposeError(
                 f"{where} needs tokens that lie on the patch grid, and {config.reducer[place - 1].name!r} before it "

@@ -105,9 +105,7 @@ class BlockReducer(nn.Module, ABC):
         merged_sizes = merged_sizes.scatter_add(1, target, sizes[:, prefix:])
         weighted = x[:, prefix:].float() * sizes[:, prefix:, None]
         merged = weighted.new_zeros(*merged_sizes.shape, x.shape[2])
-        merged = (
-            merged.scatter_add(1, target[..., None].expand_as(weighted), weighted) / merged_sizes[..., None]
-        )
+        merged = merged.scatter_add(1, target[..., None].expand_as(weighted), weighted) / merged_sizes[..., None]
         return BlockTokens(
             torch.cat([x[:, :prefix], merged.to(x.dtype)], dim=1),
             torch.cat([sizes[:, :prefix], merged_sizes], dim=1),
@@ -207,9 +205,7 @@ class Backbone(nn.Module, ABC):
         """[B, T] int64 to [B, T, dim]."""
 
     @abstractmethod
-    def forward(
-        self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None
-    ) -> tuple[Tensor, State]:
+    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
         """Embeddings to hidden states after the last norm, and the state after each row's last real position.
 
         embeds: [B, T, dim]; mask: [B, T] bool, False at padding (left or right; each row equals the row alone);
@@ -237,9 +233,7 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def proportional_attention(
-    q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0
-) -> Tensor:
+def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:
     """softmax(q k^T / sqrt(d) + log sizes) v, the sizes per *key* (ToMe, Bolya et al., ICLR 2023; eq. 1).
 
     q, k, v: [F, heads, N, d]; sizes: [F, N] fp32, or None for plain attention.

@@ -70,9 +70,7 @@ def split_question(sample: Sample) -> tuple[Sample, str]:
         answer = "".join(part for part in messages[-1].content if isinstance(part, str)).strip()
         messages = messages[:-1]
     if not messages or messages[-1].role != "user":
-        raise DataError(
-            f"{sample.source}: sample {sample.id!r} has no question: its last turn must be the user's."
-        )
+        raise DataError(f"{sample.source}: sample {sample.id!r} has no question: its last turn must be the user's.")
     return Sample(sample.id, sample.source, messages, sample.meta), answer
 
 

@@ -1,4 +1,4 @@
-"""Visual tokens into their places among the text's embeddings. Legend: B rows, T positions, V visual tokens, D width."""
+"""Visual tokens into their places in the text's embeddings. Legend: B rows, T positions, V visual tokens, D width."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,7 @@ from composer.batch import MEDIA_ID
 from composer.errors import ComposeError
 
 
-def splice(
-    embeds: Tensor, ids: Tensor, visual: Tensor, visual_rows: Tensor, sample_ids: Sequence[str]
-) -> Tensor:
+def splice(embeds: Tensor, ids: Tensor, visual: Tensor, visual_rows: Tensor, sample_ids: Sequence[str]) -> Tensor:
     """Put `visual` [V, D] where `ids` [B, T] is `MEDIA_ID`, in reading order; returns [B, T, D] in embeds' dtype.
 
     visual_rows: [V] int64 ascending, the row that each visual token belongs to.
@@ -22,9 +20,7 @@ def splice(
     got = torch.bincount(visual_rows, minlength=len(ids))
     if not torch.equal(got, expected):
         wrong = (got != expected).nonzero().flatten().tolist()
-        named = ", ".join(
-            f"sample {sample_ids[i]!r}: {got[i]} tokens for {expected[i]} places" for i in wrong
-        )
+        named = ", ".join(f"sample {sample_ids[i]!r}: {got[i]} tokens for {expected[i]} places" for i in wrong)
         raise ComposeError(
             f"The encoder and reducers gave another number of visual tokens than the prompt holds: {named}. "
             "A part's `shape` disagrees with its `forward`; run the part through composer.testing."
