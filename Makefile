@@ -1,0 +1,42 @@
+# Two commands do everything on a machine with Python (3.11 or newer), make and git:
+#   make quickstart   set up, make a data set, train on it, evaluate, draw, ask        (about 10 minutes on two cores)
+#   make test         set up, run the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CLIPS ?= 8000
+HELDOUT ?= 400
+FLAGS ?=
+RUN := runs/quickstart
+
+.PHONY: setup quickstart test lint clean
+
+setup: $(VENV)/installed
+
+# The last line meets the one known trap: a CPU-only torch beside the index's torchvision.
+$(VENV)/installed: pyproject.toml plugins/example/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]' --editable plugins/example
+	@$(BIN)/python -c 'import torchvision' || { echo "torch and torchvision are not of one build: run" \
+		"'$(BIN)/python -m pip install --force-reinstall torch torchvision' to take both from one index"; exit 1; }
+	@touch $@
+
+quickstart: setup
+	$(BIN)/composer data synthesize data/shapes --train $(CLIPS) --heldout $(HELDOUT)
+	$(BIN)/composer fit --config recipes/quickstart.yaml $(FLAGS)
+	$(BIN)/composer test --config recipes/quickstart.yaml --ckpt_path last $(FLAGS)
+	$(BIN)/composer plot $(RUN)
+	$(BIN)/composer visualize-merge $(RUN) data/shapes/videos/heldout-00000.mp4
+	$(BIN)/composer ask $(RUN) --video data/shapes/videos/heldout-00000.mp4 "Which way does the object move?"
+
+test: setup
+	$(BIN)/python -m pytest -n 2
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info
