@@ -1,0 +1,72 @@
+"""The command line. A command is a light module that is imported only when it, or its help, is asked for."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+import composer
+from composer.errors import ComposerError
+
+COMMANDS = ("data", "ask", "plot", "visualize-merge", "plugins", "config")
+"""Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`."""
+
+LIGHTNING_COMMANDS = {
+    "fit": "Train a model.",
+    "validate": "Measure a model on the validation data.",
+    "test": "Measure a model on the held-out data.",
+    "predict": "Write a model's answers to a JSONL file.",
+}
+"""Handled by `composer.cli.lightning`, which reads its own arguments."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    An error that the user can mend is printed without a traceback; any other is a defect and keeps its own.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except ComposerError as error:
+        print(f"composer: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments and arguments[0] in LIGHTNING_COMMANDS:
+        from composer.cli import lightning
+
+        return lightning.run(arguments[0], arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        module = _module(arguments[0])
+        parser = argparse.ArgumentParser(prog=f"composer {arguments[0]}", description=module.SUMMARY)
+        module.configure(parser)
+        return int(module.run(parser.parse_args(arguments[1:])))
+    parser = _top_level()
+    parser.parse_args(arguments)
+    parser.print_help()
+    return 2
+
+
+def _top_level() -> argparse.ArgumentParser:
+    summaries = LIGHTNING_COMMANDS | {name: _module(name).SUMMARY for name in COMMANDS}
+    width = max(map(len, summaries))
+    listing = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in summaries.items())
+    parser = argparse.ArgumentParser(
+        prog="composer",
+        usage="composer [--version] COMMAND ...",
+        description=f"Compose multimodal LLMs from plugins, train them, ask them.\n\ncommands:\n{listing}",
+        epilog="`composer COMMAND --help` says more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"composer {composer.__version__}")
+    parser.add_argument("command", choices=sorted(summaries), metavar="COMMAND", help=argparse.SUPPRESS)
+    return parser
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"composer.cli.{command.replace('-', '_')}")

@@ -1,0 +1,46 @@
+"""A resolved recipe's `model:` section. The resolver makes it, `compose` builds it, checkpoints hold its dump."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+
+from composer.prompt import Layout
+
+
+class PromptConfig(BaseModel):
+    """How a conversation becomes a prompt; the chat template comes from the backbone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: Layout = Field(
+        "media-first",
+        description="Where a user turn's media go: before its text, between two copies of it, or where it names them.",
+    )
+    tokenizer: Literal["bytes", "world"] | tuple[str, ...] | None = Field(
+        None,
+        description="The backbone's own (null), bytes, the RWKV World vocabulary, or bytes plus these words.",
+    )
+
+
+class SlotConfig(BaseModel):
+    """A selected component. The concrete class, made at run time, adds the component's own options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="An installed component: its name, or distribution/name where two provide it.")
+
+
+class ModelConfig(BaseModel):
+    """One selected component per slot, and the prompt.
+
+    The concrete class narrows each slot to the selected component's own options, so that
+    `model_dump(mode="json")` holds all of them and `composer.resolve.model_config` reads them back.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: SerializeAsAny[SlotConfig] = Field(description="Frames to tokens.")
+    reducer: tuple[SerializeAsAny[SlotConfig], ...] = Field((), description="A chain of token reducers, maybe empty.")
+    projector: SerializeAsAny[SlotConfig] = Field(description="Visual features to the backbone's width.")
+    backbone: SerializeAsAny[SlotConfig] = Field(description="The causal language model.")
+    prompt: PromptConfig = Field(default_factory=PromptConfig, description="Layout and tokenizer.")
