@@ -7,6 +7,7 @@ Nothing behind the encoder may assume a square grid, a class token, or a fixed c
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -49,20 +50,20 @@ class TokenShape(NamedTuple):
 class BlockTokens(NamedTuple):
     """Tokens between two blocks of an encoder. Prefix tokens (class, registers) come first and are never merged.
 
-    x: [F, prefix + N, D]; sizes: [F, prefix + N] fp32 (1 for a prefix token); sources: [F, P] int64 or None,
-    counted without the prefix.
+    x: [F, prefix + N, D]; sizes: [F, prefix + N] int32 (1 for a prefix token), None before the first merge;
+    sources: [F, P] int64 or None, counted without the prefix.
     """
 
     x: Tensor
-    sizes: Tensor
+    sizes: Tensor | None  # integers, because sharding policies cast every float between blocks to bf16
     sources: Tensor | None
 
 
 class BlockReducer(nn.Module, ABC):
     """A reducer that merges tokens between attention and MLP of every block of an encoder (ToMe).
 
-    An encoder that hosts one calls, once per forward, `schedule(patches)`, then in block i, with the block's own keys,
-    `tokens = reducer.merge(tokens, keys, r[i], prefix)`, and after the last norm `finish`.
+    An encoder hosts one by running its blocks through `run_blocks`. Each block then calls, between its attention and
+    its MLP and with its own keys, `tokens = reducer.merge(tokens, keys, r, prefix)`.
     """
 
     proportional: bool = True
@@ -100,6 +101,8 @@ class BlockReducer(nn.Module, ABC):
         if r == 0:
             return tokens
         x, sizes, sources = tokens
+        if sizes is None:
+            sizes = torch.ones(x.shape[:2], dtype=torch.int32, device=x.device)
         target = self.plan(metric[:, prefix:], r)  # [F, N]
         merged_sizes = sizes.new_zeros(x.shape[0], x.shape[1] - prefix - r)
         merged_sizes = merged_sizes.scatter_add(1, target, sizes[:, prefix:])
@@ -233,10 +236,51 @@ def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
+def run_blocks(
+    blocks: Iterable[nn.Module],
+    x: Tensor,
+    *,
+    grid: Grid,
+    prefix: int = 0,
+    norm: nn.Module,
+    reducer: BlockReducer | None = None,
+    keep_sources: bool = False,
+) -> VisualTokens:
+    """An encoder's blocks and its last norm, with a reducer inside the blocks: [F, prefix + P, D] to finished tokens.
+
+    Every block is called as `block(tokens, reducer, r, prefix) -> BlockTokens`, r being the tokens to merge away.
+    `sources` are kept where asked for.
+    """
+    frames, patches = x.shape[0], x.shape[1] - prefix
+    blocks = list(blocks)
+    schedule = (0,) * len(blocks) if reducer is None else reducer.schedule(patches)
+    sources = None
+    if keep_sources or (reducer is not None and reducer.needs_sources):
+        sources = torch.arange(patches, device=x.device).expand(frames, -1)
+
+    tokens = BlockTokens(x, None, sources)
+    for block, r in zip(blocks, schedule, strict=True):
+        tokens = block(tokens, reducer, r, prefix)
+    x, sizes, sources = tokens
+
+    features = norm(x)[:, prefix:]
+    finished = VisualTokens(
+        features,
+        features.new_ones(features.shape[:2], dtype=torch.float32) if sizes is None else sizes[:, prefix:].float(),
+        sources,
+        grid if sizes is None else None,
+        torch.zeros(frames, dtype=torch.int64, device=x.device),
+        torch.zeros(frames, dtype=torch.float32, device=x.device),
+    )
+    if reducer is not None:
+        finished = reducer.finish(finished)
+    return finished if keep_sources else finished._replace(sources=None)
+
+
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:
     """softmax(q k^T / sqrt(d) + log sizes) v, the sizes per *key* (ToMe, Bolya et al., ICLR 2023; eq. 1).
 
-    q, k, v: [F, heads, N, d]; sizes: [F, N] fp32, or None for plain attention.
+    q, k, v: [F, heads, N, d]; sizes: [F, N] positive numbers, or None for plain attention.
     """
     bias = None if sizes is None else sizes.log()[:, None, None, :].to(q.dtype)
     return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)

@@ -1,0 +1,52 @@
+"""The encoder `openclip`: open_clip's SigLIP and CLIP vision towers."""
+
+from collections.abc import Iterable
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from composer.plugin import Component, ComponentConfig, hookimpl
+from composer.transform import Resize
+
+
+class OpenClipConfig(ComponentConfig):
+    """Options of the encoder `openclip`. Without `model`, a tiny SigLIP with random weights that trains on a CPU."""
+
+    model: str | None = Field(
+        None, description="A name of open_clip.list_models(), such as ViT-L-16-SigLIP-384; null is a tiny SigLIP."
+    )
+    pretrained: str | None = Field(
+        None,
+        description="One of open_clip's tags for the model, such as webli, or a local .safetensors, .bin or .pt file; "
+        "null is random weights.",
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="Pixels of a frame's short side after resizing; null is the model's own, or 64."
+    )
+    resize: Resize = Field(
+        "keep-aspect", description="How frames get there: scale, or make a square by squashing, cropping or padding."
+    )
+    patch_size: int | None = Field(None, ge=1, description="Pixels of a patch's side; null is the model's own, or 8.")
+    width: int | None = Field(None, ge=1, description="Channels of a token; null is the model's own, or 96.")
+    depth: int | None = Field(None, ge=1, description="Number of blocks; null is the model's own, or 4.")
+    heads: int | None = Field(
+        None, ge=1, description="Attention heads, a divisor of the width; null is the model's own, or 4."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width is not None and self.heads is not None and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+@hookimpl
+def composer_components() -> Iterable[Component]:
+    yield Component(
+        "encoder",
+        "openclip",
+        "Vision tower of an open_clip SigLIP or CLIP model, of any size, with pretrained or random weights.",
+        OpenClipConfig,
+        "composer_plugins.openclip.encoder:OpenClipEncoder",
+        in_blocks=True,
+    )

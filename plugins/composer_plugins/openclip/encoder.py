@@ -1,0 +1,165 @@
+"""open_clip's SigLIP and CLIP vision towers as one timm ViT.
+
+Legend: F frames, H and W pixels, P patches, N tokens, D channels, h heads, d channels of a head.
+"""
+
+from typing import Any, NamedTuple
+
+import open_clip
+import timm
+import torch
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor
+
+from composer.errors import ComposeError
+from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
+from composer.transform import FrameTransform, Resize
+from composer_plugins.openclip.weights import load_weights
+
+SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+TINY = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
+
+
+class Tower(NamedTuple):
+    """How to build one tower. options: arguments of timm's VisionTransformer."""
+
+    timm_name: str
+    options: dict[str, Any]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class OpenClipEncoder(Encoder):
+    """Tokens of the last block after the final norm; no pooling head, projection or text tower is built.
+
+    The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
+    grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
+    Raises ComposeError for a model or a tag that open_clip does not have, or a tower that is no plain ViT, and
+    CheckpointError for weights that do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str | None,
+        pretrained: str | None,
+        image_size: int | None,
+        resize: Resize,
+        patch_size: int | None,
+        width: int | None,
+        depth: int | None,
+        heads: int | None,
+    ) -> None:
+        super().__init__()
+        plan = _siglip("vit_base_patch16_siglip_224", TINY) if model is None else _named(model)
+        given = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth}
+        options = plan.options | {k: v for k, v in (given | {"num_heads": heads}).items() if v is not None}
+        self.tower = _build(plan.timm_name, options, model)
+        if pretrained is not None:
+            load_weights(self.tower, model, pretrained)
+
+        embed = self.tower.patch_embed
+        self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]
+        # A patch of 14 does not divide SO400M's 384 pixels: the tower was trained on the 27 x 27 whole patches.
+        self.transform = FrameTransform(embed.grid_size[0] * self.patch_size, self.patch_size, resize)
+        self.block_classes = (HostBlock,)
+        self.register_buffer("mean", 255 * torch.tensor(plan.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(plan.std)[:, None, None], persistent=False)
+
+    def forward(
+        self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
+    ) -> VisualTokens:
+        tower = self.tower
+        pixels = ((frames.float() - self.mean) / self.std).to(tower.patch_embed.proj.weight.dtype)
+        x = tower.patch_embed(pixels)  # [F, rows, columns, D]
+        rows, columns = x.shape[1:3]
+        x = tower.norm_pre(tower._pos_embed(x))
+        return run_blocks(
+            tower.blocks,
+            x,
+            grid=(rows, columns),
+            prefix=tower.num_prefix_tokens,
+            norm=tower.norm,
+            reducer=reducer,
+            keep_sources=keep_sources,
+        )
+
+
+class HostBlock(Block):
+    """timm's block, with room for a reducer between its attention and its MLP."""
+
+    def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
+        sizes = tokens.sizes if reducer is not None and reducer.proportional else None
+        attended, keys = self._attend(self.norm1(tokens.x), sizes)
+        tokens = tokens._replace(x=tokens.x + self.drop_path1(self.ls1(attended)))
+        if reducer is not None and r > 0:
+            tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
+        return tokens._replace(x=tokens.x + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens.x)))))
+
+    def _attend(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Self-attention of x [F, N, D], and its keys [F, h, N, d]."""
+        attn = self.attn
+        qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = attn.q_norm(q), attn.k_norm(k)
+        dropout = attn.attn_drop.p if self.training else 0.0
+        x = proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2)
+        return attn.proj_drop(attn.proj(attn.norm(x))), k
+
+
+def _named(model: str) -> Tower:
+    """The tower of an open_clip model."""
+    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    if config is None:
+        raise ComposeError(f"model.encoder.model: open_clip has no model {model!r}; see open_clip.list_models().")
+    vision = config["vision_cfg"]
+    name = vision.get("timm_model_name")
+    if name is None and not _is_plain_clip(vision):
+        raise ComposeError(f"model.encoder.model: the tower of {model!r} is no plain ViT; take a SigLIP or a CLIP ViT.")
+    if name is None:
+        return _clip(vision, quick_gelu=config.get("quick_gelu", False))
+    if "siglip" not in name:
+        raise ComposeError(
+            f"model.encoder.model: the tower of {model!r} is timm's {name}; take a SigLIP or a CLIP ViT."
+        )
+    return _siglip(name, {"img_size": vision["image_size"]})
+
+
+def _siglip(timm_name: str, options: dict[str, Any]) -> Tower:
+    # timm builds most SigLIP towers with exact GELU, and all SigLIP weights were trained with the tanh approximation.
+    return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, SIGLIP_MEAN, SIGLIP_STD)
+
+
+def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:
+    """A tower that open_clip builds with a ViT of its own, in the terms of timm's, which is the same function."""
+    options = {
+        "img_size": vision["image_size"],
+        "patch_size": vision["patch_size"],
+        "embed_dim": vision["width"],
+        "depth": vision["layers"],
+        "num_heads": vision["width"] // vision.get("head_width", 64),
+        "mlp_ratio": vision.get("mlp_ratio", 4.0),
+        "act_layer": "quick_gelu" if quick_gelu else "gelu",
+    }
+    return Tower("vit_base_patch32_clip_224", options, CLIP_MEAN, CLIP_STD)
+
+
+def _is_plain_clip(vision: dict[str, Any]) -> bool:
+    known = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
+    return set(vision) <= known and isinstance(vision["layers"], int)
+
+
+def _build(timm_name: str, options: dict[str, Any], model: str | None) -> VisionTransformer:
+    width, heads = options.get("embed_dim"), options.get("num_heads")
+    try:
+        return timm.create_model(
+            timm_name, num_classes=0, global_pool="", dynamic_img_size=True, block_fn=HostBlock, **options
+        )
+    except AssertionError as error:
+        raise ComposeError(
+            f"model.encoder: a tower of {model or 'the default shape'} with width {width} and {heads} heads cannot be "
+            f"built: {error}. Name `heads` that divide the width."
+        ) from error
