@@ -1,0 +1,195 @@
+"""Videos with PyAV: frames at uniform presentation times, seeking past what is not needed.
+
+Headers count no frames in Matroska and too many with edit lists, so nothing here reads `stream.frames`: a frame is
+found by when it is on screen.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from composer.data.limits import check_size
+from composer.data.timeline import Span, span_of, time_of
+from composer.errors import MediaError
+from composer.transform import FrameTransform
+
+KEY_INTERVAL = 1.0
+"""Seconds between key frames that are assumed until the file shows its own."""
+
+ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
+"""FFmpeg 8 would start a thread per core for every frame that is scaled, which doubles the cost of a small clip."""
+
+
+def read_video(
+    path: str, transform: FrameTransform, frames: int, start: float | None = None, end: float | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The frames on screen at the middle of each of `frames` equal parts of the video, or of its segment.
+
+    start, end: seconds from the video's first frame; an end beyond the video's own is moved there. A video with fewer
+    frames than asked shows some of them several times. Frames are turned upright and scaled one at a time.
+
+    Returns [F, H, W, 3] uint8, and [F] fp32 seconds from the segment's start: the times asked for. Raises MediaError
+    for a file that is missing, no video, empty, or that cannot be decoded where a frame is needed.
+    """
+    if not os.path.isfile(path):
+        raise MediaError(f"{path}: no such file; paths are relative to media_root or to the data file")
+    try:
+        with av.open(path) as container:
+            stream = _video_stream(path, container)
+            stream.codec_context.thread_count = 1
+            span = span_of(path, container, stream)
+            first, last = _segment(path, span, start, end)
+            times = (np.arange(frames) + 0.5) * ((last - first) / frames)
+            cursor = Cursor(path, container, stream, span)
+            scale = Scaler(path, transform)
+            pictures = [scale(cursor.at(span.start + first + float(time))) for time in times]
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{path}: cannot be read as a video: {error.strerror}") from error
+    return np.stack(pictures), times.astype(np.float32)
+
+
+def _video_stream(path: str, container: InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:  # a cover is no video
+            context = stream.codec_context
+            check_size(path, context.height, context.width)
+            return stream
+    kinds = sorted({stream.type for stream in container.streams})
+    raise MediaError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}")
+
+
+def _segment(path: str, span: Span, start: float | None, end: float | None) -> tuple[float, float]:
+    first, last = start or 0.0, span.length if end is None else min(end, span.length)
+    if not 0 <= first < last:
+        raise MediaError(
+            f"{path}: no picture between {first:g} and {last if end is None else end:g} s, "
+            f"the video is {span.length:.2f} s long"
+        )
+    return first, last
+
+
+class Cursor:
+    """A place in a video that moves forward, by decoding or by seeking, whichever should decode less."""
+
+    def __init__(self, path: str, container: InputContainer, stream: VideoStream, span: Span) -> None:
+        self.path, self.container, self.stream, self.span = path, container, stream, span
+        self.key_interval, self.last_key = KEY_INTERVAL, span.start
+        self.failure = "truncated"
+        self._restart()
+
+    def at(self, time: float) -> VideoFrame:
+        """The frame on screen at `time`: the last that starts by then (presentation time in seconds).
+
+        Times must not decrease from call to call. Raises MediaError where nothing can be decoded.
+        """
+        if time - self._decoded > self.key_interval:
+            self._seek(time)
+        while not self.ended and (self.ahead is None or time_of(self.ahead) <= time):
+            self._advance()
+        frame = self.current or self.ahead
+        if frame is None or (self.ended and time > time_of(frame) + 2 * self._duration(frame)):
+            raise MediaError(
+                f"{self.path}: {self.failure}: of {self.span.length:.2f} s, pictures end "
+                f"at {self._decoded - self.span.start:.2f} s, one at {time - self.span.start:.2f} s is needed"
+            )
+        return frame
+
+    @property
+    def _decoded(self) -> float:
+        """The time up to which frames are decoded."""
+        frame = self.ahead or self.current
+        return self.span.start if frame is None else time_of(frame)
+
+    def _restart(self) -> None:
+        self.current: VideoFrame | None = None
+        self.ahead: VideoFrame | None = None
+        self.ended = False
+        self._frames = self._decode()
+
+    def _advance(self) -> None:
+        frame = next(self._frames, None)
+        self.current, self.ahead = self.ahead or self.current, frame
+        if frame is None:
+            self.ended = True
+        elif frame.key_frame and time_of(frame) > self.last_key:
+            self.key_interval = time_of(frame) - self.last_key
+            self.last_key = time_of(frame)
+
+    def _seek(self, time: float) -> None:
+        """Go to the last key frame by `time`; what was decoded is forgotten."""
+        before = self._decoded
+        for earlier in (0.0, 1.0, 10.0, time - self.span.start):  # some indices hold decoding times: too late
+            target = max(time - earlier, self.span.start)
+            try:
+                self.container.seek(int(target / self.stream.time_base), stream=self.stream)
+            except av.error.FFmpegError:  # no index: decode everything
+                self.key_interval = float("inf")
+                return
+            self._restart()
+            self._advance()
+            if self.ahead is None or time_of(self.ahead) <= time:
+                break
+        self.last_key = self._decoded
+        if self.last_key <= before:  # nothing gained: key frames are at least so far apart
+            self.key_interval = time - self.last_key
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Frames in presentation order, up to the end or to the first that is damaged."""
+        keyed = False
+        try:
+            for packet in self.container.demux(self.stream):
+                for frame in packet.decode():
+                    if frame.pts is None:
+                        raise MediaError(f"{self.path}: frames carry no time; put the stream into mp4 or mkv")
+                    keyed = keyed or frame.key_frame
+                    if not frame.is_corrupt:
+                        yield frame
+                    elif keyed:  # before a key frame, after a seek, a damaged picture is normal
+                        self.failure = f"corrupt at {time_of(frame) - self.span.start:.2f} s"
+                        return
+        except av.error.FFmpegError as error:
+            self.failure = f"corrupt or truncated ({error.strerror})"
+            with suppress(av.error.FFmpegError):
+                yield from self.stream.codec_context.decode(None)  # what was held back for reordering
+
+    def _duration(self, frame: VideoFrame) -> float:
+        """Seconds that a frame stays on screen, as far as the file says."""
+        if frame.duration:
+            return float(frame.duration * frame.time_base)
+        return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.0
+
+
+class Scaler:
+    """Frames of one video to upright RGB pictures of one size. A frame that comes again is not converted again."""
+
+    def __init__(self, path: str, transform: FrameTransform) -> None:
+        self.path, self.transform = path, transform
+        self.reformatter = VideoReformatter()
+        self.size: tuple[int, int] | None = None
+        self.last: tuple[VideoFrame, NDArray[np.uint8]] | None = None
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """[H, W, 3] uint8. Scaled (bicubic, antialiased) within the conversion to RGB, then turned, cropped, padded."""
+        if self.last is not None and self.last[0] is frame:
+            return self.last[1]
+        turns = round(frame.rotation / 90) % 4
+        if self.size is None:  # a video may change its size on the way, a clip may not
+            upright = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+            check_size(self.path, *upright)
+            self.size = self.transform.scaled(*upright)
+        height, width = self.size[::-1] if turns % 2 else self.size
+        scaled = self.reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", **ONE_THREAD
+        )
+        picture = self.transform.finish(np.rot90(scaled.to_ndarray(), turns))
+        self.last = frame, picture
+        return picture
