@@ -1,0 +1,179 @@
+"""Checkpoints: writing one so that it is whole or absent, and reading one back.
+
+A checkpoint is Lightning's dictionary of plain values and tensors, so that `torch.load(weights_only=True)` reads it and
+nothing in it can run code. composer adds `composer`: the format and the distributions that made it, and keeps the
+model's and the training's configuration in `hyper_parameters`. All weights are in it, those of frozen parts too.
+"""
+
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from composer import __version__
+from composer.compose import compose
+from composer.config import ModelConfig
+from composer.errors import CheckpointError
+from composer.model import MultimodalModel
+from composer.plugin import Kind
+from composer.registry import load_registry
+from composer.resolve import model_config
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+SUFFIX = ".ckpt"
+_MODEL = "model."  # where the LightningModule keeps the model
+
+
+def header(config: ModelConfig) -> dict[str, Any]:
+    """A checkpoint's key `composer`: the format, and the distributions that the model is made of."""
+    chosen: list[tuple[Kind, str]] = [("reducer", reducer.name) for reducer in config.reducer]
+    chosen += [
+        ("encoder", config.encoder.name),
+        ("projector", config.projector.name),
+        ("backbone", config.backbone.name),
+    ]
+    plugins = [load_registry().find(kind, name).plugin for kind, name in chosen]
+    distributions = {plugin.distribution: plugin.version for plugin in plugins}
+    return {"format": FORMAT, "distributions": {"multimodal-composer": __version__} | distributions}
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint beside its place and move it there when it is on the disk.
+
+    A process killed at any moment leaves the old file, the new one, or none of this name, and never a part of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(dict(checkpoint), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def newest(folder: Path | str) -> Path | None:
+    """The checkpoint that was written last, in this folder or below it, and is whole; None where there is none."""
+    found = [(path.stat().st_mtime_ns, path.name, path) for path in Path(folder).rglob(f"*{SUFFIX}")]
+    for *_, path in sorted(found, reverse=True):
+        damage = _damage(path)
+        if damage is None:
+            return path
+        log.warning("Checkpoint %s is left out: %s", path, damage)
+    return None
+
+
+def read_checkpoint(path: Path | str) -> dict[str, Any]:
+    """A checkpoint's dictionary, its tensors on the CPU. A folder stands for its newest whole checkpoint.
+
+    Raises CheckpointError where the file is missing, truncated, refused, or no checkpoint of composer.
+    """
+    path = _file(Path(path))
+    damage = _damage(path)
+    if damage is not None:
+        raise CheckpointError(f"Checkpoint {path} cannot be read: {damage}. Use another one of its folder.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise CheckpointError(
+            f"Checkpoint {path} holds more than plain values and tensors, so reading it could run code; it was not "
+            f"read ({str(error).splitlines()[0]}). Checkpoints that composer writes are plain."
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"composer", "state_dict", "hyper_parameters"} <= checkpoint.keys():
+        raise CheckpointError(f"{path} is no checkpoint that `composer fit` wrote: its key 'composer' is missing.")
+    if checkpoint["composer"]["format"] > FORMAT:
+        raise CheckpointError(
+            f"Checkpoint {path} has format {checkpoint['composer']['format']}, and this composer reads up to {FORMAT}: "
+            f"install multimodal-composer {checkpoint['composer']['distributions'].get('multimodal-composer')}."
+        )
+    return checkpoint
+
+
+def load_model(path: Path | str, map_location: torch.device | str = "cpu") -> MultimodalModel:
+    """The model of a checkpoint, in evaluation mode on `map_location`.
+
+    Raises CheckpointError as `read_checkpoint` does, and where the weights are of another architecture.
+    """
+    checkpoint = read_checkpoint(path)
+    model = compose(model_config(checkpoint["hyper_parameters"]["model"]))
+    load_weights(model, checkpoint, str(path))
+    return model.to(map_location).eval()
+
+
+def load_weights(model: MultimodalModel, checkpoint: Mapping[str, Any], source: str) -> None:
+    """Copy a checkpoint's weights into `model`; `source` names it in the error.
+
+    Raises CheckpointError where a weight is missing, left over, or of another shape.
+    """
+    weights = model_weights(checkpoint)
+    check_architecture(model, weights, source)
+    model.load_state_dict(weights)
+
+
+def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The weights in a checkpoint, with the keys of `MultimodalModel.state_dict`."""
+    return {
+        key.removeprefix(_MODEL): value for key, value in checkpoint["state_dict"].items() if key.startswith(_MODEL)
+    }
+
+
+def check_architecture(model: MultimodalModel, weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError, part by part, where `weights` are not those of a model like `model`."""
+    own = model.state_dict()
+    problems: dict[str, list[str]] = {}
+    for key in dict.fromkeys((*own, *weights)):
+        part = "reducer" if key.startswith("reducers.") else key.partition(".")[0]
+        if key not in weights:
+            problems.setdefault(part, []).append(f"{key} {tuple(own[key].shape)} is missing from the checkpoint")
+        elif key not in own:
+            problems.setdefault(part, []).append(f"{key} {tuple(weights[key].shape)} is not in the model")
+        elif own[key].shape != weights[key].shape:
+            shapes = f"is {tuple(weights[key].shape)} in the checkpoint, {tuple(own[key].shape)} in the model"
+            problems.setdefault(part, []).append(f"{key} {shapes}")
+    if problems:
+        lines = [f"Checkpoint {source} is of another architecture than the model:"]
+        for part, found in problems.items():
+            more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+            lines.append(f"  {part}: {'; '.join(found[:3])}{more}")
+        lines.append("Give these parts the options that the checkpoint was trained with, or use another checkpoint.")
+        raise CheckpointError("\n".join(lines))
+
+
+def _file(path: Path) -> Path:
+    """The file that `path` stands for."""
+    if not path.exists():
+        raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
+    if path.is_file():
+        return path
+    found = newest(path)
+    if found is None:
+        raise CheckpointError(f"There is no whole checkpoint (*{SUFFIX}) in the folder {path}.")
+    return found
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a file that should be one of torch's zip archives; None where every checksum is right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        return None if broken is None else f"its record {broken} is damaged"
+    except zipfile.BadZipFile:
+        return "it is truncated, or not a checkpoint"
+    except OSError as error:
+        return f"{error.strerror}"

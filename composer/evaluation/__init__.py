@@ -1,0 +1,1 @@
+"""Evaluation: accuracy tables and figures."""

@@ -1,0 +1,85 @@
+"""No step on a loss that is not finite."""
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from composer.batch import Batch
+from composer.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+LOG_NAME = "bad_steps.jsonl"
+
+
+class FiniteGuard(Callback):
+    """Leaves out every optimizer step whose loss or gradient norm is not finite, on all ranks alike.
+
+    Each rank appends the samples of such a step to `bad_steps.jsonl` in the run folder. Raises TrainingError after
+    `max_bad_steps` in a row.
+    """
+
+    def __init__(self, max_bad_steps: int) -> None:
+        self.max_bad_steps = max_bad_steps
+        self._bad_in_a_row = 0
+        # Since the last optimizer step, which accumulated gradients put several batches ago.
+        self._losses: list[Tensor] = []
+        self._sample_ids: list[str] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        self._sample_ids.extend(batch.sample_ids)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        norm = torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
+        pl_module.log("train/gradient_norm", norm)
+        watched = torch.stack([*self._losses, norm])
+        # fp16 overflows on purpose while its scaler looks for the largest scale that does not, and skips those steps.
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            watched = watched[:-1]
+        if trainer.strategy.reduce_boolean_decision(bool(watched.isfinite().all()), all=True):
+            self._bad_in_a_row = 0
+        else:
+            # An optimizer leaves parameters without a gradient alone, their moments and weight decay included.
+            optimizer.zero_grad(set_to_none=True)
+            self._bad_in_a_row += 1
+            self._report(trainer, norm)
+        self._losses.clear()
+        self._sample_ids.clear()
+
+    def _report(self, trainer: Trainer, norm: Tensor) -> None:
+        path = Path(trainer.default_root_dir) / LOG_NAME
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "step": trainer.global_step,
+            "rank": trainer.global_rank,
+            "loss": [_plain(loss) for loss in self._losses],
+            "gradient_norm": _plain(norm),
+            "sample_ids": self._sample_ids,
+        }
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        log.warning(
+            "Step %d skipped: loss or gradient is not finite; its samples are in %s.", trainer.global_step, path
+        )
+        if self._bad_in_a_row >= self.max_bad_steps:
+            raise TrainingError(
+                f"Stopped at step {trainer.global_step}: {self._bad_in_a_row} steps in a row had a loss or a gradient "
+                f"that is not finite. Their samples are in {path}. Lower training.learning_rate, clip gradients "
+                "(trainer.gradient_clip_val), or look at those samples, then go on with --ckpt_path last."
+            )
+
+
+def _plain(value: Tensor) -> float | str:
+    """A number as JSON has it; JSON has no NaN and no infinity."""
+    number: Any = value.item()
+    return number if math.isfinite(number) else str(number)

@@ -1,0 +1,205 @@
+"""The LightningModule that trains, tests and questions a composed model."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from rich.console import Console
+from torch import Tensor
+
+from composer.batch import Batch
+from composer.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
+from composer.compose import compose
+from composer.config import ModelConfig
+from composer.errors import CheckpointError, TrainingError
+from composer.evaluation.accuracy import Answer, accuracy_table, measure, write_results
+from composer.model import MultimodalModel, Output
+from composer.training.blocks import checkpoint_blocks
+from composer.training.checkpoint import DurableCheckpointIO, RunCheckpoint
+from composer.training.config import TrainingConfig
+from composer.training.guard import FiniteGuard
+from composer.training.optim import AdamWOfRecipe, StepSchedule, parameter_groups
+from composer.training.summary import print_parts
+from composer.training.throughput import Throughput
+
+PREDICTIONS = "predictions.jsonl"
+
+
+class ComposerModule(LightningModule):
+    """A composed model with what a recipe's `training:` section says of it.
+
+    The model is built in `configure_model`, so on the device and in the precision that the trainer asks for. The run
+    folder is the trainer's `default_root_dir`. The trainer's data module is told of every trained sample
+    (`trained(count)`) inside `training_step`, because checkpoints are written before `on_train_batch_end`; its
+    `conditions` name the test loaders.
+    """
+
+    model: MultimodalModel
+
+    def __init__(self, model: ModelConfig, training: TrainingConfig) -> None:
+        super().__init__()
+        self.model_config = model
+        self.training_config = training
+        self.save_hyperparameters(
+            {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")}
+        )
+
+    def setup(self, stage: str) -> None:
+        # Sharded strategies bring an input and output of their own.
+        if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.trainer.strategy.checkpoint_io = DurableCheckpointIO()
+
+    def configure_model(self) -> None:
+        """Build the model once, freeze the parts that are not trained, and take the initial weights."""
+        if "model" in self._modules:
+            return
+        self.model = compose(self.model_config)
+        for name, part in self.model.parts().items():
+            part.requires_grad_(name in self.training_config.train)
+        self.train()
+        initial = self.training_config.initial_weights
+        if initial is not None and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.ckpt_path is None:
+            load_weights(self.model, read_checkpoint(initial), initial)
+        if self.training_config.gradient_checkpointing:
+            checkpoint_blocks(self.model)
+
+    def configure_callbacks(self) -> list[Callback]:
+        callbacks: list[Callback] = [FiniteGuard(self.training_config.max_bad_steps), Throughput()]
+        if self.trainer.checkpoint_callbacks:
+            # Lightning adds one without any option where checkpointing is on; RunCheckpoint takes its place.
+            self.trainer.callbacks = [c for c in self.trainer.callbacks if not _is_default(c)]
+            callbacks.append(RunCheckpoint(self.training_config))
+        return callbacks
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        total_steps = self.trainer.estimated_stepping_batches
+        if total_steps == float("inf"):
+            raise TrainingError("The learning rate's schedule needs an end: set trainer.max_steps or max_epochs.")
+        groups = parameter_groups(self.model, self.training_config)
+        if not groups:
+            raise TrainingError(f"training.train: {', '.join(self.training_config.train)} has no parameter to train.")
+        optimizer = AdamWOfRecipe(groups, betas=self.training_config.betas)
+        schedule = StepSchedule(optimizer, int(total_steps), self.training_config)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if mode and "model" in self._modules:
+            for name, part in self.model.parts().items():
+                part.train(name in self.training_config.train)
+        return self
+
+    def on_fit_start(self) -> None:
+        # Frozen parts are in evaluation mode on purpose.
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        if self.trainer.is_global_zero:
+            config = self.model_config
+            components = {
+                "encoder": config.encoder.name,
+                "reducer": ", ".join(reducer.name for reducer in config.reducer),
+                "projector": config.projector.name,
+                "backbone": config.backbone.name,
+            }
+            print_parts(self.model.parts(), components, parameter_groups(self.model, self.training_config))
+
+    def training_step(self, batch: Batch) -> Tensor:
+        out: Output = self.model(batch)
+        self.trainer.datamodule.trained(len(batch.sample_ids))
+        share = self._share(out)
+        loss = out.loss * share
+        several = self.trainer.world_size > 1
+        self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=several)
+        accuracy = share * out.correct / out.targets.clamp(min=1)
+        self.log("train/token_accuracy", accuracy, prog_bar=True, sync_dist=several)
+        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    def validation_step(self, batch: Batch) -> None:
+        out: Output = self.model(batch)
+        metrics = {"val/loss": out.loss, "val/token_accuracy": out.correct / out.targets.clamp(min=1)}
+        self.log_dict(metrics, batch_size=int(out.targets), prog_bar=True, sync_dist=True)
+
+    def on_test_start(self) -> None:
+        self._answers: list[Answer] = []
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._answers += self._answer(batch, self.trainer.datamodule.conditions[dataloader_idx])
+
+    def on_test_end(self) -> None:
+        """Write every answer and the accuracy, and print the table, after the progress bar is gone."""
+        answers = self._answers
+        if self.trainer.world_size > 1:
+            ranks: list[list[Answer]] = [[] for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(ranks, answers)
+            answers = [answer for rank in ranks for answer in rank]
+        self._report(answers)
+
+    @rank_zero_only
+    def _report(self, answers: list[Answer]) -> None:
+        if not answers:
+            raise TrainingError("There was no question to answer: the test data is empty.")
+        result = measure(answers)
+        folder = Path(self.trainer.default_root_dir)
+        write_results(result, answers, folder, checkpoint=self.trainer.ckpt_path and str(self.trainer.ckpt_path))
+        Console().print(accuracy_table(result))
+
+    def on_predict_start(self) -> None:
+        folder = Path(self.trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        rank = f".{self.global_rank}" if self.trainer.world_size > 1 else ""
+        self._predictions = (folder / (PREDICTIONS + rank)).open("w", encoding="utf-8")
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
+        """Answers, written to `predictions.jsonl` in the run folder batch by batch."""
+        records = [
+            {"id": a.id, "question_type": a.question_type, "prediction": a.prediction, "answer": a.answer}
+            for a in self._answer(batch, "normal")
+        ]
+        self._predictions.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        self._predictions.flush()
+        return records
+
+    def on_predict_end(self) -> None:
+        self._predictions.close()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["composer"] = header(self.model_config)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        path = self.trainer.ckpt_path
+        check_architecture(self.model, model_weights(checkpoint), str(path))
+        before, now = (set(c["train"]) for c in (checkpoint["hyper_parameters"]["training"], self.hparams["training"]))
+        if self.trainer.state.fn == TrainerFn.FITTING and before != now:
+            raise CheckpointError(
+                f"Checkpoint {path} is of a run that trains {', '.join(sorted(before))}, and this one trains "
+                f"{', '.join(sorted(now))}: its optimizer's state does not fit. To start a new stage from its weights, "
+                f"leave --ckpt_path out and set training.initial_weights={path}."
+            )
+
+    def _answer(self, batch: Batch, condition: str) -> list[Answer]:
+        from composer.inference.generate import generate
+
+        said = generate(self.model, batch, max_new_tokens=self.training_config.max_new_tokens, temperature=0)
+        rows = zip(batch.sample_ids, batch.question_types, said, batch.answers, strict=True)
+        return [Answer(name, kind, condition, prediction, answer) for name, kind, prediction, answer in rows]
+
+    def _share(self, out: Output) -> Tensor | float:
+        """What this rank's mean loss is multiplied by, so that the ranks' mean is the mean over all target tokens.
+
+        With accumulated gradients the batches count alike, whatever their number of target tokens.
+        """
+        if self.trainer.world_size == 1:
+            return 1.0
+        total = self.trainer.strategy.reduce(out.targets.clone(), reduce_op="sum")
+        return out.targets * self.trainer.world_size / total.clamp(min=1)
+
+
+def _is_default(callback: Callback) -> bool:
+    return type(callback) is ModelCheckpoint and callback.dirpath is None and callback.monitor is None

@@ -1,0 +1,66 @@
+"""AdamW with a learning rate for each part, and a learning rate that is a pure function of the step."""
+
+import math
+from typing import Any
+
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from composer.model import MultimodalModel
+from composer.parts import Backbone, decay_groups
+from composer.training.config import TrainingConfig
+
+
+def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:
+    """The learning rate of optimizer step `step` (from 0) as a factor of the peak.
+
+    Linear from `warmup_start_factor` to 1 over the first `warmup` of the steps, then a cosine to `final_factor`.
+    """
+    warmup_steps = round(config.warmup * total_steps)
+    if step < warmup_steps:
+        return config.warmup_start_factor + (1 - config.warmup_start_factor) * step / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return config.final_factor + (1 - config.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dict[str, Any]]:
+    """One or more groups for each trained part: `params`, `lr`, `weight_decay` and the part's `name`.
+
+    A backbone says itself which of its parameters decay or learn at another rate (`lr_scale`).
+    """
+    groups = []
+    for name, part in model.parts().items():
+        rate = config.learning_rates.get(name, config.learning_rate)
+        for group in part.parameter_groups() if isinstance(part, Backbone) else decay_groups(part):
+            parameters = [p for p in group["params"] if p.requires_grad]
+            if parameters:
+                decay = group.get("weight_decay", config.weight_decay)
+                lr = rate * group.get("lr_scale", 1.0)
+                groups.append({"name": name, "params": parameters, "lr": lr, "weight_decay": decay})
+    return groups
+
+
+class AdamWOfRecipe(AdamW):
+    """AdamW that takes only its moments from a checkpoint: rates, betas and decay are those the recipe says now."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        groups = [
+            {**{key: value for key, value in now.items() if key != "params"}, "params": saved["params"]}
+            for now, saved in zip(self.param_groups, state_dict["param_groups"], strict=True)
+        ]
+        super().load_state_dict({**state_dict, "param_groups": groups})
+
+
+class StepSchedule(LambdaLR):
+    """`learning_rate_factor` at every step. A checkpoint holds the step alone."""
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, config: TrainingConfig) -> None:
+        super().__init__(optimizer, lambda step: learning_rate_factor(step, total_steps, config))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.last_epoch = state_dict["step"]
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate

@@ -1,0 +1,39 @@
+"""The table at the start of a run: what is trained, and how fast it learns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+
+def print_parts(
+    parts: Mapping[str, nn.Module],
+    components: Mapping[str, str],
+    groups: Sequence[Mapping[str, Any]],
+    console: Console | None = None,
+) -> None:
+    """Print a row for each part: its component, its parameters, those trained, and their peak learning rate.
+
+    parts: as `MultimodalModel.parts` gives them. components: each part's component name. groups: the optimizer's,
+    with `name`, `params` and `lr`.
+    """
+    table = Table("part", "component", box=None, padding=(0, 2), header_style="bold")
+    for heading in ("parameters", "trained", "learning rate"):
+        table.add_column(heading, justify="right")
+    for name, part in parts.items():
+        own = [group for group in groups if group["name"] == name]
+        parameters = _count(part.parameters())
+        trained = sum(_count(group["params"]) for group in own)
+        rates = sorted({f"{group['lr']:.3g}" for group in own}, key=float)
+        rate = " to ".join((rates[0], rates[-1])[: len(rates)]) if rates else ("frozen" if parameters else "-")
+        table.add_row(name, components[name] or "-", f"{parameters:,}", f"{trained:,}", rate)
+    total = _count(p for part in parts.values() for p in part.parameters())
+    trained = sum(_count(group["params"]) for group in groups)
+    table.add_row("all", "", f"{total:,}", f"{trained:,}", "", style="bold")
+    (console or Console()).print(table)
+
+
+def _count(parameters: Any) -> int:
+    return sum(p.numel() for p in parameters)
