@@ -1,0 +1,181 @@
+"""The Lightning data module: which data, how many frames, in which order, in which batches."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from composer.batch import Batch, Example
+from composer.data.badmedia import BadMedia
+from composer.data.dataset import Condition, Conversations, collate_or_error
+from composer.data.reader import Records, check_ids
+from composer.data.sampler import StreamSampler
+from composer.errors import CheckpointError, ComposerError, ConfigError
+from composer.processor import Processor
+
+BAD_MEDIA = "bad_media.jsonl"
+Loader = DataLoader[Example | ComposerError]
+
+
+class MultimodalDataModule(LightningDataModule):
+    """LLaVA-style conversations about images and videos.
+
+    Training and validation learn from whole conversations; test and predict ask for the last answer of each.
+
+    Args:
+        train: JSON or JSONL file to train on, or a list of them.
+        validation: File or files whose loss is measured while training.
+        test: File or files whose answers are compared with the model's.
+        predict: File or files whose questions are answered; answers in them are not needed.
+        media_root: Folder that paths of media start from; each data file's own folder if not given.
+        frames: Frames taken of a video, uniform in time.
+        batch_size: Samples in a training batch, per device.
+        eval_batch_size: Samples in a validation, test or predict batch; `batch_size` if not given.
+        num_workers: Processes that decode media; 0 decodes in the training process.
+        seed: Seed of the order of training and of shuffled frames.
+        max_bad_media: Largest share of training samples whose media cannot be decoded, of at least 300 samples.
+        conditions: How a test shows media, one pass each: `normal`, `blind` (grey frames of the same size), `shuffled`
+            (frames in random order).
+    """
+
+    def __init__(
+        self,
+        train: str | list[str] | None = None,
+        validation: str | list[str] | None = None,
+        test: str | list[str] | None = None,
+        predict: str | list[str] | None = None,
+        media_root: str | None = None,
+        frames: int = 8,
+        batch_size: int = 8,
+        eval_batch_size: int | None = None,
+        num_workers: int = 2,
+        seed: int = 0,
+        max_bad_media: float = 0.01,
+        conditions: Sequence[Condition] = ("normal",),
+    ) -> None:
+        super().__init__()
+        self.files = {"train": train, "validation": validation, "test": test, "predict": predict}
+        self.media_root, self.frames, self.seed = media_root, frames, seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.num_workers, self.max_bad_media = num_workers, max_bad_media
+        self.conditions: tuple[Condition, ...] = tuple(conditions)
+        self.consumed = 0
+        """Samples of the stream that are trained, over all ranks."""
+        self._sources: dict[str, list[Records]] = {}
+        self._restored: dict[str, int] | None = None
+        self._check()
+
+    def _check(self) -> None:
+        counts = ("frames", "batch_size", "eval_batch_size")
+        problems = [
+            f"data.{name}: got {getattr(self, name)}, expected at least 1" for name in counts if getattr(self, name) < 1
+        ]
+        if self.num_workers < 0:
+            problems.append(f"data.num_workers: got {self.num_workers}, expected 0 or more")
+        if not 0 <= self.max_bad_media <= 1:
+            problems.append(f"data.max_bad_media: got {self.max_bad_media}, expected a share from 0 to 1")
+        if self.seed < 0:
+            problems.append(f"data.seed: got {self.seed}, expected 0 or more")
+        known = get_args(Condition)
+        if not self.conditions or set(self.conditions) - set(known) or len(set(self.conditions)) < len(self.conditions):
+            problems.append(
+                f"data.conditions: got {list(self.conditions)}, expected some of {', '.join(known)}, each once"
+            )
+        if problems:
+            raise ConfigError(problems)
+
+    def setup(self, stage: str) -> None:
+        """Index the files that a stage reads. Raises DataError; questions are all read, so that they fail early."""
+        needed = {"fit": "train", "validate": "validation"}.get(stage, stage)
+        if not self.files[needed]:
+            raise ConfigError(f"data.{needed}: nothing given, expected a JSON or JSONL file or a list of them")
+        for name in {needed, "validation"} if stage == "fit" else {needed}:
+            given = self.files[name] or []
+            paths = [given] if isinstance(given, str) else given
+            self._sources[name] = [Records(path, self.media_root) for path in paths]
+        if needed in ("test", "predict"):
+            check_ids(self._sources[needed])
+
+    def train_dataloader(self) -> Loader:
+        assert self.trainer is not None
+        bad_media = BadMedia(Path(self.trainer.default_root_dir) / BAD_MEDIA, self.max_bad_media)
+        data = self._data("train", bad_media=bad_media)
+        self._resume(len(data))
+        sampler = StreamSampler(
+            data,
+            lambda: self.consumed,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=self.trainer.global_rank,
+            world=self.trainer.world_size,
+        )
+        return self._loader(data, self.batch_size, sampler)
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        return self._loader(self._data("validation"), self.eval_batch_size) if self._sources["validation"] else []
+
+    def test_dataloader(self) -> dict[str, Loader]:
+        """One loader per condition, in the order of `conditions`."""
+        return {
+            condition: self._loader(self._data("test", answer=True, condition=condition), self.eval_batch_size)
+            for condition in self.conditions
+        }
+
+    def predict_dataloader(self) -> Loader:
+        return self._loader(self._data("predict", answer=True), self.eval_batch_size)
+
+    def on_before_batch_transfer(self, batch: Batch | ComposerError, dataloader_idx: int) -> Batch:
+        """Raises what a data worker met."""
+        if isinstance(batch, ComposerError):
+            raise batch
+        return batch
+
+    def trained(self, samples: int) -> None:
+        """Called in every training step with its number of samples.
+
+        What the sampler has handed out does not count: workers run ahead of training.
+        """
+        assert self.trainer is not None
+        self.consumed += samples * self.trainer.world_size
+
+    def state_dict(self) -> dict[str, int]:
+        return {"consumed": self.consumed, "seed": self.seed, "samples": sum(map(len, self._sources.get("train", [])))}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._restored = state_dict
+
+    def _resume(self, samples: int) -> None:
+        """Go on in the stream where the checkpoint stands. Raises CheckpointError where it is another stream."""
+        if self._restored is None:
+            return
+        here = {"seed": self.seed, "samples": samples}
+        differing = [
+            f"{key} {self._restored[key]}, now {here[key]}" for key in here if self._restored[key] != here[key]
+        ]
+        if differing:
+            raise CheckpointError(
+                f"the checkpoint was trained on other data ({'; '.join(differing)}): resume with the same data.train "
+                "and data.seed, or start a new run from its weights (training.initial_weights)"
+            )
+        self.consumed, self._restored = self._restored["consumed"], None
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # this one is
+
+    def _data(self, name: str, **options: Any) -> Conversations:
+        assert self.trainer is not None
+        processor: Processor = self.trainer.lightning_module.model.processor
+        return Conversations(self._sources[name], processor, self.frames, seed=self.seed, **options)
+
+    def _loader(self, data: Conversations, batch_size: int, sampler: Sampler[int] | None = None) -> Loader:
+        return DataLoader(
+            dataset=data,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate_or_error,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
