@@ -64,7 +64,8 @@ class OpenClipEncoder(Encoder):
         embed = self.tower.patch_embed
         self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]
         # A patch of 14 does not divide SO400M's 384 pixels: the tower was trained on the 27 x 27 whole patches.
-        self.transform = FrameTransform(embed.grid_size[0] * self.patch_size, self.patch_size, resize)
+        native = embed.grid_size[0] * self.patch_size
+        self.transform = FrameTransform(image_size or native, self.patch_size, resize)
         self.block_classes = (HostBlock,)
         self.register_buffer("mean", 255 * torch.tensor(plan.mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(plan.std)[:, None, None], persistent=False)

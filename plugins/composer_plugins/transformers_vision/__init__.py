@@ -1,0 +1,64 @@
+"""The encoder `transformers-vision`: vision towers of Hugging Face transformers."""
+
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from composer.plugin import Component, ComponentConfig, hookimpl
+from composer.transform import Resize
+
+FamilyName = Literal["siglip", "siglip2", "clip", "dinov2", "dinov2-registers"]
+
+
+class TransformersVisionConfig(ComponentConfig):
+    """Options of the encoder `transformers-vision`. Without any, a tiny SigLIP with random weights."""
+
+    pretrained: str | None = Field(
+        None,
+        description="A hub name such as google/siglip-large-patch16-384, or a local folder, with safetensors; "
+        "null is random weights of the sizes below.",
+    )
+    family: FamilyName | None = Field(
+        None, description="Architecture of random weights; null is siglip, or what `pretrained` says."
+    )
+    image_size: int | None = Field(
+        None, ge=1, description="Pixels of a frame's short side after resizing; null is the checkpoint's own, or 64."
+    )
+    resize: Resize = Field(
+        "keep-aspect", description="How frames get there: scale, or make a square by squashing, cropping or padding."
+    )
+    patch_size: int | None = Field(
+        None, ge=1, description="Pixels of a patch's side, for random weights; null is the checkpoint's own, or 8."
+    )
+    width: int | None = Field(
+        None, ge=1, description="Channels of a token, for random weights; null is the checkpoint's own, or 96."
+    )
+    depth: int | None = Field(
+        None, ge=1, description="Number of blocks, for random weights; null is the checkpoint's own, or 4."
+    )
+    heads: int | None = Field(
+        None, ge=1, description="Attention heads, for random weights; null is the checkpoint's own, or 4."
+    )
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        shape = {"family": self.family, "patch_size": self.patch_size, "width": self.width, "depth": self.depth}
+        given = [name for name, value in (shape | {"heads": self.heads}).items() if value is not None]
+        if self.pretrained is not None and given:
+            raise ValueError(f"pretrained weights have a shape of their own: leave out {', '.join(given)}")
+        if self.width is not None and self.heads is not None and self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+@hookimpl
+def composer_components() -> Iterable[Component]:
+    yield Component(
+        "encoder",
+        "transformers-vision",
+        "Vision tower of transformers: SigLIP, SigLIP2, CLIP, DINOv2, with pretrained or random weights.",
+        TransformersVisionConfig,
+        "composer_plugins.transformers_vision.encoder:TransformersVisionEncoder",
+        in_blocks=True,
+    )

@@ -1,0 +1,153 @@
+"""Vision towers of transformers. Legend: F frames, H and W pixels, P patches, D channels."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from composer.errors import CheckpointError, ComposeError
+from composer.parts import BlockReducer, Encoder, VisualTokens, run_blocks
+from composer.transform import FrameTransform, Resize
+from composer_plugins.transformers_vision import FamilyName
+from composer_plugins.transformers_vision.families import FAMILIES, Family
+
+
+class TransformersVisionEncoder(Encoder):
+    """Tokens of the last layer after the final norm, without class and register tokens; no pooling head is built.
+
+    The tower's state-dict keys are the library's. Position embeddings keep the checkpoint's grid; for any other grid,
+    `forward` interpolates them in fp32 as the library does. Weights are read from safetensors only, in fp32, and no
+    code of a repository is run.
+    Raises ComposeError for an architecture that is none of the families, CheckpointError for weights that cannot be
+    read or are incomplete.
+    """
+
+    def __init__(
+        self,
+        *,
+        pretrained: str | None,
+        family: FamilyName | None,
+        image_size: int | None,
+        resize: Resize,
+        patch_size: int | None,
+        width: int | None,
+        depth: int | None,
+        heads: int | None,
+    ) -> None:
+        super().__init__()
+        if pretrained is not None:
+            self.family, config = _read_config(pretrained)
+            self.tower = _read_weights(self.family, config, pretrained)
+        else:
+            self.family = FAMILIES[family or "siglip"]
+            config = _tiny_config(family or "siglip", image_size or 64, patch_size or 8, width, depth, heads)
+            self.tower = self.family.model(config)
+        layers = getattr(self.tower.encoder, self.family.layers)
+        for place, layer in enumerate(layers):
+            layers[place] = _hosting(self.family.layer, layer, config)
+        if getattr(self.tower.embeddings, "mask_token", None) is not None:
+            self.tower.embeddings.mask_token = None  # of pretraining only: it would never get a gradient
+        self.tower.train()
+
+        self.dim, self.depth, self.patch_size = config.hidden_size, len(layers), config.patch_size
+        self.transform = FrameTransform(image_size or _native_size(config), self.patch_size, resize)
+        self.block_classes = (self.family.layer,)
+        self.register_buffer("mean", 255 * torch.tensor(self.family.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(self.family.std)[:, None, None], persistent=False)
+
+    def forward(
+        self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
+    ) -> VisualTokens:
+        norm = getattr(self.tower, self.family.norm)
+        pixels = ((frames.float() - self.mean) / self.std).to(norm.weight.dtype)
+        x, grid = self.family.embed(self.tower, pixels)
+        return run_blocks(
+            getattr(self.tower.encoder, self.family.layers),
+            x,
+            grid=grid,
+            prefix=x.shape[1] - grid[0] * grid[1],
+            norm=norm,
+            reducer=reducer,
+            keep_sources=keep_sources,
+        )
+
+
+def _tiny_config(
+    family: FamilyName, image_size: int, patch_size: int, width: int | None, depth: int | None, heads: int | None
+) -> Any:
+    """A config for random weights, of a tiny tower where nothing is said. Raises ComposeError."""
+    width, depth, heads = width or 96, depth or 4, heads or 4
+    if width % heads:
+        raise ComposeError(f"model.encoder: width {width} is not a multiple of heads {heads}; name a divisor.")
+    if image_size % patch_size:
+        raise ComposeError(f"model.encoder: image_size {image_size} is not a multiple of patch_size {patch_size}.")
+    sizes: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "patch_size": patch_size,
+    }
+    if family == "siglip2":
+        sizes["num_patches"] = (image_size // patch_size) ** 2
+    else:
+        sizes["image_size"] = image_size
+    if family.startswith("dinov2"):
+        sizes["mlp_ratio"] = 4
+    else:
+        sizes["intermediate_size"] = 4 * width
+    if family.startswith("siglip"):
+        sizes["vision_use_head"] = False
+    return FAMILIES[family].config(**sizes)
+
+
+def _read_config(pretrained: str) -> tuple[Family, Any]:
+    """The family and the vision half of a checkpoint's config.json."""
+    try:
+        config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model.encoder.pretrained: {pretrained!r} is no local folder with a config.json, and no hub name that can "
+            f"be had: {error}"
+        ) from error
+    config = getattr(config, "vision_config", config)
+    for family in FAMILIES.values():
+        if config.model_type == family.config.model_type:
+            config.vision_use_head = False
+            return family, config
+    raise ComposeError(
+        f"model.encoder.pretrained: {pretrained!r} is a {config.model_type!r}; transformers-vision offers "
+        f"{', '.join(FAMILIES)}."
+    )
+
+
+def _read_weights(family: Family, config: Any, pretrained: str) -> PreTrainedModel:
+    """The tower alone, in fp32; a whole CLIP or SigLIP is read without its text tower."""
+    try:
+        tower, info = family.model.from_pretrained(
+            pretrained, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"model.encoder.pretrained: weights of {pretrained!r} cannot be read: {error}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise CheckpointError(
+            f"model.encoder.pretrained: {pretrained!r} lacks {len(missing)} weights of its vision tower, such as "
+            f"{missing[0]}."
+        )
+    return tower
+
+
+def _hosting(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:
+    """The same layer, with the same parameters, as its subclass that hosts a reducer."""
+    with torch.device("meta"):
+        host = kind(config)
+    host.load_state_dict(layer.state_dict(), assign=True)
+    return host
+
+
+def _native_size(config: Any) -> int:
+    """Pixels of the side of the square that the position embeddings are made for: whole patches only."""
+    if hasattr(config, "num_patches"):
+        return math.isqrt(config.num_patches) * config.patch_size
+    return config.image_size // config.patch_size * config.patch_size

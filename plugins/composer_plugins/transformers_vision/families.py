@@ -1,0 +1,196 @@
+"""What differs between the families of vision towers in transformers: layers, embeddings, constants.
+
+Legend: F frames, H and W pixels, R rows and C columns of patches, P patches, N tokens, D channels, h heads, d of a head.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    PreTrainedModel,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
+from transformers.models.dinov2.modeling_dinov2 import Dinov2Layer
+from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers import Dinov2WithRegistersLayer
+from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
+from transformers.models.siglip2.modeling_siglip2 import Siglip2EncoderLayer
+
+from composer.parts import BlockReducer, BlockTokens, Grid, proportional_attention
+
+Colour = tuple[float, float, float]
+Embed = Callable[[Any, Tensor], tuple[Tensor, Grid]]
+
+HALF: Colour = (0.5, 0.5, 0.5)
+CLIP_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+
+
+class Family(NamedTuple):
+    """One architecture. embed: (tower, pixels [F, 3, H, W]) to ([F, prefix + P, D], (R, C)), up to the first block."""
+
+    config: type[Any]
+    model: type[PreTrainedModel]
+    layer: type[nn.Module]
+    layers: str
+    norm: str
+    embed: Embed
+    mean: Colour
+    std: Colour
+
+
+class ClipLikeLayer(nn.Module):
+    """A layer of SigLIP, SigLIP2 or CLIP, with room for a reducer between its attention and its MLP."""
+
+    def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
+        attn: Any = self.self_attn
+        dropout = attn.dropout if self.training else 0.0
+        sizes = tokens.sizes if reducer is not None and reducer.proportional else None
+        x = self.layer_norm1(tokens.x)
+        attended, keys = attend(attn.q_proj(x), attn.k_proj(x), attn.v_proj(x), attn.num_heads, sizes, dropout)
+        tokens = tokens._replace(x=tokens.x + attn.out_proj(attended))
+        if reducer is not None and r > 0:
+            tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
+        return tokens._replace(x=tokens.x + self.mlp(self.layer_norm2(tokens.x)))
+
+
+class Dinov2LikeLayer(nn.Module):
+    """A layer of DINOv2, with room for a reducer between its attention and its MLP."""
+
+    def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
+        q_proj, k_proj, v_proj, out_proj, heads = self._attention()
+        sizes = tokens.sizes if reducer is not None and reducer.proportional else None
+        x = self.norm1(tokens.x)
+        attended, keys = attend(q_proj(x), k_proj(x), v_proj(x), heads, sizes)
+        x = self.drop_path(self.layer_scale1(out_proj(attended))) + tokens.x
+        tokens = tokens._replace(x=x)
+        if reducer is not None and r > 0:
+            tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
+        return tokens._replace(x=self.drop_path(self.layer_scale2(self.mlp(self.norm2(tokens.x)))) + tokens.x)
+
+    def _attention(self) -> tuple[Any, Any, Any, Any, int]:
+        """Projections of queries, keys, values and the output, and the heads."""
+        attn: Any = self.attention
+        if hasattr(attn, "q_proj"):
+            return attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, attn.num_attention_heads
+        inner = attn.attention  # before transformers 5.20
+        return inner.query, inner.key, inner.value, attn.output.dense, inner.num_attention_heads
+
+
+class HostSiglipLayer(ClipLikeLayer, SiglipEncoderLayer): ...
+
+
+class HostSiglip2Layer(ClipLikeLayer, Siglip2EncoderLayer): ...
+
+
+class HostClipLayer(ClipLikeLayer, CLIPEncoderLayer): ...
+
+
+class HostDinov2Layer(Dinov2LikeLayer, Dinov2Layer): ...
+
+
+class HostDinov2RegistersLayer(Dinov2LikeLayer, Dinov2WithRegistersLayer): ...
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, heads: int, sizes: Tensor | None, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Attention of projections [F, N, D]: its output [F, N, D] before the last projection, and its keys [F, h, N, d]."""
+    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2), k
+
+
+def embed_siglip(tower: SiglipVisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    embeddings = tower.embeddings
+    x, grid = _patches(embeddings.patch_embedding, pixels)
+    return x + resample(embeddings.position_embedding.weight, grid), grid
+
+
+def embed_siglip2(tower: Siglip2VisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    embeddings = tower.embeddings
+    side = embeddings.patch_size
+    x = pixels.unfold(2, side, side).unfold(3, side, side)  # [F, 3, R, C, side, side]
+    grid = (x.shape[2], x.shape[3])
+    x = embeddings.patch_embedding(x.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2))
+    table = embeddings.position_embedding.weight
+    return x + resample(table, grid, mode="bilinear", antialias=True), grid
+
+
+def embed_clip(tower: CLIPVisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    embeddings = tower.embeddings
+    x, grid = _patches(embeddings.patch_embedding, pixels)
+    table = embeddings.position_embedding.weight
+    first = (embeddings.class_embedding + table[0]).expand(x.shape[0], 1, -1)
+    return tower.pre_layrnorm(torch.cat([first, x + resample(table[1:], grid)], dim=1)), grid
+
+
+def embed_dinov2(tower: Dinov2Model, pixels: Tensor) -> tuple[Tensor, Grid]:
+    embeddings = tower.embeddings
+    x, grid = _patches(embeddings.patch_embeddings.projection, pixels)
+    table = embeddings.position_embeddings[0]
+    first = (embeddings.cls_token + table[:1]).expand(x.shape[0], -1, -1)
+    return torch.cat([first, x + resample(table[1:], grid)], dim=1), grid
+
+
+def embed_dinov2_registers(tower: Dinov2WithRegistersModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    embeddings = tower.embeddings
+    x, grid = _patches(embeddings.patch_embeddings.projection, pixels)
+    table = embeddings.position_embeddings[0]
+    first = (embeddings.cls_token + table[:1]).expand(x.shape[0], -1, -1)
+    registers = embeddings.register_tokens.expand(x.shape[0], -1, -1)
+    return torch.cat([first, registers, x + resample(table[1:], grid, antialias=True)], dim=1), grid
+
+
+def resample(table: Tensor, grid: Grid, *, mode: str = "bicubic", antialias: bool = False) -> Tensor:
+    """Position embeddings [side * side, D] of a square grid to those of `grid`, [R * C, D], in fp32, rows first."""
+    side = math.isqrt(table.shape[0])
+    if grid == (side, side):
+        return table
+    square = table.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    resampled = nn.functional.interpolate(square, size=grid, mode=mode, align_corners=False, antialias=antialias)
+    return resampled[0].flatten(1).T.to(table.dtype)
+
+
+def _patches(convolution: nn.Module, pixels: Tensor) -> tuple[Tensor, Grid]:
+    x = convolution(pixels)
+    return x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3])
+
+
+FAMILIES = {
+    "siglip": Family(
+        SiglipVisionConfig, SiglipVisionModel, HostSiglipLayer, "layers", "post_layernorm", embed_siglip, HALF, HALF
+    ),
+    "siglip2": Family(
+        Siglip2VisionConfig, Siglip2VisionModel, HostSiglip2Layer, "layers", "post_layernorm", embed_siglip2, HALF, HALF
+    ),
+    "clip": Family(
+        CLIPVisionConfig, CLIPVisionModel, HostClipLayer, "layers", "post_layernorm", embed_clip, CLIP_MEAN, CLIP_STD
+    ),
+    "dinov2": Family(
+        Dinov2Config, Dinov2Model, HostDinov2Layer, "layer", "layernorm", embed_dinov2, IMAGENET_MEAN, IMAGENET_STD
+    ),
+    "dinov2-registers": Family(
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+        HostDinov2RegistersLayer,
+        "layer",
+        "layernorm",
+        embed_dinov2_registers,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+    ),
+}
