@@ -13,11 +13,11 @@ class PromptConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Layout = Field(
-        "media-first",
+        default="media-first",
         description="Where a user turn's media go: before its text, between two copies of it, or where it names them.",
     )
     tokenizer: Literal["bytes", "world"] | tuple[str, ...] | None = Field(
-        None,
+        default=None,
         description="The backbone's own (null), bytes, the RWKV World vocabulary, or bytes plus these words.",
     )
 
@@ -40,7 +40,9 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: SerializeAsAny[SlotConfig] = Field(description="Frames to tokens.")
-    reducer: tuple[SerializeAsAny[SlotConfig], ...] = Field((), description="A chain of token reducers, maybe empty.")
+    reducer: tuple[SerializeAsAny[SlotConfig], ...] = Field(
+        default=(), description="Token reducers, one after another."
+    )
     projector: SerializeAsAny[SlotConfig] = Field(description="Visual features to the backbone's width.")
     backbone: SerializeAsAny[SlotConfig] = Field(description="The causal language model.")
-    prompt: PromptConfig = Field(default_factory=PromptConfig, description="Layout and tokenizer.")
+    prompt: PromptConfig = Field(default=PromptConfig(), description="Layout and tokenizer.")

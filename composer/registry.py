@@ -44,6 +44,9 @@ class Provider:
     component: Component
     plugin: Plugin
 
+    def __str__(self) -> str:
+        return f"{self.component.kind} {self.component.name!r} ({self.plugin})"
+
     @property
     def qualified_name(self) -> str:
         """`distribution/name`, which no two providers share."""
@@ -75,17 +78,25 @@ class Registry:
     def broken(self) -> list[Plugin]:
         return [plugin for plugin in self.plugins if plugin.problem]
 
+    def of(self, kind: Kind) -> list[Provider]:
+        """The providers of a kind, by name."""
+        return [provider for provider in self.providers if provider.component.kind == kind]
+
     def names(self, kind: Kind) -> list[str]:
         """Names that a recipe can use for this kind."""
-        return sorted({p.component.name for p in self.providers if p.component.kind == kind})
+        return sorted({provider.component.name for provider in self.of(kind)})
+
+    def selectable(self, kind: Kind) -> list[str]:
+        """What selects each component of this kind: its name, or its qualified name where several share the name."""
+        names = [provider.component.name for provider in self.of(kind)]
+        return [p.qualified_name if names.count(p.component.name) > 1 else p.component.name for p in self.of(kind)]
 
     def find(self, kind: Kind, name: str) -> Provider:
         """The provider of a component, by `name` or `distribution/name`.
 
         Raises PluginError where none is installed (with the nearest names and the broken plugins), or several are.
         """
-        of_kind = [p for p in self.providers if p.component.kind == kind]
-        found = [p for p in of_kind if name in (p.component.name, p.qualified_name)]
+        found = [p for p in self.of(kind) if name in (p.component.name, p.qualified_name)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -132,7 +143,8 @@ def discover(found: Iterable[EntryPoint]) -> Registry:
         try:
             components = _components(point.load())
         except (Exception, SystemExit) as error:
-            plugins.append(Plugin(point.name, distribution, number, f"{type(error).__name__}: {error}"))
+            problem = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            plugins.append(Plugin(point.name, distribution, number, problem))
             continue
         plugin = Plugin(point.name, distribution, number)
         plugins.append(plugin)
@@ -141,16 +153,25 @@ def discover(found: Iterable[EntryPoint]) -> Registry:
 
 
 def load_target(provider: Provider) -> Any:
-    """Import what builds a component."""
-    component = provider.component
-    who = f"{component.kind} {component.name!r} ({provider.plugin})"
+    """Import what builds a component.
+
+    Raises PluginError where a requirement is missing, or torch and torchvision do not match, or the import fails.
+    """
     if missing := provider.missing():
-        raise PluginError(f"{who} needs {', '.join(missing)}: {provider.status}")
-    module, _, attribute = component.target.partition(":")
+        raise PluginError(f"{provider} needs {', '.join(missing)}: {provider.status}")
+    module, _, attribute = provider.component.target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise PluginError(f"{who} cannot be imported: {error}") from error
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{provider} cannot be imported: {error}") from error
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        raise PluginError(
+            f"{provider} cannot be imported: torch {version('torch')} and torchvision {version('torchvision')} are not "
+            "of one build (a CPU-only torch beside the index's torchvision): take both from one index with "
+            "`pip install --force-reinstall torch torchvision`."
+        ) from error
 
 
 def _components(module: object) -> list[Component]:

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except ComposerError as error:
-        print(f"composer: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"composer: {error}\n")
         return error.exit_status
     except KeyboardInterrupt:
         return 130

@@ -1,0 +1,42 @@
+"""Flags and environment variables that set something in a recipe's `model:` section. No torch here."""
+
+from collections.abc import Mapping, Sequence
+
+from composer.errors import ConfigError
+from composer.yamlfile import Located, Origin, nested, parse_yaml
+
+PREFIX = "COMPOSER_MODEL__"
+
+
+def from_flags(arguments: Sequence[str]) -> tuple[list[Located], list[str]]:
+    """The `--model.KEY=VALUE` and `--model.KEY VALUE` flags as mappings, in order, and all other arguments.
+
+    Raises ConfigError for a flag without a key or a value.
+    """
+    found: list[Located] = []
+    rest: list[str] = []
+    remaining = list(arguments)
+    while remaining:
+        argument = remaining.pop(0)
+        flag, equals, text = argument.partition("=")
+        if flag != "--model" and not flag.startswith("--model."):
+            rest.append(argument)
+            continue
+        path = flag.split(".")[1:]
+        if not path or "" in path:
+            raise ConfigError(f"{flag}: expected --model.SLOT=VALUE or --model.SLOT.OPTION=VALUE.")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
+            text = remaining.pop(0)
+        found.append(nested(path, parse_yaml(text, Origin(flag))))
+    return found, rest
+
+
+def from_environment(environment: Mapping[str, str]) -> list[Located]:
+    """Variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` as mappings."""
+    return [
+        nested(name.removeprefix(PREFIX).lower().split("__"), parse_yaml(text, Origin(f"${name}")))
+        for name, text in sorted(environment.items())
+        if name.startswith(PREFIX)
+    ]

@@ -1,0 +1,169 @@
+"""YAML with the place of every value, and files that include others. No torch here."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from composer.errors import ConfigError
+
+SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value comes from: a file and its line, a flag, a variable. `folder`: what paths in it are relative to."""
+
+    source: str
+    line: int | None = None
+    folder: Path = Path()
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A value and where it comes from: a scalar, a list of `Located`, or a mapping from str to `Located`."""
+
+    value: Any
+    origin: Origin
+
+    def plain(self) -> Any:
+        """The value without origins."""
+        if isinstance(self.value, dict):
+            return {key: item.plain() for key, item in self.value.items()}
+        if isinstance(self.value, list):
+            return [item.plain() for item in self.value]
+        return self.value
+
+    def at(self, path: Sequence[str | int]) -> "Located":
+        """What lies at a path, or the nearest thing above it."""
+        here = self
+        for key in path:
+            if isinstance(here.value, dict) and str(key) in here.value:
+                here = here.value[str(key)]
+            elif isinstance(here.value, list) and isinstance(key, int) and key < len(here.value):
+                here = here.value[key]
+            else:
+                break
+        return here
+
+
+def located(value: Any, origin: Origin) -> Located:
+    """A plain value, all of it from one place."""
+    if isinstance(value, dict):
+        return Located({str(key): located(item, origin) for key, item in value.items()}, origin)
+    if isinstance(value, list | tuple):
+        return Located([located(item, origin) for item in value], origin)
+    return Located(value, origin)
+
+
+def nested(path: Sequence[str], value: Located) -> Located:
+    """A value at a dotted path: (("a", "b"), 1) is {a: {b: 1}}."""
+    for key in reversed(path):
+        value = Located({key: value}, value.origin)
+    return value
+
+
+def merged(lower: Located, upper: Located) -> Located:
+    """Two values as one: mappings key by key, of anything else the upper."""
+    if not (isinstance(lower.value, dict) and isinstance(upper.value, dict)):
+        return upper
+    both = {key: merged(lower.value[key], upper.value[key]) for key in lower.value.keys() & upper.value.keys()}
+    return Located(lower.value | upper.value | both, upper.origin)
+
+
+def load_recipe(path: Path) -> list[Located]:
+    """A recipe and what it includes, lowest first: each file's includes in order, then the file itself.
+
+    Raises ConfigError: a file that is missing or no YAML mapping, or that includes itself.
+    """
+    return list(_with_includes(Path(path), ()))
+
+
+def load_yaml(path: Path, named_at: Origin | None = None) -> Located:
+    """One file. named_at: what names it, for the message when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        prefix = f"{named_at}: " if named_at else ""
+        raise ConfigError(f"{prefix}cannot read {str(path)!r}: {reason}.") from error
+    return parse_yaml(text, Origin(str(path), 1, path.parent))
+
+
+def parse_yaml(text: str, origin: Origin) -> Located:
+    """YAML text; without a line in `origin` (a flag, a variable) every value has the origin itself."""
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        return Located(None, origin) if node is None else _walk(loader, node, origin, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = origin if origin.line is None or mark is None else Origin(origin.source, mark.line + 1)
+        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}.") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{origin}: not YAML: {error}") from error
+
+
+def _with_includes(path: Path, above: tuple[Path, ...], named_at: Origin | None = None) -> Iterator[Located]:
+    if path.resolve() in above:
+        chain = " includes ".join(str(p.name) for p in [*above[above.index(path.resolve()) :], path])
+        raise ConfigError(f"{named_at}: include: a file cannot include itself: {chain}.")
+    content = load_yaml(path, named_at)
+    if content.value is None:
+        content = Located({}, content.origin)
+    if not isinstance(content.value, dict):
+        raise ConfigError(f"{content.origin}: a recipe is a mapping with sections such as `model:`.")
+    include = content.value.get("include")
+    for item in [] if include is None else include.value if isinstance(include.value, list) else [include]:
+        if not isinstance(item.value, str):
+            raise ConfigError(f"{item.origin}: include: got {item.plain()!r}, expected a path or a list of paths.")
+        yield from _with_includes(path.parent / item.value, (*above, path.resolve()), item.origin)
+    yield Located({key: value for key, value in content.value.items() if key != "include"}, content.origin)
+
+
+def _walk(loader: "_Loader", node: yaml.Node, base: Origin, above: tuple[yaml.Node, ...]) -> Located:
+    origin = base if base.line is None else Origin(base.source, node.start_mark.line + 1, base.folder)
+    if node in above:
+        raise ConfigError(f"{origin}: an anchor that contains itself.")
+    if isinstance(node, yaml.SequenceNode):
+        return Located([_walk(loader, item, base, (*above, node)) for item in node.value], origin)
+    if not isinstance(node, yaml.MappingNode):
+        return Located(loader.construct_object(node), origin)
+    keys = [key.value for key, _ in node.value]
+    loader.flatten_mapping(node)  # `<<:` brings its keys to the front, where the mapping's own ones follow and win
+    found: dict[str, Located] = {}
+    for key, item in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise ConfigError(f"{origin}: a key must be plain text.")
+        if keys.count(key.value) > 1:
+            raise ConfigError(f"{Origin(base.source, key.start_mark.line + 1)}: {key.value!r} is given twice.")
+        found[key.value] = _walk(loader, item, base, (*above, node))
+    return Located(found, origin)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 less its traps: `1e-3` is a number, `on`, `off`, `yes`, `no` and dates are text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [
+            (tag, pattern) for tag, pattern in rules if tag.rpartition(":")[2] not in ("bool", "float", "timestamp")
+        ]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"([-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9_]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
