@@ -1,6 +1,6 @@
 """What differs between the families of vision towers in transformers: layers, embeddings, constants.
 
-Legend: F frames, H and W pixels, R rows and C columns of patches, P patches, N tokens, D channels, h heads, d of a head.
+Legend: F frames, H and W pixels, R x C patches (P in all), N tokens, D channels, h heads, d channels of a head.
 """
 
 import math
@@ -109,7 +109,7 @@ class HostDinov2RegistersLayer(Dinov2LikeLayer, Dinov2WithRegistersLayer): ...
 def attend(
     q: Tensor, k: Tensor, v: Tensor, heads: int, sizes: Tensor | None, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Attention of projections [F, N, D]: its output [F, N, D] before the last projection, and its keys [F, h, N, d]."""
+    """Attention of projections [F, N, D]: its output before the last projection [F, N, D], its keys [F, h, N, d]."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2), k
 

@@ -1,0 +1,15 @@
+"""The conformance kit: what composer relies on, checked on a built part in one line of a plugin's own tests.
+
+    from composer.testing import check_encoder
+
+    def test_it_keeps_the_contract():
+        check_encoder(MyEncoder(dim=32))
+
+Every check raises AssertionError with what was got, what was expected and what to do. Parts should be small: the
+checks run on the CPU in fp32, some of them several times.
+"""
+
+from composer.testing.encoder import check_encoder
+from composer.testing.reducer import check_reducer
+
+__all__ = ["check_encoder", "check_reducer"]

@@ -1,0 +1,10 @@
+"""The whole test of a plugin: composer's kit checks the contract."""
+
+from composer_example import ConvConfig
+from composer_example.encoder import ConvEncoder
+
+from composer.testing import check_encoder
+
+
+def test_it_keeps_the_contract() -> None:
+    check_encoder(ConvEncoder(**ConvConfig(width=16).model_dump()))
