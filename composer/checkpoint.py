@@ -1,8 +1,8 @@
 """Checkpoints: writing one so that it is whole or absent, and reading one back.
 
 A checkpoint is Lightning's dictionary of plain values and tensors, so that `torch.load(weights_only=True)` reads it and
-nothing in it can run code. composer adds `composer`: the format and the distributions that made it, and keeps the
-model's and the training's configuration in `hyper_parameters`. All weights are in it, those of frozen parts too.
+nothing in it can run code. composer adds the key `composer` (see `header`), and keeps the model's and the training's
+configuration in `hyper_parameters`. All weights are in it, those of frozen parts too.
 """
 
 import logging
@@ -32,8 +32,8 @@ SUFFIX = ".ckpt"
 _MODEL = "model."  # where the LightningModule keeps the model
 
 
-def header(config: ModelConfig) -> dict[str, Any]:
-    """A checkpoint's key `composer`: the format, and the distributions that the model is made of."""
+def header(config: ModelConfig, frames: int) -> dict[str, Any]:
+    """A checkpoint's key `composer`: format, frames of a video in training, distributions that the model is made of."""
     chosen: list[tuple[Kind, str]] = [("reducer", reducer.name) for reducer in config.reducer]
     chosen += [
         ("encoder", config.encoder.name),
@@ -42,7 +42,7 @@ def header(config: ModelConfig) -> dict[str, Any]:
     ]
     plugins = [load_registry().find(kind, name).plugin for kind, name in chosen]
     distributions = {plugin.distribution: plugin.version for plugin in plugins}
-    return {"format": FORMAT, "distributions": {"multimodal-composer": __version__} | distributions}
+    return {"format": FORMAT, "frames": frames, "distributions": {"multimodal-composer": __version__} | distributions}
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:

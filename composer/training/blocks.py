@@ -13,10 +13,7 @@ def checkpoint_blocks(model: MultimodalModel) -> None:
 
     Non-reentrant checkpoints, in place; state-dict keys stay as they are.
     """
-    for part in (model.encoder, model.backbone):
-        blocks = part.block_classes
-        apply_activation_checkpointing(
-            part,
-            checkpoint_wrapper_fn=checkpoint_wrapper,
-            check_fn=lambda module, blocks=blocks: isinstance(module, blocks),
-        )
+    blocks = (*model.encoder.block_classes, *model.backbone.block_classes)
+    apply_activation_checkpointing(
+        model, checkpoint_wrapper_fn=checkpoint_wrapper, check_fn=lambda module: isinstance(module, blocks)
+    )

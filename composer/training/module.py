@@ -36,9 +36,9 @@ class ComposerModule(LightningModule):
     """A composed model with what a recipe's `training:` section says of it.
 
     The model is built in `configure_model`, so on the device and in the precision that the trainer asks for. The run
-    folder is the trainer's `default_root_dir`. The trainer's data module is told of every trained sample
-    (`trained(count)`) inside `training_step`, because checkpoints are written before `on_train_batch_end`; its
-    `conditions` name the test loaders.
+    folder is the trainer's `default_root_dir`. The trainer's data module is a `MultimodalDataModule` or its like: it is
+    told of every trained sample (`trained(count)`) inside `training_step`, because checkpoints are written before
+    `on_train_batch_end`; its `conditions` name the test loaders; a checkpoint remembers its `frames`.
     """
 
     model: MultimodalModel
@@ -170,7 +170,7 @@ class ComposerModule(LightningModule):
         self._predictions.close()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["composer"] = header(self.model_config)
+        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self.trainer.ckpt_path

@@ -70,26 +70,27 @@ class EndlessOrder(Sampler[int]):
         self.size, self.data = size, data
 
     def __len__(self) -> int:
-        return self.size
+        return self.size // self.data.trainer.world_size
 
     def __iter__(self) -> Iterator[int]:
         start = self.data.trained_samples
         epoch = start // self.size
         order = torch.randperm(self.size, generator=torch.Generator().manual_seed(epoch)).tolist()
-        yield from order[start % self.size :]
+        trainer = self.data.trainer
+        yield from order[start % self.size + trainer.global_rank :: trainer.world_size]
 
 
 class TinyData(pl.LightningDataModule):
     conditions = ("normal", "blind")
+    frames = 2
 
     def __init__(self, size: int = 24, batch_size: int = 4) -> None:
         super().__init__()
-        self.save_hyperparameters()
         self.size, self.batch_size = size, batch_size
         self.trained_samples = 0
 
     def trained(self, count: int) -> None:
-        self.trained_samples += count
+        self.trained_samples += count * self.trainer.world_size
 
     def state_dict(self) -> dict[str, Any]:
         return {"trained_samples": self.trained_samples}

@@ -1,0 +1,151 @@
+"""The LightningModule: what it trains, what it reports, what it writes."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from composer.batch import Batch
+from composer.checkpoint import newest
+from composer.errors import CheckpointError, TrainingError
+from composer.model import MultimodalModel
+from composer.resolve import model_config
+from composer.training.module import ComposerModule
+from tests.composer.training.tiny import MODEL, TinyData, module, trainer
+
+
+def flat(part: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in part.parameters()])
+
+
+def test_only_the_chosen_parts_change_and_the_others_are_in_evaluation_mode(tmp_path: Path) -> None:
+    modes: list[dict[str, bool]] = []
+    run = module(train=["projector"])
+    run.on_train_batch_start = lambda *_: modes.append({n: p.training for n, p in run.model.parts().items()})  # type: ignore[method-assign]
+    run.configure_model()
+    before = {name: flat(part) for name, part in run.model.parts().items() if name != "reducer"}
+    trainer(tmp_path, max_epochs=2).fit(run, TinyData())
+    changed = {name for name, weights in before.items() if not torch.equal(weights, flat(run.model.parts()[name]))}
+    assert changed == {"projector"}
+    frozen = {"encoder": False, "reducer": False, "projector": True, "backbone": False}
+    assert modes == [frozen] * 12  # the second epoch comes after a validation
+
+
+def test_the_table_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = module(train=["projector", "backbone"], learning_rates={"backbone": 3e-4})
+    trainer(tmp_path, max_steps=1).fit(run, TinyData())
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert rows["encoder"] == ["mean", "3", "0", "frozen"]
+    assert rows["reducer"] == ["-", "0", "0", "-"]
+    assert rows["projector"] == ["linear", "18", "18", "0.02"]
+    assert rows["backbone"] == ["sum", "1,664", "1,664", "0.0003"]
+    assert rows["all"] == ["1,685", "1,682"]
+
+
+def test_it_learns_and_logs(tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    run = module(learning_rate=0.05)
+    run.on_train_batch_end = lambda *_: seen.append({k: float(v) for k, v in run.trainer.callback_metrics.items()})  # type: ignore[method-assign]
+    trainer(tmp_path, max_steps=60).fit(run, TinyData())
+    assert {f"train/{n}" for n in ("loss", "token_accuracy", "learning_rate", "gradient_norm")} <= seen[-1].keys()
+    assert {"train/samples_per_second", "val/loss", "val/token_accuracy"} <= seen[-1].keys()
+    assert seen[-1]["train/loss"] < seen[0]["train/loss"] / 2
+
+
+def test_validation_is_the_mean_over_tokens(tmp_path: Path) -> None:
+    run, data = module(), TinyData()
+    (result,) = trainer(tmp_path).validate(run, data, verbose=False)
+    losses = targets = correct = 0.0
+    for batch in data.val_dataloader():
+        out = run.model(batch)
+        losses, targets, correct = losses + out.loss * out.targets, targets + out.targets, correct + out.correct
+    assert result["val/loss"] == pytest.approx(float(losses / targets), rel=1e-5)
+    assert result["val/token_accuracy"] == pytest.approx(float(correct / targets), rel=1e-5)
+
+
+def oracle(model: MultimodalModel, batch: Batch, **options: Any) -> list[str]:
+    """Right where it can see, and always "Red " where the frames are black."""
+    assert options == {"max_new_tokens": 32, "temperature": 0}
+    colours = batch.frames[0].pixels[::2, :, 0, 0].tolist()
+    names = {(255, 0, 0): "red", (0, 255, 0): " GREEN", (0, 0, 255): "blue\n"}
+    return [names.get(tuple(colour), "Red ") for colour in colours]
+
+
+def test_test_prints_the_table_and_writes_every_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "composer.inference.generate", SimpleNamespace(generate=oracle))
+    trainer(tmp_path).test(module(), TinyData())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines[-1].split("|")[0].strip() == "overall"
+    results = json.loads((tmp_path / "results.json").read_text())
+    expected = {"n": 9, "chance": pytest.approx(1 / 3), "normal": 1.0, "blind": pytest.approx(1 / 3)}
+    assert results["overall"] == results["question_types"]["colour"] == expected
+    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert len(answers) == 18
+    assert answers[1] == {
+        "id": "s1",
+        "question_type": "colour",
+        "condition": "normal",
+        "prediction": " GREEN",
+        "answer": "green",
+        "correct": True,
+    }
+
+
+def test_predict_writes_answers_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[int] = []
+    run = module()
+    run.on_predict_batch_end = lambda *_: lines.append(len((tmp_path / "predictions.jsonl").read_text().splitlines()))  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "composer.inference.generate", SimpleNamespace(generate=oracle))
+    trainer(tmp_path).predict(run, TinyData())
+    assert lines == [4, 8, 9]
+    records = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert records[0] == {"id": "s0", "question_type": "colour", "prediction": "red", "answer": "red"}
+
+
+def test_initial_weights_start_a_stage_and_a_resumed_run_keeps_its_own(tmp_path: Path) -> None:
+    first = module()
+    trainer(tmp_path / "one", max_steps=4).fit(first, TinyData())
+    stage = {"train": ["projector"], "initial_weights": str(tmp_path / "one")}
+    second = module(**stage)
+    trainer(tmp_path / "two", max_steps=3).fit(second, TinyData())
+    assert torch.equal(flat(first.model.backbone), flat(second.model.backbone))
+    assert not torch.equal(flat(first.model.projector), flat(second.model.projector))
+    resumed = module(**stage)
+    trainer(tmp_path / "two", max_steps=3).fit(resumed, TinyData(), ckpt_path=newest(tmp_path / "two"))
+    assert torch.equal(flat(second.model), flat(resumed.model))
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, max_steps=1).fit(module(), TinyData())
+    wider = ComposerModule(model_config({**MODEL, "backbone": {"name": "sum", "dim": 8}}), module().training_config)
+    with pytest.raises(CheckpointError, match=r"(?s)projector: .*\(6, 3\) in the checkpoint, \(8, 3\) in the model"):
+        trainer(tmp_path).test(wider, TinyData(), ckpt_path=newest(tmp_path))
+
+
+def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"trainer\.max_steps"):
+        trainer(tmp_path, max_epochs=-1).fit(module(), TinyData())
+
+
+def ddp(folder: Path, world: int) -> None:
+    options = {"strategy": "ddp_fork", "devices": world, "use_distributed_sampler": False} if world > 1 else {}
+    data = TinyData(batch_size=4 // world)
+    trainer(folder, max_steps=6, limit_val_batches=0, **options).fit(module(), data)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    """Answers differ in length, so the mean of the ranks' means would be another loss."""
+    from composer.checkpoint import read_checkpoint
+
+    for world in (1, 2):
+        ddp(tmp_path / str(world), world)
+    one, two = (read_checkpoint(tmp_path / str(world))["state_dict"] for world in (1, 2))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=2e-4, atol=2e-5)
