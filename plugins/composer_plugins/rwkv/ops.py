@@ -1,0 +1,102 @@
+"""The wkv operator of RWKV-6 (Peng et al., "Eagle and Finch", 2024, eq. 19).
+
+    out[t] = r[t] (S[t] + diag(u) k[t]^T v[t])        S[t + 1] = diag(exp(log_w[t])) S[t] + k[t]^T v[t]
+
+Legend: B rows, T positions, H heads, K channels of a head, N chunks, C positions of a chunk.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_DECAY_FLOOR = -30.0
+"""exp(-30) is far below what fp32 resolves beside the new term, and keeps every kernel's exponents finite."""
+
+MAX_EXPONENT = 64.0
+"""Largest exponent of a factor in the chunk form: exp(64) leaves fp32 room for a sum over channels."""
+
+MAX_CHUNK = 64
+
+
+def wkv6(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Run the recurrence over T positions from `state`, computed in fp32.
+
+    r, k, v: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at -30; u: [H, K];
+    state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
+    Returns out [B, T, H, K] in v's dtype and the new state.
+    """
+    log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
+    if v.device.type == "cuda":
+        return _fla(r, k, v, log_w, u, state)
+    r, k, u = r.float(), k.float(), u.float()
+    if v.shape[1] == 1:
+        out, state = _step(r, k, v.float(), log_w, u, state)
+    else:
+        out, state = _chunks(r, k, v.float(), log_w, u, state)
+    return out.to(v.dtype), state
+
+
+def _fla(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    # Importing fla takes seconds and fails where there is no GPU, so nothing imports it earlier.
+    from fla.ops.rwkv6 import chunk_rwkv6, fused_recurrent_rwkv6
+
+    kernel = fused_recurrent_rwkv6 if v.shape[1] == 1 else chunk_rwkv6
+    r, k, v, log_w = (x.contiguous() for x in (r, k, v, log_w))
+    return kernel(r, k, v, log_w, u, scale=1.0, initial_state=state, output_final_state=True)
+
+
+def _step(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One position, as the recurrence says it."""
+    r, k, v, log_w = (x.transpose(1, 2) for x in (r, k, v, log_w))  # [B, H, 1, K]
+    bonus = (r * u[:, None] * k).sum(dim=-1, keepdim=True) * v
+    new = k.mT * v
+    if state is None:
+        return bonus.transpose(1, 2), new
+    return (r @ state + bonus).transpose(1, 2), torch.addcmul(new, log_w.exp().mT, state)
+
+
+def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Chunks of C positions: attention inside a chunk, the state between them.
+
+    With c[t] the sum of log decays up to t and m its value at the chunk's middle, the weight of position s at t > s,
+    exp(c[t-1] - c[s]), is the product of exp(c[t-1] - m) and exp(m - c[s]), one factor for r and one for k. Neither
+    exponent exceeds half a chunk's decay, so C follows from the strongest decay: `MAX_EXPONENT` is never passed, no
+    weight below it is lost, and no tensor is larger than [C, C] a head.
+    """
+    B, T, H, K = v.shape
+    count = math.ceil(T / _chunk(log_w))
+    C = math.ceil(T / count)
+    r, k, v, log_w = (_split(x, count, C) for x in (r, k, v, log_w))  # [B, H, N, C, K]
+
+    total = log_w.cumsum(dim=-2)
+    middle, end = total[..., (C - 1) // 2, None, :], total[..., -1, :]
+    r_decayed = r * (total - log_w - middle).exp()
+    k_decayed = k * (middle - total).exp()
+    scores = (r_decayed @ k_decayed.mT).tril_(-1)
+    out = scores @ v + (r * k * u[:, None, None]).sum(dim=-1, keepdim=True) * v
+
+    added = (k_decayed.mT @ v) * (end - middle.squeeze(-2)).exp()[..., None]  # [B, H, N, K, K]
+    kept = end.exp()[..., None]
+    before = []
+    for chunk in range(count):
+        before.append(v.new_zeros(B, H, K, K) if state is None else state)
+        state = added[:, :, chunk] if state is None else torch.addcmul(added[:, :, chunk], kept[:, :, chunk], state)
+    out = out + r_decayed @ (torch.stack(before, dim=2) * middle.mT.exp())
+    out = out.permute(0, 2, 3, 1, 4).reshape(B, count * C, H, K)
+    return out[:, :T], state
+
+
+def _chunk(log_w: Tensor) -> int:
+    """The longest chunk of which no half can decay by more than `MAX_EXPONENT`."""
+    strongest = max(-float(log_w.detach().amin()), 1e-3)
+    # Two positions, the half of 4, always pass: log_w is at least -30.
+    return max(4, min(MAX_CHUNK, int(2 * MAX_EXPONENT / strongest) - 1))
+
+
+def _split(x: Tensor, count: int, C: int) -> Tensor:
+    """[B, T, H, K] to [B, H, N, C, K]; the zeros at the end neither decay nor add."""
+    B, T, H, K = x.shape
+    x = F.pad(x, (0, 0, 0, 0, 0, count * C - T)) if count * C > T else x
+    return x.view(B, count, C, H, K).permute(0, 3, 1, 2, 4).contiguous()
