@@ -24,10 +24,10 @@ class BadMedia:
 
     def count(self, sample: Sample, error: MediaError | None) -> None:
         """One more sample, decoded or not. Raises TrainingError when too many are bad."""
-        with self._counts:
+        with self._counts.get_lock():
             self._counts[0] += 1
             self._counts[1] += error is not None
-            seen, bad = self._counts
+            seen, bad = self._counts[0], self._counts[1]
         if error is None:
             return
         self._log({"id": sample.id, "source": sample.source, "reason": str(error)})

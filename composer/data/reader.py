@@ -171,7 +171,7 @@ def _media(record: Mapping[str, Any], media_root: Path) -> list[Media]:
             raise DataError(f'"{kind}": expected a path or a list of paths, got {paths!r}')
         for path in paths:
             segment = (start, end) if kind == "video" else (None, None)
-            media.append(Media(kind, str(media_root / path), *segment))  # type: ignore[arg-type]
+            media.append(Media(kind, str(media_root / path), *segment))
     return media
 
 

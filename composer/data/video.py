@@ -18,12 +18,15 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from composer.data.limits import check_size
-from composer.data.timeline import Span, span_of, time_of
+from composer.data.timeline import Span, has_index, seconds, span_of, time_of
 from composer.errors import MediaError
 from composer.transform import FrameTransform
 
 KEY_INTERVAL = 1.0
 """Seconds between key frames that are assumed until the file shows its own."""
+
+TICK = 1e-3
+"""A frame due within this many seconds is on screen already: Matroska rounds times to milliseconds."""
 
 ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 """FFmpeg 8 would start a thread per core for every frame that is scaled, which doubles the cost of a small clip."""
@@ -82,7 +85,7 @@ class Cursor:
 
     def __init__(self, path: str, container: InputContainer, stream: VideoStream, span: Span) -> None:
         self.path, self.container, self.stream, self.span = path, container, stream, span
-        self.key_interval, self.last_key = KEY_INTERVAL, span.start
+        self.seekable, self.key_interval = has_index(container), KEY_INTERVAL
         self.failure = "truncated"
         self._restart()
 
@@ -91,15 +94,16 @@ class Cursor:
 
         Times must not decrease from call to call. Raises MediaError where nothing can be decoded.
         """
-        if time - self._decoded > self.key_interval:
+        time += TICK
+        if self.seekable and time - self._decoded > self.key_interval:
             self._seek(time)
         while not self.ended and (self.ahead is None or time_of(self.ahead) <= time):
             self._advance()
         frame = self.current or self.ahead
         if frame is None or (self.ended and time > time_of(frame) + 2 * self._duration(frame)):
             raise MediaError(
-                f"{self.path}: {self.failure}: of {self.span.length:.2f} s, pictures end "
-                f"at {self._decoded - self.span.start:.2f} s, one at {time - self.span.start:.2f} s is needed"
+                f"{self.path}: {self.failure}: no picture can be decoded at {time - self.span.start:.2f} s "
+                f"of {self.span.length:.2f} s"
             )
         return frame
 
@@ -113,6 +117,7 @@ class Cursor:
         self.current: VideoFrame | None = None
         self.ahead: VideoFrame | None = None
         self.ended = False
+        self.last_key: float | None = None
         self._frames = self._decode()
 
     def _advance(self) -> None:
@@ -120,27 +125,23 @@ class Cursor:
         self.current, self.ahead = self.ahead or self.current, frame
         if frame is None:
             self.ended = True
-        elif frame.key_frame and time_of(frame) > self.last_key:
-            self.key_interval = time_of(frame) - self.last_key
+        elif frame.key_frame:
+            if self.last_key is not None:
+                self.key_interval = time_of(frame) - self.last_key
             self.last_key = time_of(frame)
 
     def _seek(self, time: float) -> None:
         """Go to the last key frame by `time`; what was decoded is forgotten."""
-        before = self._decoded
+        before, unit = self._decoded, seconds(1, self.stream.time_base)
         for earlier in (0.0, 1.0, 10.0, time - self.span.start):  # some indices hold decoding times: too late
             target = max(time - earlier, self.span.start)
-            try:
-                self.container.seek(int(target / self.stream.time_base), stream=self.stream)
-            except av.error.FFmpegError:  # no index: decode everything
-                self.key_interval = float("inf")
-                return
+            self.container.seek(round(target / unit), stream=self.stream)
             self._restart()
             self._advance()
             if self.ahead is None or time_of(self.ahead) <= time:
                 break
-        self.last_key = self._decoded
-        if self.last_key <= before:  # nothing gained: key frames are at least so far apart
-            self.key_interval = time - self.last_key
+        if self._decoded <= before:  # nothing gained: key frames are at least so far apart
+            self.key_interval = time - self._decoded
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Frames in presentation order, up to the end or to the first that is damaged."""
@@ -164,7 +165,7 @@ class Cursor:
     def _duration(self, frame: VideoFrame) -> float:
         """Seconds that a frame stays on screen, as far as the file says."""
         if frame.duration:
-            return float(frame.duration * frame.time_base)
+            return seconds(frame.duration, frame.time_base)
         return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.0
 
 
