@@ -1,0 +1,186 @@
+"""LLaVA records as the public sets write them, and what is wrong with some."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composer.data import reader
+from composer.data.reader import Records, check_ids
+from composer.errors import DataError
+from composer.sample import Media, Message, Sample
+
+
+def turn(speaker: str, value: str) -> dict[str, str]:
+    return {"from": speaker, "value": value}
+
+
+def talk(*values: str) -> list[dict[str, str]]:
+    return [turn(("human", "gpt")[i % 2], value) for i, value in enumerate(values)]
+
+
+def lines(path: Path, *records: Any) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def only(path: Path, record: Any, **options: Any) -> Sample:
+    return Records(lines(path / "a.jsonl", record), **options)[0]
+
+
+def test_video(tmp_path: Path) -> None:
+    record = {"id": 7, "video": "clips/7.mp4", "conversations": talk("<video>\nWhat moves?", "A ball."), "kind": "x"}
+    sample = only(tmp_path, record)
+    video = Media("video", str(tmp_path / "clips/7.mp4"))
+    assert sample.id == "7"
+    assert sample.source == str(tmp_path / "a.jsonl")
+    assert sample.messages == (Message("user", (video, "What moves?")), Message("assistant", ("A ball.",)))
+    assert sample.meta == {"kind": "x"}
+
+
+def test_media_stand_where_they_are_named(tmp_path: Path) -> None:
+    record = {
+        "image": ["a.png", "b.png"],
+        "conversations": talk("Compare <image> and\n<image>\nnow.", "They differ.", "How?", "So."),
+    }
+    sample = only(tmp_path, record)
+    a, b = (Media("image", str(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert sample.messages[0].content == ("Compare ", a, " and", b, "now.")
+    assert sample.media == (a, b)
+    assert sample.id == "a-0"
+
+
+def test_media_that_are_not_named_come_first(tmp_path: Path) -> None:
+    conversations = [turn("system", "Be brief."), *talk("What?", "A.", "And?", "B.")]
+    sample = only(tmp_path, {"image": "a.png", "conversations": conversations})
+    assert [m.role for m in sample.messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert sample.messages[1].content == (Media("image", str(tmp_path / "a.png")), "What?")
+
+
+def test_images_and_videos_mixed(tmp_path: Path) -> None:
+    record = {"image": "a.png", "video": "b.mp4", "conversations": talk("<video> or <image>?", "Yes.")}
+    assert [m.kind for m in only(tmp_path, record).media] == ["video", "image"]
+
+
+def test_a_video_called_image(tmp_path: Path) -> None:
+    sample = only(tmp_path, {"video": "b.mp4", "conversations": talk("<image>\nWhat?", "A.")})
+    assert sample.messages[0].content == (Media("video", str(tmp_path / "b.mp4")), "What?")
+
+
+def test_segment(tmp_path: Path) -> None:
+    record = {"video": "b.mp4", "start": 2, "end": 4.5, "conversations": talk("<video>What?", "A.")}
+    assert only(tmp_path, record).media == (Media("video", str(tmp_path / "b.mp4"), 2.0, 4.5),)
+
+
+def test_media_root_and_absolute_paths(tmp_path: Path) -> None:
+    record = {"image": ["a.png", "/data/b.png"], "conversations": talk("<image><image>", "A.")}
+    sample = only(tmp_path, record, media_root="/media")
+    assert [m.path for m in sample.media] == ["/media/a.png", "/data/b.png"]
+
+
+def test_leading_answers_are_dropped(tmp_path: Path) -> None:
+    conversations = [turn("gpt", "Hello."), *talk("Hi?", "Yes.")]
+    assert [m.role for m in only(tmp_path, {"conversations": conversations}).messages] == ["user", "assistant"]
+
+
+def test_list_and_lines_give_the_same(tmp_path: Path) -> None:
+    records = [{"id": str(i), "conversations": talk(f"{i}?", f"{i}.")} for i in range(5)]
+    listed = tmp_path / "b.json"
+    listed.write_text(json.dumps(records, indent=1))
+    one, other = Records(lines(tmp_path / "a.jsonl", *records)), Records(listed)
+    assert len(one) == len(other) == 5
+    assert [s.messages for s in one] == [s.messages for s in other]
+    assert one[-1].id == "4"
+    with pytest.raises(IndexError):
+        one[5]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("last", [True, False])
+def test_lines_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, last: bool) -> None:
+    """Blank lines, a byte order mark, letters of several bytes, no line break at the end, chunks that cut lines."""
+    monkeypatch.setattr(reader, "CHUNK", 64)
+    texts = [json.dumps({"id": str(i), "conversations": talk("é" * i, "ü")}, ensure_ascii=False) for i in range(30)]
+    text = "\ufeff" + f"{end}  {end}{end}".join(texts) + end * last
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(text.encode())
+    records = Records(path)
+    assert [sample.id for sample in records] == [str(i) for i in range(30)]
+    assert records[29].messages[0].content == ("é" * 29,)
+    assert records.place(1) == f"{path}:4"
+
+
+GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"conversations": talk("<image><image>", "A."), "image": "a.png"}, "more placeholders than media"),
+        ({"conversations": talk("<image>", "A.")}, "more placeholders than media: the text has 1 <image>; the record"),
+        ({"conversations": talk("<video>", "A."), "image": "a.png"}, "more placeholders than media"),
+        ({"conversations": talk("<image>", "A."), "image": ["a.png", "b.png"]}, "more media than placeholders"),
+        ({"conversations": [turn("robot", "A.")]}, "turn 1: \"from\" is 'robot', expected one of human, gpt, system"),
+        ({"conversations": [{"from": "human"}]}, "turn 1: expected"),
+        ({"conversations": "Q?"}, "expected a list of turns, got str"),
+        ({"text": "Q?"}, "expected a list of turns, got NoneType"),
+        ({"conversations": []}, "no human turn"),
+        ({"conversations": [turn("gpt", "A.")]}, "no human turn"),
+        ({"conversations": talk("Q?", "A."), "video": 3}, '"video": expected a path or a list of paths, got 3'),
+        ({"conversations": talk("Q?", "A."), "video": "v", "start": "0:10"}, '"start": expected seconds'),
+        ({"conversations": talk("Q?", "A."), "video": "v", "start": 3, "end": 3}, "expected start < end"),
+    ],
+)
+def test_bad_record(tmp_path: Path, record: dict[str, Any], message: str) -> None:
+    records = Records(lines(tmp_path / "a.jsonl", GOOD, {"id": "bad", **record}))
+    with pytest.raises(DataError) as caught:
+        records[1]
+    assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}:2: id 'bad': ")
+    assert message in str(caught.value)
+    listed = tmp_path / "b.json"
+    listed.write_text(json.dumps([GOOD, record]))
+    with pytest.raises(DataError, match=r"b\.json: record 2: id 'b-1': "):
+        Records(listed)[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"id": "x", ', r"a\.jsonl:3: not JSON: .*column"),
+        (b"hello", r"a\.jsonl:3: not JSON"),
+        (b'{"id": "\xff\xfe"}', r"a\.jsonl:3: not UTF-8"),
+        (b"[1, 2]", r"a\.jsonl:3: expected a JSON object, got list"),
+    ],
+)
+def test_a_line_that_is_no_record(tmp_path: Path, line: bytes, message: str) -> None:
+    good = json.dumps(GOOD).encode()
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join([good, b"", line, good]))
+    records = Records(path)
+    assert records[2].id == "g"
+    with pytest.raises(DataError, match=message):
+        records[1]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "[]"])
+def test_empty_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DataError, match=r"a\.json: no records in it"):
+        Records(tmp_path / "a.json")
+
+
+def test_broken_list_and_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n{"id": 1},\n{"id" 2}]')
+    with pytest.raises(DataError, match=r"a\.json:3: not JSON"):
+        Records(tmp_path / "a.json")
+    with pytest.raises(DataError, match=r"gone\.json: cannot read the data file: No such file"):
+        Records(tmp_path / "gone.json")
+
+
+def test_two_records_of_one_id(tmp_path: Path) -> None:
+    first = Records(lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "id": "h"}))
+    check_ids([first])
+    second = Records(lines(tmp_path / "b.jsonl", {**GOOD, "id": "h"}))
+    with pytest.raises(DataError, match=r"b\.jsonl:1: id 'h' is already that of .*a\.jsonl:2; give each record"):
+        check_ids([first, second])
