@@ -1,0 +1,156 @@
+"""Causal language models of transformers behind composer's contract."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from composer.errors import CheckpointError, ComposeError, ConfigError
+from composer.parts import Backbone, State
+from composer.prompt import WORLD
+from composer.tokenizer import Tokenizer, tokenizer_from
+from composer_plugins.transformer.state import KVState, cache_after, held_by
+from composer_plugins.transformer.text import PretrainedTokenizer, template_of
+
+
+class TransformerBackbone(Backbone):
+    """`model` is the AutoModelForCausalLM; its state is the key-value cache and which of it is padding."""
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer | None = None,
+        pretrained: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+        **sizes: Any,
+    ) -> None:
+        """sizes: the options of `TransformerConfig` for random weights.
+
+        Raises ConfigError on an unknown architecture or sizes that it refuses, CheckpointError on weights that cannot
+        be loaded, ComposeError on an architecture whose parts cannot be used one by one.
+        """
+        super().__init__()
+        self.template = WORLD
+        if pretrained is None:
+            self.tokenizer = tokenizer or tokenizer_from("bytes")
+            self.model = _random(self.tokenizer, **sizes)
+        else:
+            where = {"revision": revision, "trust_remote_code": trust_remote_code}
+            self.model = _pretrained(pretrained, where)
+            self.tokenizer = tokenizer or self._own_tokenizer(pretrained, where)
+        self.dim = self.model.config.hidden_size
+        self.vocab_size = self.model.get_output_embeddings().weight.shape[0]
+        self.context_length = getattr(self.model.config, "max_position_embeddings", None)
+        self.block_classes = _block_classes(self.model)
+        if self.tokenizer.vocab_size > self.vocab_size:
+            raise ConfigError(
+                f"prompt.tokenizer: its {self.tokenizer.vocab_size} ids are more than the {self.vocab_size} rows of "
+                f"{pretrained}: use its own tokenizer (null)."
+            )
+        self._check()
+
+    def _own_tokenizer(self, pretrained: str, where: Mapping[str, Any]) -> PretrainedTokenizer:
+        try:
+            own = AutoTokenizer.from_pretrained(pretrained, **where)
+        except Exception as error:
+            raise CheckpointError(
+                f"model.backbone.pretrained: {pretrained} has no tokenizer that loads: {error}"
+            ) from error
+        self.template = template_of(own)
+        return PretrainedTokenizer(own)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.model.get_input_embeddings()(ids)
+
+    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
+        assert state is None or isinstance(state, KVState)
+        fresh = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
+        seen = fresh if mask is None else mask
+        seen = seen if state is None else torch.cat([state.mask, seen], dim=1)
+        # Positions count real tokens only, so that padding moves nothing.
+        positions = (seen.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+        cache = cache_after(state, self.model.config.num_hidden_layers)
+        out = self.model.base_model(
+            inputs_embeds=embeds,
+            attention_mask=None if mask is None and state is None else seen.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return out.last_hidden_state, KVState(held_by(cache), seen)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return self.model.get_output_embeddings()(hidden)
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """Some architectures scale or cap their logits, or keep another state: better refused than silently wrong."""
+        embeds = self.embed(torch.zeros(1, 2, dtype=torch.long, device=self.model.device))
+        training = self.model.training
+        self.model.eval()
+        hidden, state = self(embeds)
+        whole = self.model(inputs_embeds=embeds, use_cache=False).logits
+        self.model.train(training)
+        assert isinstance(state, KVState)
+        kept = all(keys is not None and keys.shape[-2] == 2 for keys, _ in state.layers)
+        if not kept or not torch.allclose(self.head(hidden), whole, rtol=1e-2, atol=1e-2):
+            raise ComposeError(
+                f"model.backbone: the architecture {self.model.config.model_type!r} does not work: its logits are more "
+                "than its head on its last hidden state, or its memory is more than keys and values."
+            )
+
+
+def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            pretrained, use_safetensors=True, attn_implementation="sdpa", dtype=torch.get_default_dtype(), **where
+        )
+    except Exception as error:
+        raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be loaded: {error}") from error
+
+
+def _random(
+    tokenizer: Tokenizer,
+    architecture: str = "llama",
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    kv_heads: int | None = None,
+    ffn_width: int | None = None,
+    context_length: int | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Any:
+    """A model of these sizes; left to the defaults it has as many parameters, within 3%, as `rwkv6` has."""
+    width = width or 128
+    heads = heads or max(1, width // 32)
+    if width % heads:
+        raise ConfigError(f"model.backbone: width {width} is not a multiple of heads {heads}.")
+    entries = {
+        "vocab_size": math.ceil(tokenizer.vocab_size / 8) * 8,
+        "hidden_size": width,
+        "num_hidden_layers": depth or 4,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads or heads,
+        "head_dim": width // heads,
+        "intermediate_size": ffn_width or max(32, int(3.5 * width) // 32 * 32),
+        "max_position_embeddings": context_length or 4096,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.end_id,
+        "pad_token_id": None,
+        "tie_word_embeddings": False,
+    }
+    try:
+        chosen = AutoConfig.for_model(architecture, **(entries | dict(config or {})))
+        return AutoModelForCausalLM.from_config(chosen, attn_implementation="sdpa", dtype=torch.get_default_dtype())
+    except Exception as error:
+        raise ConfigError(f"model.backbone: no {architecture!r} with these options: {error}") from error
+
+
+def _block_classes(model: nn.Module) -> tuple[type[nn.Module], ...]:
+    """The classes of the repeated blocks: what lies in the model's longest ModuleList."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return tuple({type(block) for block in max(lists, key=len, default=())})

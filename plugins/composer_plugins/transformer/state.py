@@ -1,0 +1,62 @@
+"""The key-value cache as a value: what a forward was given is never changed by it."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from composer.parts import State
+
+KeysAndValues = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class KVState(State):
+    """layers: each block's keys and values, [B, kv heads, S, channels]; mask: [B, S] bool, False at padding."""
+
+    layers: tuple[KeysAndValues, ...]
+    mask: Tensor
+
+    def clone(self) -> Self:
+        return type(self)(tuple((k.clone(), v.clone()) for k, v in self.layers), self.mask.clone())
+
+    def select(self, rows: Tensor) -> Self:
+        return type(self)(tuple((k[rows], v[rows]) for k, v in self.layers), self.mask[rows])
+
+
+class AppendingLayer(DynamicLayer):
+    """A cache layer that appends to what it was made with, not to what it appended last.
+
+    So activation checkpointing, which runs a block twice, appends once, and the state that came in stays as it was.
+    """
+
+    def __init__(self, past: KeysAndValues | None) -> None:
+        super().__init__()
+        self.past = past
+        if past is not None:
+            self._hold(*past)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysAndValues:
+        if self.past is not None:
+            key_states = torch.cat([self.past[0], key_states], dim=-2)
+            value_states = torch.cat([self.past[1], value_states], dim=-2)
+        self._hold(key_states, value_states)
+        return key_states, value_states
+
+    def _hold(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self.dtype, self.device = keys.dtype, keys.device
+        self.is_initialized = True
+
+
+def cache_after(state: KVState | None, depth: int) -> Cache:
+    """A cache for one forward that starts where `state` ends."""
+    past = state.layers if state else (None,) * depth
+    return Cache(layers=[AppendingLayer(layer) for layer in past])
+
+
+def held_by(cache: Cache) -> tuple[KeysAndValues, ...]:
+    """What a cache holds after a forward."""
+    return tuple((layer.keys, layer.values) for layer in cache.layers)
