@@ -28,7 +28,7 @@ class Tome(BlockReducer):
     - ratio: floor((1 - ratio) * patches / blocks), eq. 2 of AuroraLong's supplement, in exact arithmetic;
     - r: that many;
     - target_tokens: the surplus shared out evenly, the remainder one each to the first blocks, where a merge saves
-      most; what a block cannot merge goes to the later ones.
+      most; a block takes more than its share where the later ones, halving at best, could not reach the target.
     """
 
     def __init__(
@@ -101,7 +101,8 @@ class Tome(BlockReducer):
         if self.r is not None:
             return self.r
         if self.target_tokens is not None:
-            return -(-max(left - self.target_tokens, 0) // blocks)
+            share = -(-(left - self.target_tokens) // blocks)
+            return max(share, left - self.target_tokens * 2 ** (blocks - 1), 0)
         assert self.merged_share is not None
         part, whole = self.merged_share
         return part * patches // (whole * self.depth)
