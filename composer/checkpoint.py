@@ -105,15 +105,19 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     return checkpoint
 
 
-def load_model(path: Path | str, map_location: torch.device | str = "cpu") -> MultimodalModel:
-    """The model of a checkpoint, in evaluation mode on `map_location`.
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> MultimodalModel:
+    """The model of a checkpoint file or of a folder's newest checkpoint, in evaluation mode on `device`.
 
     Raises CheckpointError as `read_checkpoint` does, and where the weights are of another architecture.
     """
-    checkpoint = read_checkpoint(path)
+    return restore_model(read_checkpoint(path), str(path), device)
+
+
+def restore_model(checkpoint: Mapping[str, Any], source: str, device: torch.device | str = "cpu") -> MultimodalModel:
+    """The model of a checkpoint that is read already; `source` names it in errors. Otherwise as `load_model`."""
     model = compose(model_config(checkpoint["hyper_parameters"]["model"]))
-    load_weights(model, checkpoint, str(path))
-    return model.to(map_location).eval()
+    load_weights(model, checkpoint, source)
+    return model.to(device).eval()
 
 
 def load_weights(model: MultimodalModel, checkpoint: Mapping[str, Any], source: str) -> None:

@@ -77,7 +77,7 @@ def accuracy_table(result: Accuracy) -> Table:
     Fits 80 columns and needs ASCII only.
     """
     plain, *spoilt = result.conditions
-    table = Table(box=box.ASCII2, show_edge=False, header_style="bold")
+    table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("question type")
     for heading in ("n", "accuracy", "chance", *spoilt):
         table.add_column(heading, justify="right")

@@ -40,10 +40,10 @@ def test_the_table_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[st
     run = module(train=["projector", "backbone"], learning_rates={"backbone": 3e-4})
     trainer(tmp_path, max_steps=1).fit(run, TinyData())
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
-    assert rows["encoder"] == ["mean", "3", "0", "frozen"]
+    assert rows["encoder"] == ["tiny-mean", "3", "0", "frozen"]
     assert rows["reducer"] == ["-", "0", "0", "-"]
-    assert rows["projector"] == ["linear", "18", "18", "0.02"]
-    assert rows["backbone"] == ["sum", "1,664", "1,664", "0.0003"]
+    assert rows["projector"] == ["tiny-linear", "18", "18", "0.02"]
+    assert rows["backbone"] == ["tiny-sum", "1,664", "1,664", "0.0003"]
     assert rows["all"] == ["1,685", "1,682"]
 
 
@@ -124,7 +124,9 @@ def test_initial_weights_start_a_stage_and_a_resumed_run_keeps_its_own(tmp_path:
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=1).fit(module(), TinyData())
-    wider = ComposerModule(model_config({**MODEL, "backbone": {"name": "sum", "dim": 8}}), module().training_config)
+    wider = ComposerModule(
+        model_config({**MODEL, "backbone": {"name": "tiny-sum", "dim": 8}}), module().training_config
+    )
     with pytest.raises(CheckpointError, match=r"(?s)projector: .*\(6, 3\) in the checkpoint, \(8, 3\) in the model"):
         trainer(tmp_path).test(wider, TinyData(), ckpt_path=newest(tmp_path))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -19,7 +20,7 @@ from composer.training.config import TrainingConfig
 from composer.training.module import ComposerModule
 from tests.composer.stand_ins import SumBackbone
 
-MODEL = {"encoder": "mean", "projector": "linear", "backbone": "sum"}
+MODEL = {"encoder": "tiny-mean", "projector": "tiny-linear", "backbone": "tiny-sum"}
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
@@ -33,16 +34,22 @@ def build_backbone(dim: int, tokenizer: object) -> SumBackbone:
 
 @hookimpl
 def composer_components() -> Iterable[Component]:
-    yield Component("encoder", "mean", "Mean colours.", ComponentConfig, "tests.composer.stand_ins:MeanEncoder")
-    yield Component("projector", "linear", "One matrix.", ComponentConfig, "tests.composer.stand_ins:LinearProjector")
-    yield Component("backbone", "sum", "A running sum.", BackboneConfig, f"{__name__}:build_backbone")
+    yield Component("encoder", "tiny-mean", "Mean colours.", ComponentConfig, "tests.composer.stand_ins:MeanEncoder")
+    yield Component(
+        "projector", "tiny-linear", "One matrix.", ComponentConfig, "tests.composer.stand_ins:LinearProjector"
+    )
+    yield Component("backbone", "tiny-sum", "A running sum.", BackboneConfig, f"{__name__}:build_backbone")
 
 
-def install() -> None:
-    """Make the stand-ins the only installed components of this process."""
+@pytest.fixture(scope="module", autouse=True)
+def only_tiny_components() -> Iterator[None]:
+    """Make the stand-ins the only installed components while the tests of a module run that imports this fixture."""
     point = EntryPoint("tiny", __name__, "composer.plugins")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composer.registry, "entry_points", lambda group: [point])
+        composer.registry.load_registry.cache_clear()
+        yield
     composer.registry.load_registry.cache_clear()
-    composer.registry.entry_points = lambda group: [point]  # type: ignore[attr-defined]
 
 
 class Colours(Dataset[Example]):
@@ -118,7 +125,6 @@ class TinyData(pl.LightningDataModule):
 
 
 def module(**training: Any) -> ComposerModule:
-    install()
     pl.seed_everything(0, verbose=False)
     return ComposerModule(model_config(MODEL), TrainingConfig(**{"learning_rate": 0.02, **training}))
 

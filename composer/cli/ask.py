@@ -1,0 +1,55 @@
+"""`composer ask`: one question about images and videos."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from composer.sample import Media
+
+SUMMARY = "Ask a trained model about an image or a video."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
+    parser.add_argument("question", help="in quotation marks")
+    for kind in ("video", "image"):
+        parser.add_argument(
+            f"--{kind}",
+            dest="media",
+            action="append",
+            default=[],
+            type=partial(Media, kind),
+            metavar="FILE",
+            help=f"{'a' if kind == 'video' else 'an'} {kind} that the question is about; may be given again",
+        )
+    parser.add_argument("--frames", type=int, help="frames taken of a video (default: as many as in training)")
+    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=0.0, help="0 gives the likeliest answer; more gives variety (default: 0)"
+    )
+    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from composer.checkpoint import read_checkpoint, restore_model
+    from composer.inference.ask import ask
+
+    checkpoint = read_checkpoint(args.checkpoint)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    model = restore_model(checkpoint, str(args.checkpoint), device)
+    pieces = ask(
+        model,
+        args.question,
+        args.media,
+        frames=args.frames or checkpoint["composer"]["frames"],
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+    )
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0

@@ -1,0 +1,21 @@
+"""`composer plot`: a run's curves."""
+
+import argparse
+import sys
+from pathlib import Path
+
+SUMMARY = "Draw a run's loss and accuracy."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a run of `composer fit`")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture (default: RUN_DIR/curves.png)")
+
+
+def run(args: argparse.Namespace) -> int:
+    from composer.evaluation.figures import draw_curves
+
+    output = args.output or args.run / "curves.png"
+    draw_curves(args.run, output)
+    sys.stdout.write(f"{output}\n")
+    return 0

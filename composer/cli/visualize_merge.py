@@ -1,0 +1,42 @@
+"""`composer visualize-merge`: which patches of a frame became one token."""
+
+import argparse
+import mimetypes
+import sys
+from pathlib import Path
+
+from composer.errors import MediaError
+from composer.sample import Media
+
+SUMMARY = "Draw which patches of an image or a video a model merges."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
+    parser.add_argument("media", metavar="MEDIA", help="an image or a video")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture (default: merges.png by CHECKPOINT)")
+    parser.add_argument("--frames", type=int, default=5, help="frames taken of a video (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    media = _media(args.media)
+
+    from composer.checkpoint import load_model
+    from composer.data.media import load_clip
+    from composer.evaluation.figures import draw_merges
+
+    model = load_model(args.checkpoint)
+    folder = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
+    output = args.output or folder / "merges.png"
+    draw_merges(model, load_clip(media, model.processor.transform, args.frames), output)
+    sys.stdout.write(f"{output}\n")
+    return 0
+
+
+def _media(path: str) -> Media:
+    kind = (mimetypes.guess_type(path)[0] or "").partition("/")[0]
+    if kind == "image":
+        return Media("image", path)
+    if kind == "video":
+        return Media("video", path)
+    raise MediaError(f"{path}: its name does not say whether it is an image or a video; give it a suffix such as .mp4.")

@@ -1,0 +1,31 @@
+"""One question about images and videos, answered as it is generated."""
+
+from collections.abc import Iterator, Sequence
+
+from composer.inference.generate import stream
+from lightning.fabric.utilities import move_data_to_device
+
+from composer.data.media import load_clip
+from composer.model import MultimodalModel
+from composer.processor import collate
+from composer.sample import Media, Message, Sample
+
+
+def ask(
+    model: MultimodalModel,
+    question: str,
+    media: Sequence[Media],
+    *,
+    frames: int,
+    max_new_tokens: int = 256,
+    temperature: float = 0.0,
+) -> Iterator[str]:
+    """Pieces of the answer's text. `frames` are taken of a video, uniform in time; media come before the question.
+
+    Raises MediaError where a file cannot be decoded, DataError where the prompt is longer than the context.
+    """
+    sample = Sample("question", "the command line", (Message("user", (*media, question)),))
+    clips = [load_clip(item, model.processor.transform, frames) for item in media]
+    batch = collate([model.processor.encode(sample, clips, answer=True)])
+    batch = move_data_to_device(batch, next(model.parameters()).device)
+    yield from stream(model, batch, max_new_tokens=max_new_tokens, temperature=temperature)

@@ -1,0 +1,67 @@
+"""The accuracy table against counts made by hand."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from composer.evaluation.accuracy import Answer, accuracy_table, measure, write_results
+
+
+def answers() -> list[Answer]:
+    """Colour: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colours, two numbers."""
+    said = {
+        "normal": {"colour": ["red", "Blue ", "red", "red"], "count": ["2", "2"]},
+        "blind": {"colour": ["red"] * 4, "count": ["", "7"]},
+    }
+    right = {"colour": ["red", "blue", "BLUE", "red"], "count": ["2", "3"]}
+    return [
+        Answer(f"{kind}-{i}", kind, condition, text, right[kind][i])
+        for condition, kinds in said.items()
+        for kind, texts in kinds.items()
+        for i, text in enumerate(texts)
+    ]
+
+
+def lines() -> list[str]:
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as captured:
+        console.print(accuracy_table(measure(answers())))
+    return captured.get().splitlines()
+
+
+def test_accuracy_is_the_unweighted_mean_over_types() -> None:
+    result = measure(answers())
+    assert [t.question_type for t in result.types] == ["colour", "count"]
+    assert result.types[0].accuracy == {"normal": 0.75, "blind": 0.5}
+    assert result.types[1].accuracy == {"normal": 0.5, "blind": 0.0}
+    assert result.overall.accuracy == {"normal": 0.625, "blind": 0.25}
+    assert result.overall.chance == 0.5
+    assert [t.count for t in (*result.types, result.overall)] == [4, 2, 6]
+
+
+def test_a_question_that_a_sampler_repeats_counts_once() -> None:
+    assert measure([*answers(), answers()[0]]) == measure(answers())
+
+
+def test_the_table_ends_with_overall_and_is_plain_ascii_in_80_columns() -> None:
+    shown = lines()
+    cells = {line.split("|")[0].strip(): [c.strip() for c in line.split("|")[1:]] for line in shown if "|" in line}
+    assert cells["question type"] == ["n", "accuracy", "chance", "blind"]
+    assert cells["colour"] == ["4", "0.750", "0.500", "0.500"]
+    assert cells["blind"] == ["6", "0.250", "0.500", ""]
+    assert cells["overall"] == ["6", "0.625", "0.500", "0.250"]
+    assert shown[-1].startswith("overall")
+    assert all(line.isascii() and len(line) <= 80 for line in shown)
+
+
+def test_results_are_written_in_full(tmp_path: Path) -> None:
+    given = answers()
+    write_results(measure(given), given, tmp_path, checkpoint="step-3.ckpt")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["checkpoint"] == "step-3.ckpt"
+    assert results["question_types"]["colour"] == {"n": 4, "chance": 0.5, "normal": 0.75, "blind": 0.5}
+    assert results["overall"] == {"n": 6, "chance": 0.5, "normal": 0.625, "blind": 0.25}
+    records = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert [Answer(**{k: v for k, v in r.items() if k != "correct"}) for r in records] == given
+    assert sum(r["correct"] for r in records) == 6

@@ -1,0 +1,151 @@
+"""Figures: what they draw against what is in the files and in the model."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from composer.batch import Clip
+from composer.errors import ComposeError, DataError
+from composer.evaluation.figures import (
+    draw_curves,
+    draw_merges,
+    merge_stages,
+    read_curves,
+    token_borders,
+    token_colours,
+)
+from composer.model import MultimodalModel
+from composer.parts import BlockReducer, BlockTokens, Reducer, TokenShape, VisualTokens
+from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
+
+
+class DeepEncoder(MeanEncoder):
+    """Six blocks that do nothing but merge."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth = 6
+
+    def forward(
+        self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
+    ) -> VisualTokens:
+        tokens = super().forward(frames)
+        patches = tokens.features.shape[1]
+        sources = torch.arange(patches).expand(len(frames), -1) if keep_sources else None
+        blocks = BlockTokens(tokens.features, tokens.sizes, sources)
+        if reducer is None:
+            return tokens._replace(sources=sources)
+        for r in reducer.schedule(patches):
+            blocks = reducer.merge(blocks, blocks.x, r)
+        return reducer.finish(tokens._replace(features=blocks.x, sizes=blocks.sizes, sources=blocks.sources, grid=None))
+
+
+class LastIntoFirst(BlockReducer):
+    """The last token of each frame joins the first, two in every block."""
+
+    def schedule(self, patches: int) -> tuple[int, ...]:
+        return (2,) * self.depth
+
+    def plan(self, metric: Tensor, r: int) -> Tensor:
+        count = metric.shape[1]
+        target = torch.arange(count)
+        target[count - r :] = 0
+        return target.expand(len(metric), -1)
+
+    def finish(self, tokens: VisualTokens) -> VisualTokens:
+        return tokens
+
+
+class Halve(Reducer):
+    """Every second token joins the one before it."""
+
+    def forward(self, tokens: VisualTokens) -> VisualTokens:
+        sources = None if tokens.sources is None else tokens.sources // 2
+        return tokens._replace(features=tokens.features[:, ::2], sizes=tokens.sizes[:, ::2] * 2, sources=sources)
+
+    def shape(self, tokens: TokenShape) -> TokenShape:
+        return tokens._replace(count=tokens.count // 2)
+
+
+def model(*reducers: BlockReducer | Reducer) -> MultimodalModel:
+    return MultimodalModel(DeepEncoder(), reducers, LinearProjector(in_dim=3, out_dim=6), SumBackbone(), "inline")
+
+
+def clip(frames: int = 2) -> Clip:
+    pixels = torch.randint(0, 255, (frames, 3, 16, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Clip(pixels, torch.arange(frames).float())
+
+
+def test_stages_follow_the_blocks_and_then_the_other_reducers() -> None:
+    stages = merge_stages(model(LastIntoFirst(dim=3, depth=6), Halve(dim=3, depth=6)), clip().pixels)
+    assert list(stages) == ["16 tokens\nafter block 2", "12 tokens\nafter block 4", "4 tokens\nin the end"]
+    after_two, after_four, end = (sources[0].tolist() for sources in stages.values())
+    assert after_two == [*range(16), 0, 0, 0, 0]
+    assert after_four == [*range(12), *[0] * 8]
+    assert end == [i // 2 for i in (*range(8), *[0] * 12)]
+
+
+def test_a_model_without_reducer_shows_its_patches() -> None:
+    ((title, sources),) = merge_stages(model(), clip().pixels).items()
+    assert title == "20 tokens\nin the end"
+    assert sources.tolist() == [list(range(20))] * 2
+
+
+def test_a_reducer_that_tracks_nothing_is_refused() -> None:
+    parts = model(FirstTokens(2))
+    parts.encoder.forward = MeanEncoder.forward.__get__(parts.encoder)  # type: ignore[method-assign]
+    with pytest.raises(ComposeError, match="does not keep track"):
+        merge_stages(parts, clip().pixels)
+
+
+def test_tokens_are_painted_in_the_mean_of_their_patches() -> None:
+    pixels = clip(1).pixels[0]
+    sources = torch.randint(0, 6, (20,), generator=torch.Generator().manual_seed(1))
+    painted = token_colours(pixels, sources, (4, 5))
+    for patch, token in enumerate(sources.tolist()):
+        members = [divmod(p, 5) for p in range(20) if sources[p] == token]
+        means = [pixels[:, r * 4 : r * 4 + 4, c * 4 : c * 4 + 4].float().mean((1, 2)) for r, c in members]
+        expected = torch.stack(means).mean(0) / 255
+        np.testing.assert_allclose(painted[divmod(patch, 5)], expected, rtol=1e-5)
+
+
+def test_borders_run_between_different_tokens_only() -> None:
+    labels = np.array([[0, 0, 1], [2, 0, 1]])
+    segments = {tuple(segment) for segment in token_borders(labels)}
+    assert segments == {((2, 0), (2, 1)), ((1, 1), (1, 2)), ((2, 1), (2, 2)), ((0, 1), (1, 1))}
+
+
+def test_merges_are_drawn_for_videos_and_single_images(tmp_path: Path) -> None:
+    for frames in (1, 20):
+        draw_merges(model(LastIntoFirst(dim=3, depth=6)), clip(frames), tmp_path / "merges.png")
+        picture = np.asarray(Image.open(tmp_path / "merges.png"))
+        assert picture.std() > 10
+
+
+def write_metrics(path: Path, rows: list[str]) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text("\n".join(["epoch,step,train/loss,train/token_accuracy,val/loss", *rows]) + "\n")
+
+
+def test_curves_of_a_resumed_run_are_joined_by_step(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "version_0/metrics.csv", ["0,0,4.0,0.1,", "0,1,3.0,0.2,", "0,1,,,3.5", "0,2,9.0,0.0,"])
+    write_metrics(tmp_path / "version_1/metrics.csv", ["0,2,2.0,0.4,", "0,3,1.0,0.5,", "0,3,,,1.5"])
+    curves = read_curves(tmp_path)
+    assert curves["train/loss"] == [(0, 4.0), (1, 3.0), (2, 2.0), (3, 1.0)]
+    assert curves["val/loss"] == [(1, 3.5), (3, 1.5)]
+    assert all(a < b for points in curves.values() for (a, _), (b, _) in pairwise(points))
+    draw_curves(tmp_path, tmp_path / "curves.png")
+    assert np.asarray(Image.open(tmp_path / "curves.png")).std() > 10
+
+
+def test_a_folder_without_a_log_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no metrics\.csv"):
+        read_curves(tmp_path)
+    write_metrics(tmp_path / "logs/metrics.csv", [])
+    with pytest.raises(DataError, match="no train/loss"):
+        read_curves(tmp_path)
