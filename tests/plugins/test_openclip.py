@@ -1,0 +1,390 @@
+"""The openclip encoder against timm's and open_clip's own towers with the same weights."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import timm
+import torch
+from composer_plugins.openclip import OpenClipConfig
+from composer_plugins.openclip.encoder import HostBlock, OpenClipEncoder
+from composer_plugins.tome import TomeConfig
+from composer_plugins.tome.reducer import Tome
+from pydantic import ValidationError
+from safetensors.torch import save_file
+from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+
+from composer.errors import CheckpointError, ComposeError, ConfigError
+from composer.parts import BlockTokens
+from composer.transform import FrameTransform
+
+CLIP = {"model": "ViT-B-32", "width": 64, "depth": 2, "heads": 1, "patch_size": 8, "image_size": 32}
+
+
+def encoder(**options: Any) -> OpenClipEncoder:
+    return OpenClipEncoder(**OpenClipConfig(**options).model_dump()).eval()
+
+
+def tome(host: OpenClipEncoder, **options: Any) -> Tome:
+    return Tome(**TomeConfig(**options).model_dump(), dim=host.dim, depth=host.depth)
+
+
+def frames(height: int, width: int, count: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(height)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def native_siglip(**options: Any) -> VisionTransformer:
+    """timm's own tiny SigLIP with its pooling head, as the checkpoints hold it."""
+    shape = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
+    return timm.create_model("vit_base_patch16_siglip_224", act_layer="gelu_tanh", **(shape | options)).eval()
+
+
+def native_clip() -> nn.Module:
+    """open_clip's own ViT, which is not timm's: its tokens leave after `ln_post`."""
+    return open_clip.transformer.VisionTransformer(
+        image_size=32, patch_size=8, width=64, layers=2, heads=1, mlp_ratio=4.0, output_dim=16, output_tokens=True
+    ).eval()
+
+
+def save(state: dict[str, Tensor], path: Path) -> str:
+    state = {key: value.contiguous() for key, value in state.items()}
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+    return str(path)
+
+
+def whole_clip(vision: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """A whole model's state dict: the tower under `prefix`, and a text tower; without a prefix, the tower alone."""
+    text = {"text.token_embedding.weight": torch.zeros(3, 2), "logit_scale": torch.zeros(())}
+    return {prefix + key: value for key, value in vision.items()} | (text if prefix else {})
+
+
+def test_default_is_a_tiny_siglip() -> None:
+    host = encoder()
+    assert (host.dim, host.depth, host.patch_size) == (96, 4, 8)
+    assert host.transform == FrameTransform(64, 8, "keep-aspect")
+    assert host(frames(64, 64)).features.shape == (2, 64, 96)
+
+
+@pytest.mark.parametrize("ratio", [None, 1.0])
+@pytest.mark.parametrize("size", [(64, 64), (64, 104), (96, 40)])
+def test_without_merges_it_is_timms_tower_bit_for_bit(size: tuple[int, int], ratio: float | None) -> None:
+    host, native = encoder(), native_siglip(dynamic_img_size=True)
+    native.load_state_dict(host.tower.state_dict(), strict=False)
+    assert not isinstance(native.blocks[0], HostBlock)
+    pixels = (frames(*size) / 255 - 0.5) / 0.5
+    reducer = None if ratio is None else tome(host, ratio=ratio)
+    with torch.no_grad():
+        got = host(frames(*size), reducer)
+        torch.testing.assert_close(got.features, native.forward_features(pixels), rtol=1e-5, atol=1e-5)
+        scaled = (frames(*size).float() - 127.5) / 127.5
+        assert torch.equal(got.features, native.forward_features(scaled))
+    assert got.grid == (size[0] // 8, size[1] // 8)
+
+
+def test_state_dict_keys_are_timms_without_the_pooling_head() -> None:
+    native = {key for key in native_siglip().state_dict() if not key.startswith("attn_pool.")}
+    assert set(encoder().tower.state_dict()) == native
+    assert set(encoder().state_dict()) == {f"tower.{key}" for key in native}
+
+
+def test_constants_of_the_families() -> None:
+    """open_clip reports CLIP's for a SigLIP without weights."""
+    for host, mean, std in (
+        (encoder(), IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD),
+        (encoder(**CLIP), open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD),
+    ):
+        torch.testing.assert_close(host.mean.flatten() / 255, torch.tensor(mean))
+        torch.testing.assert_close(host.std.flatten() / 255, torch.tensor(std))
+        assert not {"mean", "std"} & set(host.state_dict())
+
+
+def test_activations_are_those_of_the_training() -> None:
+    gelu = encoder(model="ViT-B-16-SigLIP", width=32, depth=1, heads=1).tower.blocks[0].mlp.act
+    x = torch.linspace(-3, 3, 50)
+    torch.testing.assert_close(gelu(x), nn.functional.gelu(x, approximate="tanh"))
+    quick = encoder(**CLIP | {"model": "ViT-B-32-quickgelu"}).tower.blocks[0].mlp.act
+    torch.testing.assert_close(quick(x), x * torch.sigmoid(1.702 * x))
+    torch.testing.assert_close(encoder(**CLIP).tower.blocks[0].mlp.act(x), nn.functional.gelu(x))
+
+
+@pytest.mark.parametrize("prefix", ["visual.", "module.visual.", ""])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_clip_checkpoint_in_open_clips_layout(tmp_path: Path, prefix: str, suffix: str) -> None:
+    native = native_clip()
+    file = save(whole_clip(native.state_dict(), prefix), tmp_path / f"open_clip_model{suffix}")
+    host = encoder(**CLIP, pretrained=file)
+    pixels = (frames(32, 32).float() - host.mean) / host.std
+    with torch.no_grad():
+        _, tokens = native(pixels)
+        torch.testing.assert_close(host(frames(32, 32)).features, tokens, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("prefix", ["visual.trunk.", "trunk.", ""])
+def test_siglip_checkpoint_in_open_clips_and_timms_layout(tmp_path: Path, prefix: str) -> None:
+    native = native_siglip()
+    assert any(key.startswith("attn_pool.") for key in native.state_dict())
+    file = save(whole_clip(native.state_dict(), prefix), tmp_path / "open_clip_model.safetensors")
+    host = encoder(pretrained=file)
+    with torch.no_grad():
+        expected = native.forward_features((frames(64, 64).float() - 127.5) / 127.5)
+        assert torch.equal(host(frames(64, 64)).features, expected)
+
+
+def test_real_models_layout() -> None:
+    """Keys and shapes of the real ViT-L-16-SigLIP-384, built by open_clip itself without memory."""
+    config = open_clip.get_model_config("ViT-L-16-SigLIP-384")
+    with torch.device("meta"):
+        whole = open_clip.CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+        host = OpenClipEncoder(**OpenClipConfig(model="ViT-L-16-SigLIP-384").model_dump())
+    theirs = {key: value.shape for key, value in whole.state_dict().items() if key.startswith("visual.trunk.")}
+    ours = {f"visual.trunk.{key}": value.shape for key, value in host.tower.state_dict().items()}
+    assert {key: shape for key, shape in theirs.items() if ".attn_pool." not in key} == ours
+    assert host.transform.size == 384
+    assert sum(p.numel() for p in whole.visual.trunk.attn_pool.parameters()) == 12_595_200  # what we do not build
+
+
+def test_image_size_resamples_a_checkpoints_positions_once(tmp_path: Path) -> None:
+    native = native_siglip()
+    file = save(native.state_dict(), tmp_path / "model.safetensors")
+    host = encoder(pretrained=file, image_size=96)
+    assert host.transform.size == 96
+    assert host.tower.pos_embed.shape == (1, 144, 96)
+    native.set_input_size((96, 96))
+    torch.testing.assert_close(host.tower.pos_embed, native.pos_embed)
+
+
+def test_a_patch_that_does_not_divide_the_image() -> None:
+    """SO400M-14 at 384 pixels was trained on 27 x 27 whole patches."""
+    host = encoder(model="ViT-SO400M-14-SigLIP-384", width=32, depth=1, heads=2)
+    assert host.transform.size == 378
+    assert host.shape(378, 378).grid == (27, 27)
+
+
+def test_positions_are_interpolated_rows_first_and_in_place() -> None:
+    """Channel 0 holds the row of a patch, channel 1 its column: on a wide grid only columns are stretched."""
+    host = encoder(image_size=64)
+    parameter = host.tower.pos_embed
+    with torch.no_grad():
+        table = parameter.view(8, 8, -1)
+        table[..., 0] = torch.arange(8.0)[:, None]
+        table[..., 1] = torch.arange(8.0)[None, :]
+    position = host.tower._pos_embed(torch.zeros(1, 8, 16, 96)).view(8, 16, 96)
+    torch.testing.assert_close(position[..., 0], torch.arange(8.0)[:, None].expand(8, 16))
+    inner = slice(4, -4)  # bicubic weights are cut off at the edges
+    expected = (torch.arange(16.0) + 0.5) / 2 - 0.5
+    torch.testing.assert_close(position[:, inner, 1], expected[inner].expand(8, -1), rtol=0, atol=1e-4)
+    host(frames(64, 128)).features.square().sum().backward()
+    assert host.tower.pos_embed is parameter
+    assert parameter.grad is not None
+    assert parameter.grad.abs().min() > 0
+
+
+def test_ladder_of_the_papers_figure() -> None:
+    """SigLIP-L at 384 pixels, narrow, ratio 0.1: tokens at layers 0, 6, 12, 18 and 24."""
+    host = encoder(model="ViT-L-16-SigLIP-384", width=16, heads=2)
+    counts = [576]
+    for block in host.tower.blocks:
+        block.register_forward_hook(lambda module, inputs, tokens: counts.append(tokens.x.shape[1]))
+    final = host(frames(384, 384, count=1), tome(host, ratio=0.1))
+    assert counts[::6] == [576, 450, 324, 198, 72]
+    assert counts[-2] == 93
+    assert final.features.shape == (1, 72, 16)
+
+
+def test_proportional_attention_weighs_keys() -> None:
+    """Against the formula in fp64, and against the row bias that softmax ignores."""
+    block = encoder().requires_grad_(False).tower.blocks[0].double()
+    x = torch.randn(2, 7, 96, dtype=torch.float64)
+    sizes = torch.tensor([[1, 4, 2, 1, 9, 1, 3], [2, 2, 5, 1, 1, 1, 7]], dtype=torch.int32)
+    got, keys = block._attend(x, sizes)
+    q, k, v = block.attn.qkv(x).view(2, 7, 3, 4, 24).unbind(2)
+    expected = torch.zeros(2, 7, 4, 24, dtype=torch.float64)
+    for f in range(2):
+        for head in range(4):
+            for i in range(7):
+                weights = [
+                    float(sizes[f, j]) * math.exp(float(q[f, i, head] @ k[f, j, head]) / math.sqrt(24))
+                    for j in range(7)
+                ]
+                for j in range(7):
+                    expected[f, i, head] += weights[j] / sum(weights) * v[f, j, head]
+    torch.testing.assert_close(got, block.attn.proj(expected.flatten(2)))
+    torch.testing.assert_close(keys, k.transpose(1, 2))
+    assert not torch.allclose(got, block._attend(x, None)[0])
+
+
+def test_a_token_of_size_two_is_two_equal_tokens() -> None:
+    """What proportional attention is for: attention cannot tell a merged token from its equal parts."""
+    block = encoder().tower.blocks[0]
+    x = torch.randn(1, 5, 96)
+    twice = torch.cat([x, x[:, -1:]], dim=1)
+    merged, _ = block._attend(x, torch.tensor([[1, 1, 1, 1, 2]]))
+    torch.testing.assert_close(merged, block._attend(twice, None)[0][:, :5], rtol=1e-4, atol=1e-5)
+
+
+def test_proportional_is_a_switch() -> None:
+    host = encoder()
+    on = host(frames(64, 64), tome(host, r=8)).features
+    off = host(frames(64, 64), tome(host, r=8, proportional=False)).features
+    assert not torch.allclose(on, off)
+    first = host.tower.blocks[0]
+    x = torch.randn(1, 6, 96)
+    plain = first(BlockTokens(x, None, None), None, 0, 0).x
+    sized = BlockTokens(x, torch.tensor([[1, 2, 3, 1, 1, 5]]), None)
+    assert torch.equal(first(sized, tome(host, r=0, proportional=False), 0, 0).x, plain)
+
+
+def test_clips_class_token_is_never_merged_and_is_stripped() -> None:
+    host = encoder(**CLIP)
+    got = host(frames(32, 48), tome(host, r=5), keep_sources=True)
+    assert got.features.shape == (2, 24 - 10, 64)
+    assert got.sizes.sum(dim=1).tolist() == [24.0, 24.0]
+
+
+def test_gradients_reach_every_parameter_through_merges() -> None:
+    for options in ({}, CLIP):
+        host = encoder(**options).train()
+        features = host(frames(32, 48), tome(host, ratio=0.5)).features
+        (features * torch.randn_like(features)).sum().backward()
+        for name, parameter in host.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_a_frames_tokens_do_not_depend_on_its_batch() -> None:
+    host = encoder()
+    reducer = tome(host, ratio=0.3)
+    many = frames(64, 48, count=4)
+    with torch.no_grad():
+        together = host(many, reducer, keep_sources=True)
+        for place, frame in enumerate(many):
+            alone = host(frame[None], reducer, keep_sources=True)
+            torch.testing.assert_close(alone.features[0], together.features[place], rtol=1e-4, atol=1e-5)
+            assert together.sources is not None
+            assert alone.sources is not None
+            assert torch.equal(alone.sources[0], together.sources[place])
+
+
+def test_activation_checkpointing_changes_no_gradient() -> None:
+    plain = encoder().train()
+    checkpointed = encoder().train()
+    checkpointed.load_state_dict(plain.state_dict())
+    apply_activation_checkpointing(checkpointed, check_fn=lambda module: isinstance(module, plain.block_classes))
+    gradients = []
+    for host in (plain, checkpointed):
+        host(frames(64, 48), tome(plain, ratio=0.5)).features.square().sum().backward()
+        gradients.append([p.grad for p in host.parameters()])
+    assert type(checkpointed.tower.blocks[0]) is not HostBlock
+    for expected, got in zip(*gradients, strict=True):
+        assert torch.equal(expected, got)
+
+
+def test_autocast_keeps_the_accounts_exact() -> None:
+    host = encoder(image_size=160)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = host(frames(160, 160), tome(host, target_tokens=30), keep_sources=True)
+    assert got.features.dtype in (torch.bfloat16, torch.float32)
+    assert got.sizes.dtype == torch.float32
+    assert got.sources is not None
+    assert got.sizes.sum(dim=1).tolist() == [400.0, 400.0]
+    counted = torch.stack([row.bincount(minlength=30) for row in got.sources])
+    assert torch.equal(counted.float(), got.sizes)
+    got.features.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in host.parameters())
+
+
+def test_bf16_weights() -> None:
+    host = encoder().bfloat16()
+    assert host(frames(64, 48), tome(host, ratio=0.5)).features.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("options", [{"ratio": 0.25}, {"ratio": 0.5, "order": "raster"}])
+def test_compiles_as_one_graph(options: dict[str, Any]) -> None:
+    host = encoder(depth=2)
+    reducer = tome(host, **options)
+    compiled = torch.compile(host, fullgraph=True, backend="aot_eager")
+    expected, got = host(frames(64, 48), reducer), compiled(frames(64, 48), reducer)
+    torch.testing.assert_close(got.features, expected.features)
+    assert torch.equal(got.sizes, expected.sizes)
+
+
+@pytest.fixture
+def process_group() -> Iterator[None]:
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("process_group")
+def test_blocks_can_be_sharded_in_bf16() -> None:
+    """FSDP2 casts every float between blocks to bf16, which cannot count to 257; sizes are integers there."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    host = encoder(image_size=136, depth=3).train()
+    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
+    mesh = torch.distributed.init_device_mesh("cpu", (1,))
+    for block in host.tower.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(host, mesh=mesh, mp_policy=policy)
+    flat = torch.zeros(1, 3, 136, 136, dtype=torch.uint8)
+    got = host(flat, tome(host, target_tokens=37))
+    assert got.sizes.sum().item() == 289
+    got.features.float().square().sum().backward()
+    assert all(p.grad is not None for p in host.parameters())
+
+
+def test_errors_name_the_key_and_the_remedy(tmp_path: Path) -> None:
+    native = native_siglip()
+    file = save(native.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"another tower.*expected.*Check model, width, depth"):
+        encoder(pretrained=file, width=64)
+    with pytest.raises(CheckpointError, match=r"blocks\.4\.norm1\.weight is missing"):
+        encoder(pretrained=file, depth=5)
+    with pytest.raises(CheckpointError, match="holds no vision tower"):
+        encoder(pretrained=save({"text.weight": torch.zeros(2)}, tmp_path / "text.pt"))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+        encoder(pretrained=str(broken))
+    with pytest.raises(ComposeError, match="open_clip has no model 'ViT-Q'"):
+        encoder(model="ViT-Q")
+    with pytest.raises(ComposeError, match="no plain ViT"):
+        encoder(model="RN50")
+    with pytest.raises(ComposeError, match="take a SigLIP or a CLIP ViT"):
+        encoder(model="ViTamin-B")
+    with pytest.raises(ComposeError, match=r"no tag of ViT-B-16-SigLIP; open_clip has webli"):
+        encoder(model="ViT-B-16-SigLIP", width=32, depth=1, heads=1, pretrained="webly")
+    with pytest.raises(ComposeError, match=r"needs model\.encoder\.model"):
+        encoder(pretrained="webli")
+    with pytest.raises(ComposeError, match="name model ViT-B-32-quickgelu"):
+        encoder(**CLIP, pretrained="openai")
+    with pytest.raises(ComposeError, match="Name `heads` that divide the width"):
+        encoder(width=90)
+    with pytest.raises(ConfigError, match="multiple of the patch size"):
+        encoder(image_size=60)
+    with pytest.raises(ValidationError, match="width 96 is not a multiple of heads 5"):
+        OpenClipConfig(width=96, heads=5)
+
+
+def test_a_pickled_file_runs_no_code(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"state_dict": Hostile()}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+        encoder(pretrained=str(tmp_path / "model.pt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_native_block_is_what_the_host_block_extends() -> None:
+    assert HostBlock.__mro__[1] is Block
+    assert list(HostBlock(32, 2).state_dict()) == list(Block(32, 2).state_dict())
