@@ -1,0 +1,247 @@
+"""The transformers-vision encoder against the library's own models with the same weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from composer_plugins.tome import TomeConfig
+from composer_plugins.tome.reducer import Tome
+from composer_plugins.transformers_vision import TransformersVisionConfig
+from composer_plugins.transformers_vision.encoder import TransformersVisionEncoder
+from composer_plugins.transformers_vision.families import FAMILIES, resample
+from pydantic import ValidationError
+from torch import Tensor
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+from transformers import PreTrainedModel
+
+from composer.errors import CheckpointError, ComposeError
+from composer.transform import FrameTransform
+
+EVERY = list(FAMILIES)
+
+
+def encoder(**options: Any) -> TransformersVisionEncoder:
+    return TransformersVisionEncoder(**TransformersVisionConfig(**options).model_dump()).eval()
+
+
+def tome(host: TransformersVisionEncoder, **options: Any) -> Tome:
+    return Tome(**TomeConfig(**options).model_dump(), dim=host.dim, depth=host.depth)
+
+
+def frames(height: int, width: int, count: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(height)
+    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def native(host: TransformersVisionEncoder) -> PreTrainedModel:
+    """The library's own model with the encoder's weights."""
+    model = type(host.tower)(host.tower.config).eval()
+    missing, unexpected = model.load_state_dict(host.tower.state_dict(), strict=False)
+    assert set(missing) <= {"embeddings.mask_token"}
+    assert not unexpected
+    return model
+
+
+def native_tokens(model: PreTrainedModel, pixels: Tensor) -> Tensor:
+    """Patch tokens after the last norm as the library computes them."""
+    _, _, height, width = pixels.shape
+    kind = model.config.model_type
+    if kind == "siglip2_vision_model":
+        patches = pixels.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 4, 5, 1).reshape(len(pixels), -1, 192)
+        shapes = torch.tensor([[height // 8, width // 8]] * len(pixels))
+        return model(patches, torch.ones(patches.shape[:2]), shapes).last_hidden_state
+    if kind.startswith("dinov2"):
+        registers = getattr(model.config, "num_register_tokens", 0)
+        return model(pixels).last_hidden_state[:, 1 + registers :]
+    hidden = model(pixels, interpolate_pos_encoding=True).last_hidden_state
+    return model.post_layernorm(hidden)[:, 1:] if kind == "clip_vision_model" else hidden
+
+
+def test_default_is_the_same_tiny_siglip_as_openclips() -> None:
+    from composer_plugins.openclip import OpenClipConfig
+    from composer_plugins.openclip.encoder import OpenClipEncoder
+
+    host, other = encoder(), OpenClipEncoder(**OpenClipConfig().model_dump())
+    assert (host.dim, host.depth, host.patch_size, host.transform) == (96, 4, 8, FrameTransform(64, 8))
+    assert (other.dim, other.depth, other.patch_size, other.transform) == (96, 4, 8, FrameTransform(64, 8))
+    assert sum(p.numel() for p in host.parameters()) == sum(p.numel() for p in other.parameters())
+    assert host.tower.config.num_attention_heads == other.tower.blocks[0].attn.num_heads
+
+
+@pytest.mark.parametrize("hosted", [False, True])
+@pytest.mark.parametrize("family", EVERY)
+def test_without_merges_it_is_the_librarys_tower_bit_for_bit(family: str, hosted: bool) -> None:
+    host = encoder(family=family)
+    model = native(host)
+    pixels = (frames(64, 64).float() - host.mean) / host.std
+    with torch.no_grad():
+        got = host(frames(64, 64), tome(host, ratio=1.0) if hosted else None)
+        # transformers masks SigLIP2's attention with an all-true mask, for which SDPA may pick another kernel.
+        close = {"rtol": 1e-5, "atol": 1e-5} if family == "siglip2" else {"rtol": 0, "atol": 0}
+        torch.testing.assert_close(got.features, native_tokens(model, pixels), **close)
+    assert got.grid == (8, 8)
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_grids_of_other_shapes_are_interpolated_as_the_library_does(family: str) -> None:
+    host = encoder(family=family)
+    model = native(host)
+    for size in ((64, 104), (96, 40)):
+        pixels = (frames(*size).float() - host.mean) / host.std
+        with torch.no_grad():
+            got = host(frames(*size))
+            torch.testing.assert_close(got.features, native_tokens(model, pixels), rtol=1e-4, atol=1e-5)
+        assert got.grid == (size[0] // 8, size[1] // 8)
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_state_dict_keys_are_the_librarys(family: str) -> None:
+    host = encoder(family=family)
+    expected = set(FAMILIES[family].model(host.tower.config).state_dict()) - {"embeddings.mask_token"}
+    assert set(host.tower.state_dict()) == expected
+    assert set(host.state_dict()) == {f"tower.{key}" for key in expected}
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_gradients_reach_every_parameter_through_merges(family: str) -> None:
+    host = encoder(family=family).train()
+    got = host(frames(64, 48), tome(host, ratio=0.5))
+    assert got.features.shape == (2, 24, 96)
+    (got.features * torch.randn_like(got.features)).sum().backward()
+    for name, parameter in host.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert "position" not in name or parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("family", ["siglip", "clip", "dinov2-registers"])
+def test_activation_checkpointing_changes_no_gradient(family: str) -> None:
+    plain, checkpointed = encoder(family=family).train(), encoder(family=family).train()
+    checkpointed.load_state_dict(plain.state_dict())
+    apply_activation_checkpointing(checkpointed, check_fn=lambda module: isinstance(module, plain.block_classes))
+    gradients = []
+    for host in (plain, checkpointed):
+        host(frames(64, 48), tome(plain, ratio=0.5)).features.square().sum().backward()
+        gradients.append([p.grad for p in host.parameters()])
+    for expected, got in zip(*gradients, strict=True):
+        assert torch.equal(expected, got)
+
+
+def test_layer_scale_is_respected() -> None:
+    host = encoder(family="dinov2")
+    before = host(frames(64, 64)).features
+    with torch.no_grad():
+        host.tower.encoder.layer[2].layer_scale2.lambda1.zero_()
+    assert not torch.allclose(host(frames(64, 64)).features, before)
+
+
+def test_autocast_and_bf16() -> None:
+    host = encoder()
+    with torch.autocast("cpu", torch.bfloat16):
+        got = host(frames(64, 64), tome(host, target_tokens=7))
+    assert got.sizes.sum(dim=1).tolist() == [64.0, 64.0]
+    assert host.bfloat16()(frames(64, 48), tome(host, r=3)).features.dtype == torch.bfloat16
+
+
+def test_compiles_as_one_graph() -> None:
+    host = encoder(depth=2)
+    reducer = tome(host, ratio=0.5)
+    compiled = torch.compile(host, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(
+        compiled(frames(64, 48), reducer).features, host(frames(64, 48), reducer).features, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_resampling_is_rows_first_and_in_fp32() -> None:
+    table = torch.stack([torch.arange(8.0)[:, None].expand(8, 8), torch.arange(8.0).expand(8, 8)], dim=-1)
+    wide = resample(table.flatten(0, 1), (8, 16)).view(8, 16, 2)
+    torch.testing.assert_close(wide[..., 0], torch.arange(8.0)[:, None].expand(8, 16))
+    assert wide[0, 5:11, 1].diff().min() > 0.4
+    half = torch.randn(64, 5).bfloat16()
+    assert torch.equal(resample(half, (5, 9)), resample(half.float(), (5, 9)).bfloat16())
+
+
+def save_whole_model(folder: Path, family: str) -> PreTrainedModel:
+    """A tiny model with its text tower and heads, saved by the library as the public checkpoints are."""
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+    }
+    text = {**vision, "vocab_size": 50, "max_position_embeddings": 8}
+    text.pop("patch_size")
+    torch.manual_seed(0)
+    if family == "siglip2":
+        vision["num_patches"] = 16
+    else:
+        vision["image_size"] = 32
+    if family.startswith("dinov2"):
+        vision.pop("intermediate_size")
+        whole = FAMILIES[family].model(FAMILIES[family].config(**vision))
+    else:
+        name = {"siglip": "Siglip", "siglip2": "Siglip2", "clip": "CLIP"}[family]
+        config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=vision)
+        whole = getattr(transformers, f"{name}Model")(config)
+    whole.save_pretrained(folder)
+    return whole.eval()
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_public_checkpoint_layout(tmp_path: Path, family: str) -> None:
+    whole = save_whole_model(tmp_path, family)
+    host = encoder(pretrained=str(tmp_path))
+    assert (host.dim, host.depth, host.patch_size, host.transform.size) == (32, 2, 8, 32)
+    theirs = getattr(whole, "vision_model", whole).state_dict()
+    ours = host.tower.state_dict()
+    assert ours
+    assert all(torch.equal(theirs[key], value) for key, value in ours.items())
+    assert not [key for key in ours if key.startswith("head")]
+    assert host(frames(32, 48), tome(host, r=2)).features.shape == (2, 20, 32)
+
+
+def test_a_pretrained_tower_at_another_size_keeps_its_positions(tmp_path: Path) -> None:
+    save_whole_model(tmp_path, "siglip")
+    host = encoder(pretrained=str(tmp_path), image_size=48)
+    assert host.transform.size == 48
+    assert host.tower.embeddings.position_embedding.weight.shape == (16, 32)
+    assert host(frames(48, 48)).grid == (6, 6)
+
+
+def test_half_precision_checkpoints_are_read_as_fp32(tmp_path: Path) -> None:
+    save_whole_model(tmp_path, "siglip").bfloat16().save_pretrained(tmp_path)
+    assert {p.dtype for p in encoder(pretrained=str(tmp_path)).parameters()} == {torch.float32}
+
+
+def test_errors_name_the_key_and_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"model\.encoder\.pretrained: .*no local folder"):
+        encoder(pretrained=str(tmp_path / "absent"))
+    save_whole_model(tmp_path, "siglip")
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        encoder(pretrained=str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    with pytest.raises(ComposeError, match="is a 'vit'; transformers-vision offers siglip, siglip2, clip"):
+        encoder(pretrained=str(tmp_path))
+    with pytest.raises(ComposeError, match="width 96 is not a multiple of heads 5"):
+        encoder(heads=5)
+    with pytest.raises(ComposeError, match="image_size 60 is not a multiple of patch_size 8"):
+        encoder(image_size=60)
+    with pytest.raises(ValidationError, match="leave out family, width"):
+        TransformersVisionConfig(pretrained="x", family="clip", width=3)
+
+
+def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
+    """transformers fills what is missing with random numbers and a log line."""
+    from safetensors.torch import load_file, save_file
+
+    save_whole_model(tmp_path, "siglip")
+    state = load_file(tmp_path / "model.safetensors")
+    del state["vision_model.encoder.layers.1.mlp.fc1.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks 1 weights of its vision tower, such as encoder\.layers\.1\.mlp"):
+        encoder(pretrained=str(tmp_path))
