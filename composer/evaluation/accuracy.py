@@ -16,7 +16,7 @@ ANSWERS = "answers.jsonl"
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What the model said to one question. condition: `normal`, or how the media were spoilt (`blind`, `shuffled`)."""
 
     id: str
@@ -50,7 +50,7 @@ class Accuracy:
     overall: TypeAccuracy
 
 
-def measure(answers: Iterable[Answer]) -> Accuracy:
+def measure(answers: Iterable[Prediction]) -> Accuracy:
     """Accuracy of these answers. Where a sampler repeated a question, its last answer counts.
 
     A question without a type is of the type "untyped". Asserts that there is at least one answer, and that every type
@@ -58,7 +58,7 @@ def measure(answers: Iterable[Answer]) -> Accuracy:
     """
     unique = {(a.condition, a.question_type, a.id): a for a in answers}
     conditions = tuple(dict.fromkeys(a.condition for a in unique.values()))
-    by_type: dict[str, dict[str, list[Answer]]] = defaultdict(lambda: defaultdict(list))
+    by_type: dict[str, dict[str, list[Prediction]]] = defaultdict(lambda: defaultdict(list))
     for a in unique.values():
         by_type[a.question_type or "untyped"][a.condition].append(a)
     types = tuple(_of_type(name, asked, conditions) for name, asked in sorted(by_type.items()))
@@ -91,7 +91,7 @@ def accuracy_table(result: Accuracy) -> Table:
     return table
 
 
-def write_results(result: Accuracy, answers: Sequence[Answer], folder: Path, **about: Any) -> None:
+def write_results(result: Accuracy, answers: Sequence[Prediction], folder: Path, **about: Any) -> None:
     """Write `results.json` (the table, and `about`: where it comes from) and `answers.jsonl` (every answer)."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ANSWERS).open("w", encoding="utf-8") as file:
@@ -105,7 +105,7 @@ def write_results(result: Accuracy, answers: Sequence[Answer], folder: Path, **a
     (folder / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _of_type(name: str, asked: Mapping[str, Sequence[Answer]], conditions: Sequence[str]) -> TypeAccuracy:
+def _of_type(name: str, asked: Mapping[str, Sequence[Prediction]], conditions: Sequence[str]) -> TypeAccuracy:
     first = asked[conditions[0]]
     distinct = {_normal(a.answer) for a in first}
     return TypeAccuracy(

@@ -4,7 +4,7 @@ Legend: F frames, P patches of a frame, H x W pixels.
 """
 
 import csv
-from collections import defaultdict
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ _COLOURS = {"train": "tab:blue", "val": "tab:orange"}
 def draw_curves(run: Path, output: Path) -> None:
     """Draw the loss and the token accuracy of a run against its steps, from the `metrics.csv` in its folder.
 
-    A resumed run has a file for each start; where two tell of one step, the later one counts.
+    A folder has a file for each time that the run was started; a later one replaces all from its first step on.
     Raises DataError where the folder has no such file, or none tells a loss.
     """
     curves = read_curves(run)
@@ -54,14 +54,17 @@ def read_curves(run: Path) -> dict[str, Curve]:
     files = sorted(run.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         raise DataError(f"There is no metrics.csv in {run}: give the folder of a run of `composer fit`.")
-    found: dict[str, dict[int, float]] = defaultdict(dict)
+    found: dict[str, dict[int, float]] = {}
     for path in files:
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    if "/" in name and text:
-                        found[name][int(row["step"])] = float(text)
-    if "train/loss" not in found:
+            rows = list(csv.DictReader(file))
+        first = min((int(row["step"]) for row in rows), default=math.inf)
+        found = {name: {s: v for s, v in points.items() if s < first} for name, points in found.items()}
+        for row in rows:
+            for name, text in row.items():
+                if "/" in name and text:
+                    found.setdefault(name, {})[int(row["step"])] = float(text)
+    if not found.get("train/loss"):
         raise DataError(f"{files[-1]} has no train/loss: the run logged no step (trainer.log_every_n_steps).")
     return {name: sorted(points.items()) for name, points in found.items()}
 

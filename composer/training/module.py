@@ -10,7 +10,6 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from torch import Tensor
 
@@ -19,7 +18,8 @@ from composer.checkpoint import check_architecture, header, load_weights, model_
 from composer.compose import compose
 from composer.config import ModelConfig
 from composer.errors import CheckpointError, TrainingError
-from composer.evaluation.accuracy import Answer, accuracy_table, measure, write_results
+from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
+from composer.inference.generate import generate
 from composer.model import MultimodalModel, Output
 from composer.training.blocks import checkpoint_blocks
 from composer.training.checkpoint import DurableCheckpointIO, RunCheckpoint
@@ -127,7 +127,7 @@ class ComposerModule(LightningModule):
         self.log_dict(metrics, batch_size=int(out.targets), prog_bar=True, sync_dist=True)
 
     def on_test_start(self) -> None:
-        self._answers: list[Answer] = []
+        self._answers: list[Prediction] = []
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._answers += self._answer(batch, self.trainer.datamodule.conditions[dataloader_idx])
@@ -136,19 +136,14 @@ class ComposerModule(LightningModule):
         """Write every answer and the accuracy, and print the table, after the progress bar is gone."""
         answers = self._answers
         if self.trainer.world_size > 1:
-            ranks: list[list[Answer]] = [[] for _ in range(self.trainer.world_size)]
+            ranks: list[list[Prediction]] = [[] for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(ranks, answers)
             answers = [answer for rank in ranks for answer in rank]
-        self._report(answers)
-
-    @rank_zero_only
-    def _report(self, answers: list[Answer]) -> None:
-        if not answers:
-            raise TrainingError("There was no question to answer: the test data is empty.")
-        result = measure(answers)
-        folder = Path(self.trainer.default_root_dir)
-        write_results(result, answers, folder, checkpoint=self.trainer.ckpt_path and str(self.trainer.ckpt_path))
-        Console().print(accuracy_table(result))
+        if self.trainer.is_global_zero:
+            result = measure(answers)
+            path = self.trainer.ckpt_path
+            write_results(result, answers, Path(self.trainer.default_root_dir), checkpoint=path and str(path))
+            Console().print(accuracy_table(result))
 
     def on_predict_start(self) -> None:
         folder = Path(self.trainer.default_root_dir)
@@ -183,12 +178,10 @@ class ComposerModule(LightningModule):
                 f"leave --ckpt_path out and set training.initial_weights={path}."
             )
 
-    def _answer(self, batch: Batch, condition: str) -> list[Answer]:
-        from composer.inference.generate import generate
-
+    def _answer(self, batch: Batch, condition: str) -> list[Prediction]:
         said = generate(self.model, batch, max_new_tokens=self.training_config.max_new_tokens, temperature=0)
         rows = zip(batch.sample_ids, batch.question_types, said, batch.answers, strict=True)
-        return [Answer(name, kind, condition, prediction, answer) for name, kind, prediction, answer in rows]
+        return [Prediction(name, kind, condition, prediction, answer) for name, kind, prediction, answer in rows]
 
     def _share(self, out: Output) -> Tensor | float:
         """What this rank's mean loss is multiplied by, so that the ranks' mean is the mean over all target tokens.

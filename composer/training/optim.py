@@ -29,8 +29,9 @@ def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dic
     A backbone says itself which of its parameters decay or learn at another rate (`lr_scale`).
     """
     groups = []
+    rates = {str(part): rate for part, rate in config.learning_rates.items()}
     for name, part in model.parts().items():
-        rate = config.learning_rates.get(name, config.learning_rate)
+        rate = rates.get(name, config.learning_rate)
         for group in part.parameter_groups() if isinstance(part, Backbone) else decay_groups(part):
             parameters = [p for p in group["params"] if p.requires_grad]
             if parameters:

@@ -66,7 +66,7 @@ def test_a_truncated_file_is_left_out_with_a_warning(
     os.utime(later, ns=(later.stat().st_atime_ns, checkpoint.stat().st_mtime_ns + 10**9))
     assert newest(checkpoint.parent) == checkpoint
     assert "step-4.ckpt is left out: it is truncated" in caplog.text
-    with pytest.raises(CheckpointError, match="step-4.ckpt cannot be read: it is truncated"):
+    with pytest.raises(CheckpointError, match=r"step-4\.ckpt cannot be read: it is truncated"):
         read_checkpoint(later)
 
 

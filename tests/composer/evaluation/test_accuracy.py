@@ -5,10 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from composer.evaluation.accuracy import Answer, accuracy_table, measure, write_results
+from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 
 
-def answers() -> list[Answer]:
+def answers() -> list[Prediction]:
     """Colour: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colours, two numbers."""
     said = {
         "normal": {"colour": ["red", "Blue ", "red", "red"], "count": ["2", "2"]},
@@ -16,7 +16,7 @@ def answers() -> list[Answer]:
     }
     right = {"colour": ["red", "blue", "BLUE", "red"], "count": ["2", "3"]}
     return [
-        Answer(f"{kind}-{i}", kind, condition, text, right[kind][i])
+        Prediction(f"{kind}-{i}", kind, condition, text, right[kind][i])
         for condition, kinds in said.items()
         for kind, texts in kinds.items()
         for i, text in enumerate(texts)
@@ -63,5 +63,5 @@ def test_results_are_written_in_full(tmp_path: Path) -> None:
     assert results["question_types"]["colour"] == {"n": 4, "chance": 0.5, "normal": 0.75, "blind": 0.5}
     assert results["overall"] == {"n": 6, "chance": 0.5, "normal": 0.625, "blind": 0.25}
     records = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert [Answer(**{k: v for k, v in r.items() if k != "correct"}) for r in records] == given
+    assert [Prediction(**{k: v for k, v in r.items() if k != "correct"}) for r in records] == given
     assert sum(r["correct"] for r in records) == 6

@@ -133,7 +133,10 @@ def write_metrics(path: Path, rows: list[str]) -> None:
 
 
 def test_curves_of_a_resumed_run_are_joined_by_step(tmp_path: Path) -> None:
-    write_metrics(tmp_path / "version_0/metrics.csv", ["0,0,4.0,0.1,", "0,1,3.0,0.2,", "0,1,,,3.5", "0,2,9.0,0.0,"])
+    write_metrics(
+        tmp_path / "version_0/metrics.csv",
+        ["0,0,4.0,0.1,", "0,1,3.0,0.2,", "0,1,,,3.5", "0,2,9.0,0.0,", "0,9,9.0,0.0,"],
+    )
     write_metrics(tmp_path / "version_1/metrics.csv", ["0,2,2.0,0.4,", "0,3,1.0,0.5,", "0,3,,,1.5"])
     curves = read_curves(tmp_path)
     assert curves["train/loss"] == [(0, 4.0), (1, 3.0), (2, 2.0), (3, 1.0)]

@@ -1,15 +1,14 @@
 """The LightningModule: what it trains, what it reports, what it writes."""
 
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import composer.training.module
 from composer.batch import Batch
 from composer.checkpoint import newest
 from composer.errors import CheckpointError, TrainingError
@@ -62,7 +61,8 @@ def test_validation_is_the_mean_over_tokens(tmp_path: Path) -> None:
     (result,) = trainer(tmp_path).validate(run, data, verbose=False)
     losses = targets = correct = 0.0
     for batch in data.val_dataloader():
-        out = run.model(batch)
+        with torch.no_grad():
+            out = run.model(batch)
         losses, targets, correct = losses + out.loss * out.targets, targets + out.targets, correct + out.correct
     assert result["val/loss"] == pytest.approx(float(losses / targets), rel=1e-5)
     assert result["val/token_accuracy"] == pytest.approx(float(correct / targets), rel=1e-5)
@@ -79,7 +79,7 @@ def oracle(model: MultimodalModel, batch: Batch, **options: Any) -> list[str]:
 def test_test_prints_the_table_and_writes_every_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "composer.inference.generate", SimpleNamespace(generate=oracle))
+    monkeypatch.setattr(composer.training.module, "generate", oracle)
     trainer(tmp_path).test(module(), TinyData())
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[-1].split("|")[0].strip() == "overall"
@@ -102,7 +102,7 @@ def test_predict_writes_answers_batch_by_batch(tmp_path: Path, monkeypatch: pyte
     lines: list[int] = []
     run = module()
     run.on_predict_batch_end = lambda *_: lines.append(len((tmp_path / "predictions.jsonl").read_text().splitlines()))  # type: ignore[method-assign]
-    monkeypatch.setitem(sys.modules, "composer.inference.generate", SimpleNamespace(generate=oracle))
+    monkeypatch.setattr(composer.training.module, "generate", oracle)
     trainer(tmp_path).predict(run, TinyData())
     assert lines == [4, 8, 9]
     records = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
