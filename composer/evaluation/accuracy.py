@@ -53,8 +53,8 @@ class Accuracy:
 def measure(answers: Iterable[Prediction]) -> Accuracy:
     """Accuracy of these answers. Where a sampler repeated a question, its last answer counts.
 
-    A question without a type is of the type "untyped". Asserts that there is at least one answer, and that every type
-    was asked under every condition.
+    A question without a type is of the type "untyped". Every type must have been asked under every condition, and at
+    least one question asked.
     """
     unique = {(a.condition, a.question_type, a.id): a for a in answers}
     conditions = tuple(dict.fromkeys(a.condition for a in unique.values()))
