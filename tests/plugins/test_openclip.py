@@ -22,6 +22,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.parts import BlockTokens
+from composer.testing import check_encoder
 from composer.transform import FrameTransform
 
 CLIP = {"model": "ViT-B-32", "width": 64, "depth": 2, "heads": 1, "patch_size": 8, "image_size": 32}
@@ -388,3 +389,7 @@ def test_a_pickled_file_runs_no_code(tmp_path: Path) -> None:
 def test_the_native_block_is_what_the_host_block_extends() -> None:
     assert HostBlock.__mro__[1] is Block
     assert list(HostBlock(32, 2).state_dict()) == list(Block(32, 2).state_dict())
+
+
+def test_clip_keeps_the_contract() -> None:
+    check_encoder(encoder(**CLIP), in_blocks=True)

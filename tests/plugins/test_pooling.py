@@ -9,6 +9,7 @@ from composer_plugins.pooling.reducer import Pooling
 from pydantic import ValidationError
 
 from composer.parts import Grid, TokenShape, VisualTokens
+from composer.testing import check_reducer
 
 
 def pooling(dim: int = 3, **options: Any) -> Pooling:
@@ -86,3 +87,8 @@ def test_options() -> None:
     for options in ({"window": 2, "output": 3}, {"window": None}):
         with pytest.raises(ValidationError, match="give one of window and output"):
             PoolingConfig(**options)
+
+
+@pytest.mark.parametrize("options", [{"window": [3, 1]}, {"output": 4}, {"output": [3, 2]}])
+def test_every_option_keeps_the_contract(options: dict[str, Any]) -> None:
+    check_reducer(pooling(**options))

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from composer.parts import BlockTokens, TokenShape, VisualTokens
+from composer.testing import check_reducer
 
 KEPT = {1.0: 576, 0.9: 528, 0.7: 408, 0.5: 288, 0.3: 192, 0.2: 120, 0.1: 72, 0.08: 48, 0.05: 48}
 
@@ -202,3 +203,11 @@ def test_the_default_ratio_gives_way(options: dict[str, Any], amounts: tuple[Any
 def test_one_amount_exactly(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="give one of ratio, r and target_tokens"):
         TomeConfig(**options)
+
+
+EVERY = [{"r": 3, "order": "raster"}, {"target_tokens": 9, "order": "descending"}, {"ratio": 1}, {"order": "none"}]
+
+
+@pytest.mark.parametrize("options", EVERY)
+def test_every_option_keeps_the_contract(options: dict[str, Any]) -> None:
+    check_reducer(tome(**options))

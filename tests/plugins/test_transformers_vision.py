@@ -18,6 +18,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 from transformers import PreTrainedModel
 
 from composer.errors import CheckpointError, ComposeError
+from composer.testing import check_encoder
 from composer.transform import FrameTransform
 
 EVERY = list(FAMILIES)
@@ -245,3 +246,8 @@ def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointError, match=r"lacks 1 weights of its vision tower, such as encoder\.layers\.1\.mlp"):
         encoder(pretrained=str(tmp_path))
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_every_family_keeps_the_contract(family: str) -> None:
+    check_encoder(encoder(family=family, depth=2), in_blocks=True)
