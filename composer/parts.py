@@ -42,7 +42,7 @@ class VisualTokens(NamedTuple):
 class TokenShape(NamedTuple):
     """What is known of one frame's tokens before any pixel is read."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     dim: int
     grid: Grid | None
 

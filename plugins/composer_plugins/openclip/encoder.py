@@ -41,6 +41,9 @@ class OpenClipEncoder(Encoder):
     CheckpointError for weights that do not fit.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         *,

@@ -24,6 +24,9 @@ class TransformersVisionEncoder(Encoder):
     read or are incomplete.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         *,

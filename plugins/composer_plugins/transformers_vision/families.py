@@ -56,6 +56,11 @@ class Family(NamedTuple):
 class ClipLikeLayer(nn.Module):
     """A layer of SigLIP, SigLIP2 or CLIP, with room for a reducer between its attention and its MLP."""
 
+    self_attn: nn.Module
+    layer_norm1: nn.Module
+    layer_norm2: nn.Module
+    mlp: nn.Module
+
     def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
         attn: Any = self.self_attn
         dropout = attn.dropout if self.training else 0.0
@@ -70,6 +75,14 @@ class ClipLikeLayer(nn.Module):
 
 class Dinov2LikeLayer(nn.Module):
     """A layer of DINOv2, with room for a reducer between its attention and its MLP."""
+
+    attention: nn.Module
+    norm1: nn.Module
+    norm2: nn.Module
+    mlp: nn.Module
+    layer_scale1: nn.Module
+    layer_scale2: nn.Module
+    drop_path: nn.Module
 
     def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
         q_proj, k_proj, v_proj, out_proj, heads = self._attention()
