@@ -18,6 +18,7 @@ from composer.errors import CheckpointError, ComposerError, ConfigError
 from composer.processor import Processor
 
 BAD_MEDIA = "bad_media.jsonl"
+STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
 Loader = DataLoader[Example | ComposerError]
 
 
@@ -90,7 +91,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Index the files that a stage reads. Raises DataError; questions are all read, so that they fail early."""
-        needed = {"fit": "train", "validate": "validation"}.get(stage, stage)
+        needed = STAGES[stage]
         if not self.files[needed]:
             raise ConfigError(f"data.{needed}: nothing given, expected a JSON or JSONL file or a list of them")
         for name in {needed, "validation"} if stage == "fit" else {needed}:

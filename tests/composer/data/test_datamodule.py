@@ -1,0 +1,232 @@
+"""The data module inside a Lightning trainer: order, resume, conditions, errors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from composer.batch import IGNORE_LABEL, Batch
+from composer.data.datamodule import MultimodalDataModule
+from composer.data.sampler import permutation
+from composer.errors import CheckpointError, ConfigError, DataError, MediaError, TrainingError
+from composer.model import MultimodalModel
+from tests.composer.data.files import write_video
+from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
+
+SIZE, SEED = 11, 5
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL: nothing is written after it."""
+
+
+class Recorder(LightningModule):
+    """Trains a tiny model and writes down which samples it sees."""
+
+    def __init__(self, kill_at: int | None = None) -> None:
+        super().__init__()
+        self.kill_at = kill_at
+        self.seen: list[str] = []
+        self.batches: dict[int, list[Batch]] = {}
+
+    def configure_model(self) -> None:
+        self.model = MultimodalModel(MeanEncoder(), [FirstTokens(2)], LinearProjector(in_dim=3, out_dim=6),
+                                     SumBackbone(), "media-first")  # fmt: skip
+
+    def training_step(self, batch: Batch) -> torch.Tensor:
+        if len(self.seen) == self.kill_at:
+            raise KilledError
+        self.trainer.datamodule.trained(len(batch.sample_ids))
+        self.seen += batch.sample_ids
+        self.batches.setdefault(0, []).append(batch)
+        return self.model(batch).loss
+
+    def validation_step(self, batch: Batch) -> None:
+        self.batches.setdefault(-1, []).append(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.batches.setdefault(dataloader_idx, []).append(batch)
+
+    def predict_step(self, batch: Batch) -> tuple[str, ...]:
+        return batch.sample_ids
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+def trainer(folder: Path, **options: Any) -> Trainer:
+    return Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **{"enable_checkpointing": False, "num_sanity_val_steps": 0, **options},
+    )
+
+
+def write_records(path: Path, count: int, video: str | None = None) -> str:
+    records = []
+    for i in range(count):
+        turns = [{"from": "human", "value": f"What is {i}?"}, {"from": "gpt", "value": f"It is {i}."}]
+        records.append({"id": str(i), "conversations": turns} | ({"video": video} if video else {}))
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return str(path)
+
+
+def stream(count: int) -> list[str]:
+    return [str(permutation(SEED, k // SIZE, SIZE)[k % SIZE]) for k in range(count)]
+
+
+def saving(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, filename="{step}", every_n_train_steps=1, save_top_k=-1)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "kill_at", "options"),
+    [
+        (0, 3, {"max_epochs": 3}),  # inside the first epoch of 3 batches of 3
+        (0, 9, {"max_epochs": 3}),  # between two epochs
+        (0, 15, {"max_epochs": 3}),
+        (2, 9, {"max_epochs": 3}),
+        (2, 15, {"max_epochs": 3}),
+        (0, 15, {"max_steps": 8, "max_epochs": -1}),
+        (0, 18, {"max_epochs": 4, "accumulate_grad_batches": 2}),
+        (0, 15, {"max_epochs": 4, "limit_train_batches": 2}),
+        (0, 15, {"max_epochs": 3, "val_check_interval": 2}),
+    ],
+)
+def test_a_killed_run_goes_on_at_the_exact_sample(
+    tmp_path: Path, num_workers: int, kill_at: int, options: dict[str, Any]
+) -> None:
+    path = write_records(tmp_path / "a.jsonl", SIZE)
+
+    def fit(kill: int | None, resume: str | None = None, **more: Any) -> Recorder:
+        module = Recorder(kill)
+        data = MultimodalDataModule(train=path, validation=path, batch_size=3, num_workers=num_workers, seed=SEED)
+        trainer(tmp_path, **options, **more).fit(module, data, ckpt_path=resume)
+        return module
+
+    whole = fit(None).seen
+    assert whole == stream(len(whole))
+    killed, folder = Recorder(kill_at), tmp_path / "checkpoints"
+    data = MultimodalDataModule(train=path, validation=path, batch_size=3, num_workers=num_workers, seed=SEED)
+    with pytest.raises(KilledError):
+        trainer(tmp_path, **options, enable_checkpointing=True, callbacks=[saving(folder)]).fit(killed, data)
+    assert killed.seen == whole[:kill_at]
+    newest = max(folder.glob("*.ckpt"), key=lambda p: torch.load(p, weights_only=True)["global_step"])
+    consumed = torch.load(newest, weights_only=True)["MultimodalDataModule"]["consumed"]
+    resumed = fit(None, str(newest)).seen
+    assert whole[:consumed] + resumed == whole
+
+
+def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
+    paths = [write_records(tmp_path / f"{n}.jsonl", n) for n in (6, 8)]
+    callbacks = [saving(tmp_path)]
+    run = trainer(tmp_path, max_steps=1, enable_checkpointing=True, callbacks=callbacks)
+    run.fit(Recorder(), MultimodalDataModule(train=paths[0], batch_size=2, num_workers=0))
+    again = trainer(tmp_path, max_steps=2)
+    with pytest.raises(CheckpointError, match=r"other data .samples 6, now 8.: resume with the same data"):
+        again.fit(
+            Recorder(),
+            MultimodalDataModule(train=paths[1], batch_size=2, num_workers=0),
+            ckpt_path=str(tmp_path / "step=1.ckpt"),
+        )
+
+
+def test_validation_learns_and_a_fit_without_it_runs(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "a.jsonl", 6)
+    module = Recorder()
+    data = MultimodalDataModule(train=path, validation=path, batch_size=2, eval_batch_size=4, num_workers=0)
+    trainer(tmp_path, max_epochs=1).fit(module, data)
+    batches = module.batches[-1]
+    assert [len(batch.sample_ids) for batch in batches] == [4, 2]
+    assert all((batch.labels != IGNORE_LABEL).any(dim=1).all() for batch in batches)
+    alone = Recorder()
+    trainer(tmp_path, max_epochs=1).fit(alone, MultimodalDataModule(train=path, batch_size=2, num_workers=0))
+    assert -1 not in alone.batches
+
+
+def test_conditions_have_a_loader_each(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", 8)
+    path = write_records(tmp_path / "a.jsonl", 3, "a.mp4")
+    module = Recorder()
+    conditions = ["normal", "blind", "shuffled"]
+    data = MultimodalDataModule(test=path, batch_size=2, num_workers=1, frames=8, conditions=conditions)
+    trainer(tmp_path).test(module, data, verbose=False)
+    normal, blind, shuffled = (module.batches[i] for i in range(3))
+    for batches in (normal, blind, shuffled):
+        assert [i for batch in batches for i in batch.sample_ids] == ["0", "1", "2"]
+        assert [a for batch in batches for a in batch.answers] == ["It is 0.", "It is 1.", "It is 2."]
+    assert (blind[0].frames[0].pixels == 128).all()
+    assert not torch.equal(normal[0].frames[0].pixels, shuffled[0].frames[0].pixels)
+    assert torch.equal(normal[0].frames[0].time, shuffled[0].frames[0].time)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_predict_asks_every_question_once(tmp_path: Path, num_workers: int) -> None:
+    path = write_records(tmp_path / "a.jsonl", 5)
+    data = MultimodalDataModule(predict=[path], batch_size=2, num_workers=num_workers)
+    batches = trainer(tmp_path).predict(Recorder(), data)
+    assert batches == [("0", "1"), ("2", "3"), ("4",)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_errors_keep_their_class_and_their_words(tmp_path: Path, num_workers: int) -> None:
+    path = write_records(tmp_path / "a.jsonl", 3, "gone.mp4")
+    module = Recorder()
+    with pytest.raises(MediaError) as caught:
+        trainer(tmp_path).test(module, MultimodalDataModule(test=path, num_workers=num_workers), verbose=False)
+    assert str(caught.value).startswith(f"{tmp_path / 'gone.mp4'}: no such file")
+    assert "Traceback" not in str(caught.value)
+    data = MultimodalDataModule(train=path, num_workers=num_workers, max_bad_media=0.0)
+    with pytest.raises(TrainingError, match=rf"{tmp_path / 'bad_media.jsonl'}"):
+        trainer(tmp_path, max_epochs=1).fit(module, data)
+    assert "gone.mp4" in (tmp_path / "bad_media.jsonl").read_text()
+
+
+def test_bad_media_are_counted_over_workers(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "a.jsonl", 8, "gone.mp4")
+    data = MultimodalDataModule(train=path, batch_size=1, num_workers=2)
+    with pytest.raises(TrainingError, match=r"[45] of [45] samples have media that cannot be decoded"):
+        trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
+
+
+def test_bad_lines_and_twin_ids_are_found_before_the_first_answer(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    write_records(path, 3)
+    path.write_text(path.read_text() + "oops\n")
+    with pytest.raises(DataError, match=r"a\.jsonl:4: not JSON"):
+        trainer(tmp_path).predict(Recorder(), MultimodalDataModule(predict=str(path), num_workers=0))
+    good = write_records(tmp_path / "b.jsonl", 3)
+    with pytest.raises(DataError, match=r"b\.jsonl:1: id '0' is already that of"):
+        trainer(tmp_path).predict(Recorder(), MultimodalDataModule(predict=[good, good], num_workers=0))
+
+
+def test_a_stage_without_data(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.test: nothing given"):
+        trainer(tmp_path).test(Recorder(), MultimodalDataModule(num_workers=0), verbose=False)
+
+
+def test_all_wrong_options_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MultimodalDataModule(frames=0, batch_size=-1, num_workers=-1, max_bad_media=2, conditions=["normal", "deaf"])  # type: ignore[list-item]
+    keys = ["frames", "batch_size", "eval_batch_size", "num_workers", "max_bad_media", "conditions"]
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [f"data.{key}" for key in keys]
+
+
+def test_options_from_the_command_line() -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(MultimodalDataModule, "data")
+    arguments = ["--data.train=[a.jsonl,b.jsonl]", "--data.test=c.jsonl", "--data.conditions=[normal,blind]"]
+    parsed = parser.parse_args(arguments)
+    data = parser.instantiate_classes(parsed).data
+    assert data.files["train"] == ["a.jsonl", "b.jsonl"]
+    assert data.conditions == ("normal", "blind")
+    assert "Largest share of training samples" in parser.format_help()
