@@ -1,4 +1,4 @@
-"""Flags and environment variables that set something in a recipe's `model:` section. No torch here."""
+"""Flags and environment variables that set something in a section of a recipe. No torch here."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,8 +8,8 @@ from composer.yamlfile import Located, Origin, nested, parse_yaml
 PREFIX = "COMPOSER_MODEL__"
 
 
-def from_flags(arguments: Sequence[str]) -> tuple[list[Located], list[str]]:
-    """The `--model.KEY=VALUE` and `--model.KEY VALUE` flags as mappings, in order, and all other arguments.
+def from_flags(arguments: Sequence[str], section: str) -> tuple[list[Located], list[str]]:
+    """The `--SECTION.KEY=VALUE` and `--SECTION.KEY VALUE` flags as mappings, in order, and all other arguments.
 
     Raises ConfigError for a flag without a key or a value.
     """
@@ -19,12 +19,12 @@ def from_flags(arguments: Sequence[str]) -> tuple[list[Located], list[str]]:
     while remaining:
         argument = remaining.pop(0)
         flag, equals, text = argument.partition("=")
-        if flag != "--model" and not flag.startswith("--model."):
+        if flag != f"--{section}" and not flag.startswith(f"--{section}."):
             rest.append(argument)
             continue
         path = flag.split(".")[1:]
         if not path or "" in path:
-            raise ConfigError(f"{flag}: expected --model.SLOT=VALUE or --model.SLOT.OPTION=VALUE.")
+            raise ConfigError(f"{flag}: got no key, expected --{section}.KEY=VALUE.")
         if not equals:
             if not remaining or remaining[0].startswith("--"):
                 raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
@@ -34,7 +34,7 @@ def from_flags(arguments: Sequence[str]) -> tuple[list[Located], list[str]]:
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Located]:
-    """Variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` as mappings."""
+    """Variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` as mappings of the model section."""
     return [
         nested(name.removeprefix(PREFIX).lower().split("__"), parse_yaml(text, Origin(f"${name}")))
         for name, text in sorted(environment.items())

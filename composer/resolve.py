@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, create_model
@@ -15,7 +14,7 @@ from composer.explain import nearest, validated
 from composer.plugin import KINDS, Kind
 from composer.registry import Registry, load_registry
 from composer.selection import Choice, Statement, combine, read_slot
-from composer.yamlfile import Located, Origin, load_recipe, located, merged
+from composer.yamlfile import Located, Origin, located, merged
 
 SECTIONS = ("model", "training", "data", "trainer", "seed_everything", "ckpt_path")
 """A recipe's top level, beside `include`."""
@@ -34,25 +33,30 @@ class Resolved:
 
 
 def resolve(
-    recipes: Sequence[Path],
+    files: Sequence[Located],
     *,
     flags: Layer = (),
     environment: Layer = (),
     checkpoint: Mapping[str, Any] | None = None,
 ) -> Resolved:
-    """Merge and validate. flags, environment: see `composer.overrides`; checkpoint: a dump of a `ModelConfig`.
+    """Merge and validate `model:`. files: see `composer.yamlfile.load_recipes`; flags, environment: see
+    `composer.overrides`; checkpoint: a dump of a `ModelConfig`.
 
     Raises ConfigError with every problem found, each with its key and origin.
     """
-    files = [file for recipe in recipes for file in load_recipe(recipe)]
-    problems = [problem for file in files for problem in _unknown_sections(file)]
-    sections = Located({}, Origin("the recipe"))
-    for file in files:
-        sections = merged(sections, Located({k: v for k, v in file.value.items() if k != "model"}, file.origin))
+    problems = [problem for file in files for problem in _wrong_sections(file)]
     layers: list[Layer] = [[located(checkpoint, Origin("checkpoint"))]] if checkpoint else []
     layers += [[file.value["model"]] for file in files if "model" in file.value]
     model, note = _model([*layers, environment, flags], problems)
-    return Resolved(model, sections, note)
+    return Resolved(model, other_sections(files), note)
+
+
+def other_sections(files: Sequence[Located]) -> Located:
+    """All but `model:` of recipes, merged, the last one strongest."""
+    sections = Located({}, Origin("the recipe"))
+    for file in files:
+        sections = merged(sections, Located({k: v for k, v in file.value.items() if k != "model"}, file.origin))
+    return sections
 
 
 def model_config(mapping: Mapping[str, Any]) -> ModelConfig:
@@ -70,26 +74,6 @@ def slot_config(kind: Kind, name: str) -> type[SlotConfig]:
         __base__=(options, SlotConfig),  # type: ignore[arg-type]  # both are bases, and the result is a SlotConfig
         __doc__=options.__doc__,
         name=(Literal[name], Field(name, description=SlotConfig.model_fields["name"].description)),  # type: ignore[arg-type]
-    )
-
-
-@cache
-def concrete_model(
-    encoder: type[SlotConfig],
-    reducers: tuple[type[SlotConfig], ...],
-    projector: type[SlotConfig],
-    backbone: type[SlotConfig],
-) -> type[ModelConfig]:
-    """`ModelConfig` narrowed to the selected components' own options."""
-    described = ModelConfig.model_fields
-    return create_model(
-        "Model",
-        __base__=ModelConfig,
-        __doc__="The composed model: one component per slot.",
-        encoder=(encoder, Field(description=described["encoder"].description)),
-        reducer=(tuple.__class_getitem__(reducers), Field(description=described["reducer"].description)),  # type: ignore[arg-type]
-        projector=(projector, Field(description=described["projector"].description)),
-        backbone=(backbone, Field(description=described["backbone"].description)),
     )
 
 
@@ -113,8 +97,7 @@ def _model(layers: Sequence[Layer], problems: list[str]) -> tuple[ModelConfig, s
     if problems:
         raise ConfigError(problems)
     (encoder,), reducers, (projector,), (backbone,) = (slots[kind] for kind in KINDS)
-    concrete = concrete_model(type(encoder), tuple(map(type, reducers)), type(projector), type(backbone))
-    model = concrete(encoder=encoder, reducer=tuple(reducers), projector=projector, backbone=backbone, prompt=prompt)
+    model = ModelConfig(encoder=encoder, reducer=tuple(reducers), projector=projector, backbone=backbone, prompt=prompt)
     return model, "options dropped with their component: " + "; ".join(dropped) + "." if dropped else None
 
 
@@ -211,9 +194,10 @@ def _misfits(registry: Registry, chosen: Mapping[Kind, Sequence[Choice]]) -> lis
     return problems
 
 
-def _unknown_sections(file: Located) -> list[str]:
-    return [
-        f"{value.origin}: {key}: unknown section{nearest(key, (*SECTIONS, 'include'))} Sections: {', '.join(SECTIONS)}."
-        for key, value in file.value.items()
-        if key not in SECTIONS
-    ]
+def _wrong_sections(file: Located) -> Iterator[str]:
+    for key, value in file.value.items():
+        if key not in SECTIONS:
+            known = (*SECTIONS, "include")
+            yield f"{value.origin}: {key}: unknown section{nearest(key, known)} Sections: {', '.join(known)}."
+        elif key in ("training", "data", "trainer") and not isinstance(value.value, dict):
+            yield f"{value.origin}: {key}: got {value.plain()!r}, expected a mapping."

@@ -1,7 +1,7 @@
 """YAML with the place of every value, and files that include others. No torch here."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,12 +77,12 @@ def merged(lower: Located, upper: Located) -> Located:
     return Located(lower.value | upper.value | both, upper.origin)
 
 
-def load_recipe(path: Path) -> list[Located]:
-    """A recipe and what it includes, lowest first: each file's includes in order, then the file itself.
+def load_recipes(paths: Iterable[Path]) -> list[Located]:
+    """Recipes and what they include, lowest first: each file's includes in order, then the file itself.
 
     Raises ConfigError: a file that is missing or no YAML mapping, or that includes itself.
     """
-    return list(_with_includes(Path(path), ()))
+    return [file for path in paths for file in _with_includes(path, ())]
 
 
 def load_yaml(path: Path, named_at: Origin | None = None) -> Located:

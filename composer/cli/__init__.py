@@ -40,7 +40,7 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments and arguments[0] in LIGHTNING_COMMANDS:
         from composer.cli import lightning
 
-        return lightning.run(arguments[0], arguments[1:])
+        return lightning.run(arguments[0], LIGHTNING_COMMANDS[arguments[0]], arguments[1:])
     if arguments and arguments[0] in COMMANDS:
         module = _module(arguments[0])
         parser = argparse.ArgumentParser(prog=f"composer {arguments[0]}", description=module.SUMMARY)

@@ -16,6 +16,7 @@ from composer.explain import validated
 from composer.overrides import from_environment, from_flags
 from composer.resolve import Layer, resolve
 from composer.training.config import TrainingConfig
+from composer.yamlfile import load_recipes
 
 SUMMARY = "Check recipes, or write their JSON Schema."
 
@@ -24,7 +25,7 @@ class _Parser(argparse.ArgumentParser):
     """Puts `--model.*` flags aside as `flags`: argparse cannot know their names."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        flags, rest = from_flags(args)
+        flags, rest = from_flags(args, "model")
         namespace, unknown = super().parse_known_args(rest, namespace)
         namespace.flags = flags
         return namespace, unknown
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(files: Sequence[Path], flags: Layer) -> int:
-    resolved = resolve(files, flags=flags, environment=from_environment(os.environ))
+    resolved = resolve(load_recipes(files), flags=flags, environment=from_environment(os.environ))
     if "training" in resolved.sections.value:
         validated(TrainingConfig, "training", resolved.sections.value["training"])
     sys.stdout.write(yaml.safe_dump({"model": resolved.model.model_dump(mode="json")}, sort_keys=False))

@@ -18,8 +18,9 @@ def recipe_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a recipe, or of one layer of it, so that no slot and no option is required."""
     slots = {kind: {name: slot_config(kind, name) for name in load_registry().selectable(kind)} for kind in KINDS}
     models: list[type[BaseModel]] = [config for configs in slots.values() for config in configs.values()]
-    refs, definitions = models_json_schema([(model, "validation") for model in [*models, PromptConfig, TrainingConfig]])
-    for config in models:
+    models += [PromptConfig, TrainingConfig]
+    refs, definitions = models_json_schema([(model, "validation") for model in models])
+    for config in models[:-2]:
         definition = definitions["$defs"][refs[config, "validation"]["$ref"].rpartition("/")[2]]
         definition["required"] = ["name"]
     properties: dict[str, Any] = {kind: _slot(kind, slots[kind], refs) for kind in KINDS}

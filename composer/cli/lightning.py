@@ -1,0 +1,152 @@
+"""`composer fit | validate | test | predict`: resolve the model before torch is loaded, then hand over to Lightning."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from composer.cli.run_help import help_text
+from composer.config import ModelConfig
+from composer.errors import CheckpointError, ConfigError
+from composer.explain import nearest, validated
+from composer.overrides import from_environment, from_flags
+from composer.resolve import Layer, other_sections, resolve
+from composer.training.config import TrainingConfig
+from composer.yamlfile import Located, Origin, load_recipes, located, merged
+
+FLAGS = ("config", "model", "training", "data", "trainer", "seed_everything", "ckpt_path", "print_config")
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run: a valid model and training, and what Lightning has still to check.
+
+    sections: the merged recipes. arguments: the flags left. folder: the run folder. checkpoint: what to load.
+    """
+
+    command: str
+    model: ModelConfig
+    training: TrainingConfig
+    sections: Located
+    arguments: list[str]
+    folder: Path
+    checkpoint: Path | None
+
+
+def run(command: str, summary: str, arguments: Sequence[str]) -> int:
+    """Run one of Lightning's commands. Raises ConfigError, before torch is loaded where no checkpoint is read."""
+    parser = argparse.ArgumentParser(prog=f"composer {command}", add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", type=Path, default=[])
+    parser.add_argument("--ckpt_path")
+    parser.add_argument("--trainer.default_root_dir", type=Path, dest="folder")
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--help-all", action="store_true")
+    model_flags, rest = from_flags(arguments, "model")
+    training_flags, rest = from_flags(rest, "training")
+    options, rest = parser.parse_known_args(rest)
+    if options.help or options.help_all:
+        sys.stdout.write(help_text(command, summary))
+        if options.help_all:
+            from composer.cli.launch import print_all_options
+
+            print_all_options()
+        return 0
+    if problems := list(_unknown(rest)):
+        raise ConfigError(problems)
+    job = _job(command, options, model_flags, training_flags, rest)
+    from composer.cli.launch import launch
+
+    return launch(job)
+
+
+def _job(command: str, options: argparse.Namespace, model_flags: Layer, training_flags: Layer, rest: list[str]) -> Job:
+    files = load_recipes(options.config)
+    sections = other_sections(files)
+    folder = options.folder or sections.at(["trainer", "default_root_dir"]).value
+    given = options.ckpt_path or sections.at(["ckpt_path"]).value
+    asked = given if isinstance(given, str) else None
+    if not isinstance(folder, str | Path):
+        folder = _run_folder(options.config, asked)
+    checkpoint = _checkpoint(command, asked, Path(folder))
+    hparams: Mapping[str, Any] = {}
+    if checkpoint is not None and command != "fit":
+        from composer.checkpoint import read_checkpoint
+
+        hparams = read_checkpoint(checkpoint)["hyper_parameters"]
+    resolved = resolve(
+        files, flags=model_flags, environment=from_environment(os.environ), checkpoint=hparams.get("model")
+    )
+    if resolved.note:
+        _say(resolved.note)
+    if hparams:
+        for line in _differences(hparams["model"], resolved.model.model_dump(mode="json"), "model"):
+            _say(f"unlike the checkpoint, {line}")
+    training = located(hparams.get("training", {}), Origin("checkpoint"))
+    for layer in (sections.value.get("training", training), *training_flags):
+        training = merged(training, layer)
+    trained = validated(TrainingConfig, "training", training)
+    return Job(command, resolved.model, trained, sections, rest, Path(folder), checkpoint)
+
+
+def _unknown(arguments: Sequence[str]) -> Iterator[str]:
+    """Flags of no section, and words that are no flag's value."""
+    previous = ""
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        name = flag.removeprefix("--").partition(".")[0]
+        if flag.startswith("--") and name not in FLAGS:
+            yield f"{flag}: unknown flag{nearest(name, FLAGS)} Flags: {', '.join(f'--{known}' for known in FLAGS)}."
+        elif not argument.startswith("-") and (not previous.startswith("--") or "=" in previous):
+            yield f"{argument!r}: expected a flag, such as --config RECIPE."
+        previous = argument
+
+
+def _run_folder(recipes: Sequence[Path], checkpoint: str | None) -> Path:
+    """Where a run keeps its files: by its last recipe's name, else where its checkpoint lies."""
+    if recipes:
+        return Path("runs") / recipes[-1].stem
+    if checkpoint is None or checkpoint == "last":
+        return Path("runs") / "model"
+    path = Path(checkpoint)
+    path = path.parent if path.is_file() else path
+    return path.parent if path.name == CHECKPOINTS else path
+
+
+def _checkpoint(command: str, asked: str | None, folder: Path) -> Path | None:
+    """The file to load. `last` without one starts a fit afresh, and is an error elsewhere."""
+    if asked is None:
+        if command != "fit":
+            _say("no --ckpt_path: the model keeps its initial weights.")
+        return None
+    if asked != "last" and Path(asked).is_file():
+        return Path(asked)
+    if asked != "last" and not Path(asked).is_dir():
+        raise CheckpointError(f"There is no checkpoint {asked!r}: give a checkpoint file, a run folder, or `last`.")
+    from composer.checkpoint import newest
+
+    searched = folder if asked == "last" else Path(asked)
+    found = newest(searched)
+    if found is None and not (command == "fit" and asked == "last"):
+        raise CheckpointError(f"There is no whole checkpoint in {str(searched)!r}: train with `composer fit` first.")
+    _say(f"going on from {found}." if found else f"no checkpoint in {str(searched)!r} yet: starting afresh.")
+    return found
+
+
+def _differences(before: Any, now: Any, key: str) -> Iterator[str]:
+    """Where two dumps of a model differ, one line each."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.get("name") == now.get("name"):
+        for name in dict.fromkeys((*before, *now)):
+            yield from _differences(before.get(name), now.get(name), f"{key}.{name}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, f"{key}.{place}")
+    elif before != now:
+        yield f"{key} is {now!r} and not {before!r}."
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"composer: {text}\n")
