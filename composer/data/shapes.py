@@ -1,0 +1,140 @@
+"""Made clips of moving coloured shapes, and questions that one has to look to answer.
+
+A clip shows one, two or three equal shapes side by side. All move the same way, and meanwhile the background flashes
+twice, in two colours. Everything follows from (seed, split, index). Held-out clips show combinations of colour, shape,
+count and direction that no training clip shows.
+"""
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "heldout"]
+
+COLOURS = {"red": (235, 20, 20), "green": (10, 150, 30), "blue": (20, 40, 235), "yellow": (250, 230, 20)}
+SHAPES = ("square", "ring", "cross")
+COUNTS = ("one", "two", "three")
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+FLASHES = {"white": (220, 220, 220), "purple": (180, 70, 200), "teal": (40, 175, 175)}
+PLACES = {"left": ("right", "left"), "right": ("left", "right"), "up": ("bottom", "top"), "down": ("top", "bottom")}
+"""Where the shapes start and end, by direction."""
+
+QUESTIONS = {
+    "colour": "What colour are the shapes?",
+    "shape": "What shape is it?",
+    "count": "How many shapes?",
+    "direction": "Which way do they move?",
+    "order": "Which flash comes first?",
+    "start": "Where do they start?",
+    "end": "Where do they end?",
+}
+HELDOUT_TYPES = ("colour", "shape", "count", "direction", "order")
+MOTION_TYPES = ("direction", "start", "end")
+"""Each of these answers gives the others away, so a conversation asks one of them alone."""
+
+FRAMES = 8
+SIDE = 64  # pixels; H.264 halves the resolution of colours, so a 32-pixel encoder loses nothing
+_GRID = (np.mgrid[0 : 2 * SIDE, 0 : 2 * SIDE] + 0.5) / (2 * SIDE)  # twice as fine, for smooth edges
+_STREAMS: dict[Split, int] = {"train": 0, "heldout": 1}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a clip shows."""
+
+    colour: str
+    shape: str
+    count: str
+    direction: str
+    flashes: tuple[str, str]
+
+    def answer(self, question_type: str) -> str:
+        """The answer to a question of this type."""
+        start, end = PLACES[self.direction]
+        derived = {"order": self.flashes[0], "start": start, "end": end}
+        return derived.get(question_type) or str(getattr(self, question_type))
+
+
+class Turn(NamedTuple):
+    """One question about a clip."""
+
+    type: str
+    question: str
+    answer: str
+
+
+def combinations(split: Split) -> list[tuple[str, str, str, str]]:
+    """Colour, shape, count and direction of a split's clips: a quarter of all is held out, every value evenly."""
+    places = product(*(range(len(values)) for values in (COLOURS, SHAPES, COUNTS, DIRECTIONS)))
+    held = split == "heldout"
+    colours, directions = list(COLOURS), list(DIRECTIONS)
+    return [
+        (colours[c], SHAPES[s], COUNTS[n], directions[d]) for c, s, n, d in places if held == ((c + s + n + d) % 4 == 0)
+    ]
+
+
+def generator(seed: int, split: Split, index: int) -> np.random.Generator:
+    """The source of everything random about one clip."""
+    return np.random.default_rng((seed, _STREAMS[split], index))
+
+
+def draw_scene(rng: np.random.Generator, split: Split) -> Scene:
+    """A scene of a split, every combination and every order of flashes equally likely."""
+    choices = combinations(split)
+    colour, shape, count, direction = choices[rng.integers(len(choices))]
+    first, second = rng.permutation(len(FLASHES))[:2]
+    names = list(FLASHES)
+    return Scene(colour, shape, count, direction, (names[first], names[second]))
+
+
+def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """[FRAMES, SIDE, SIDE, 3] RGB: where shapes start, how far they go and when it flashes vary with `rng`."""
+    count = COUNTS.index(scene.count) + 1
+    ahead = np.array(DIRECTIONS[scene.direction], float)
+    lanes = (rng.permutation(3)[:count] + 0.5) / 3 + rng.uniform(-0.015, 0.015, count)
+    middles = 0.5 + rng.uniform(-0.06, 0.06, count)
+    travels = 0.34 + rng.uniform(-0.04, 0.04, count)  # to either side of the middle
+    radius = rng.uniform(0.135, 0.16)
+    colour = np.clip(np.array(COLOURS[scene.colour]) + rng.integers(-15, 16, 3), 0, 255)
+    ground = rng.integers(15, 45) + rng.integers(-6, 7, 3)
+    first = rng.integers(0, 4)
+    second = rng.integers(first + 2, FRAMES - 1)
+
+    frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
+    for frame in range(FRAMES):
+        picture = np.empty((2 * SIDE, 2 * SIDE, 3))
+        picture[:] = ground
+        for begin, flash in zip((first, second), scene.flashes, strict=True):
+            if begin <= frame < begin + 2:
+                picture[:] = FLASHES[flash]
+        progress = 2 * frame / (FRAMES - 1) - 1
+        for lane, middle, travel in zip(lanes, middles, travels, strict=True):
+            along = middle + progress * travel * ahead.sum()
+            x, y = (along, lane) if ahead[0] else (lane, along)
+            picture[_inside(scene.shape, _GRID[1] - x, _GRID[0] - y, radius)] = colour
+        frames[frame] = picture.reshape(SIDE, 2, SIDE, 2, 3).mean((1, 3)).clip(0, 255)
+    return frames
+
+
+def _inside(shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Which points, given by their distance from the shape's centre, lie on it."""
+    if shape == "square":
+        return np.maximum(abs(dx), abs(dy)) < 0.88 * radius
+    if shape == "ring":
+        return abs(np.hypot(dx, dy) / radius - 0.82) < 0.25
+    return (np.minimum(abs(dx), abs(dy)) < 0.3 * radius) & (np.maximum(abs(dx), abs(dy)) < 1.05 * radius)
+
+
+def turn(scene: Scene, question_type: str) -> Turn:
+    """A question about a scene, with its answer."""
+    return Turn(question_type, QUESTIONS[question_type], scene.answer(question_type))
+
+
+def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+    """A training clip's questions, in random order: the still ones, the order of flashes, and one about the motion."""
+    motion = "direction" if rng.random() < 0.5 else MOTION_TYPES[rng.integers(1, 3)]
+    types = [*(t for t in HELDOUT_TYPES if t != "direction"), motion]
+    return [turn(scene, types[i]) for i in rng.permutation(len(types))]

@@ -1,0 +1,108 @@
+"""Write the made data set: H.264 videos and LLaVA-style JSON Lines, the same bytes for the same seed."""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from composer.data.shapes import HELDOUT_TYPES, Split, Turn, conversation, draw_scene, generator, render, turn
+from composer.errors import DataError
+
+FRAME_RATE = 8
+MANIFEST = "manifest.json"
+FORMAT = 1
+"""Raised whenever the same seed gives other clips or questions."""
+
+
+def synthesize(
+    folder: Path,
+    train: int,
+    heldout: int,
+    seed: int,
+    *,
+    force: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> bool:
+    """Write `train` and `heldout` clips below `folder`; `progress` is called after each. False if all was there.
+
+    The set grows in a folder beside its place and is moved there when whole, so a set that is there is complete.
+    Raises DataError where `folder` holds something else and `force` is not given.
+    """
+    manifest = {"format": FORMAT, "seed": seed, "train": train, "heldout": heldout}
+    if _manifest(folder) == manifest and not force:
+        return False
+    if folder.exists() and any(folder.iterdir()) and not force:
+        found = _manifest(folder)
+        what = f"another set, {json.dumps(found)}" if found else "other files"
+        raise DataError(f"{folder}: holds {what}; asked for {json.dumps(manifest)}. Give another folder, or --force.")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "videos").mkdir(parents=True)
+    splits: list[tuple[Split, int]] = [("train", train), ("heldout", heldout)]
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for split, count in splits:
+            with (partial / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+                clips = pool.map(write_clip, repeat(partial), repeat(seed), repeat(split), range(count), chunksize=16)
+                for records in clips:
+                    file.writelines(json.dumps(record) + "\n" for record in records)
+                    progress()
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    return True
+
+
+def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
+    """Write one clip's video; returns its records: one conversation to learn from, or a held-out question each."""
+    rng = generator(seed, split, index)
+    scene = draw_scene(rng, split)
+    name = f"{split}-{index:05d}"
+    video = f"videos/{name}.mp4"
+    (folder / video).write_bytes(encode(render(scene, rng)))
+    if split == "train":
+        return [{"id": name, "video": video, "conversations": list(_said(conversation(scene, rng)))}]
+    return [
+        {
+            "id": f"{name}-{kind}",
+            "video": video,
+            "question_type": kind,
+            "conversations": list(_said([turn(scene, kind)])),
+        }
+        for kind in HELDOUT_TYPES
+    ]
+
+
+def encode(frames: NDArray[np.uint8]) -> bytes:
+    """[F, H, W, 3] RGB as an H.264 mp4, the same bytes for the same frames (one thread, no dates, no versions)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        options = {"preset": "veryfast", "crf": "16", "threads": "1", "flags": "+bitexact"}
+        stream = container.add_stream("libx264", rate=FRAME_RATE, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for picture in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def _said(turns: list[Turn]) -> Iterator[dict[str, str]]:
+    for place, (_, question, answer) in enumerate(turns):
+        yield {"from": "human", "value": question if place else f"<video>\n{question}"}
+        yield {"from": "gpt", "value": answer}
+
+
+def _manifest(folder: Path) -> Any:
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
