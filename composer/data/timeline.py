@@ -78,7 +78,7 @@ def _scan(path: str, index: int) -> tuple[Span, float]:
     """The video's span by its packets, and where the last packet of any stream ends. Reads the whole file."""
     starts, ends, reached = [], [0.0], 0.0
     with av.open(path) as container:  # its own, since not every format can be rewound
-        rate = container.streams[index].average_rate  # type: ignore[attr-defined]
+        rate = container.streams[index].average_rate
         step = float(1 / rate) if rate else 0.0
         for packet in container.demux():
             if packet.pts is None or packet.is_discard:
