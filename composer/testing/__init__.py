@@ -9,7 +9,9 @@ Every check raises AssertionError with what was got, what was expected and what 
 checks run on the CPU in fp32, some of them several times.
 """
 
+from composer.testing.backbone import check_backbone
 from composer.testing.encoder import check_encoder
+from composer.testing.projector import check_projector
 from composer.testing.reducer import check_reducer
 
-__all__ = ["check_encoder", "check_reducer"]
+__all__ = ["check_backbone", "check_encoder", "check_projector", "check_reducer"]
