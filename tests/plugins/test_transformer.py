@@ -1,0 +1,201 @@
+"""The transformer backbone against the whole model of transformers, and templates against rendered conversations."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from composer_plugins.transformer import TransformerConfig
+from composer_plugins.transformer.backbone import TransformerBackbone
+from composer_plugins.transformer.text import template_of
+from pydantic import ValidationError
+from torch.utils.checkpoint import checkpoint
+
+from composer.errors import CheckpointError, ComposeError, ConfigError
+from composer.prompt import CHATML, WORLD, ChatTemplate, pieces
+from composer.sample import Message, Sample
+from composer.testing import check_backbone
+from composer.tokenizer import tokenizer_from
+
+BYTES = tokenizer_from("bytes")
+
+
+def backbone(**options: Any) -> TransformerBackbone:
+    torch.manual_seed(0)
+    return TransformerBackbone(tokenizer=BYTES, **{"width": 32, "depth": 2, "heads": 2, **options}).eval()
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
+def test_logits_equal_the_whole_models(architecture: str) -> None:
+    made, ids = backbone(architecture=architecture), torch.randint(0, 257, (2, 20))
+    mask = torch.arange(20)[None] < torch.tensor([[20], [9]])
+    with torch.no_grad():
+        hidden, _ = made(made.embed(ids), mask)
+        expected = made.model(input_ids=ids, attention_mask=mask.long()).logits
+    torch.testing.assert_close(made.head(hidden)[mask], expected[mask], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"heads": 4, "kv_heads": 2}, {"architecture": "gpt2"}, {"ffn_width": 40}])
+def test_it_keeps_the_contract(options: dict[str, Any]) -> None:
+    check_backbone(backbone(**options))
+
+
+def test_it_keeps_the_contract_by_default() -> None:
+    check_backbone(TransformerBackbone(tokenizer=BYTES, **TransformerConfig(width=64).model_dump()))
+
+
+def test_it_is_as_large_as_rwkv6_of_the_same_width_and_depth() -> None:
+    from composer_plugins.rwkv.backbone import RWKV6Backbone
+
+    sizes = [
+        sum(parameter.numel() for parameter in kind(tokenizer=BYTES).parameters())
+        for kind in (TransformerBackbone, RWKV6Backbone)
+    ]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.03)
+
+
+def test_activation_checkpointing_appends_to_the_cache_once() -> None:
+    made, embeds = backbone(), torch.randn(1, 6, 32)
+    plain, state = made(embeds)
+    blocks = made.model.model.layers
+    for block in blocks:
+        assert isinstance(block, made.block_classes)
+        original = block.forward
+        block.forward = lambda *a, original=original, **k: checkpoint(original, *a, use_reentrant=False, **k)
+    embeds.requires_grad_(True)
+    hidden, state = made(embeds)
+    hidden.sum().backward()
+    torch.testing.assert_close(hidden, plain)
+    assert [keys.shape[2] for keys, _ in state.layers] == [6, 6]
+
+
+def test_architectures_that_would_be_silently_wrong_are_refused() -> None:
+    with pytest.raises(ComposeError, match="'cohere' does not work"):
+        backbone(architecture="cohere")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"architecture": "lama"}, "no 'lama' with these options"),
+        ({"width": 30, "heads": 4}, "width 30 is not a multiple of heads 4"),
+    ],
+)
+def test_misuse_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        backbone(**options)
+
+
+def test_options_for_random_weights_are_refused_beside_pretrained() -> None:
+    with pytest.raises(ValidationError, match="leave out width, config"):
+        TransformerConfig(pretrained="Qwen/Qwen3-0.6B", width=64, config={"rope_theta": 1.0})
+    dumped = TransformerConfig(pretrained="Qwen/Qwen3-0.6B").model_dump(mode="json")
+    assert TransformerConfig(**dumped).pretrained == "Qwen/Qwen3-0.6B"
+
+
+def test_further_entries_reach_the_architectures_config() -> None:
+    assert backbone(config={"rms_norm_eps": 0.25}).model.config.rms_norm_eps == 0.25
+
+
+# Pretrained: a folder as save_pretrained writes it.
+
+CHATML_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+DEFAULT_SYSTEM = (
+    "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    + CHATML_TEMPLATE
+)
+LLAMA_2 = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+    "{% elif m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+)
+HEADERS = (
+    "{% for m in messages %}{% set text = '<|head|>' + m.role + '<|/head|>\n\n' + m.content + '<|eot|>' %}"
+    "{% if loop.first %}{% set text = bos_token + text %}{% endif %}{{ text }}{% endfor %}"
+)
+
+
+def tokenizer(template: str | None) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    inner = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    made = PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>")
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    made.chat_template = template
+    return made
+
+
+@pytest.mark.parametrize(
+    ("template", "system"),
+    [(CHATML_TEMPLATE, True), (DEFAULT_SYSTEM, True), (LLAMA_2, False), (HEADERS, True)],
+    ids=["chatml", "default-system", "llama-2", "headers"],
+)
+def test_a_template_renders_what_transformers_renders(template: str, system: bool) -> None:
+    own = tokenizer(template)
+    turns = [("user", "What moves?"), ("assistant", "A circle."), ("user", "Where to?"), ("assistant", "Left.")]
+    turns = [("system", "Be brief."), *turns] if system else turns
+    sample = Sample("s", "f", tuple(Message(role, (text,)) for role, text in turns))
+    ours = "".join(str(piece.content) for piece in pieces(sample, "inline", template_of(own)))
+    theirs = own.apply_chat_template([{"role": role, "content": text} for role, text in turns], tokenize=False)
+    assert ours == theirs
+
+
+def test_templates_without_a_rendered_conversation() -> None:
+    assert template_of(tokenizer(None)) == CHATML
+    assert template_of(tokenizer(CHATML_TEMPLATE)) == CHATML
+    assert template_of(SimpleNamespace(chat_template=None, get_vocab=lambda: {"a": 0})) == WORLD
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pretrained")
+    own = tokenizer(CHATML_TEMPLATE)
+    own.eos_token = "<|im_end|>"
+    own.save_pretrained(path)
+    torch.manual_seed(0)
+    TransformerBackbone(
+        tokenizer=tokenizer_from([str(i) for i in range(10, 15)]), width=32, depth=1
+    ).model.save_pretrained(path)
+    return path
+
+
+def test_a_local_folder_brings_weights_tokenizer_and_template(folder: Path) -> None:
+    made = TransformerBackbone(pretrained=str(folder))
+    check_backbone(made)
+    assert made.template == CHATML
+    text = "héllo  wörld\n"
+    assert made.tokenizer.decode(made.tokenizer.encode(text)) == text
+    assert made.tokenizer.encode("<|im_end|>") == [made.tokenizer.end_id]
+    assert made.tokenizer.decode([*made.tokenizer.encode("hi"), made.tokenizer.end_id]) == "hi"
+    ids = torch.tensor([made.tokenizer.encode(text)])
+    from transformers import AutoModelForCausalLM
+
+    expected = AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
+    torch.testing.assert_close(made.head(made(made.embed(ids))[0]), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_given_tokenizer_replaces_the_models(folder: Path) -> None:
+    made = TransformerBackbone(pretrained=str(folder), tokenizer=BYTES)
+    assert made.tokenizer is BYTES
+    assert made.template == WORLD
+    with pytest.raises(ConfigError, match="more than the"):
+        TransformerBackbone(pretrained=str(folder), tokenizer=tokenizer_from("world"))
+
+
+def test_missing_weights_are_an_error_that_names_them(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        TransformerBackbone(pretrained=str(tmp_path / "nowhere"))
+
+
+def test_the_template_of_random_weights_is_worlds() -> None:
+    assert isinstance(WORLD, ChatTemplate)
+    assert backbone().template == WORLD
+    assert TransformerBackbone(width=32, depth=1, heads=1).tokenizer.vocab_size == 257
