@@ -182,7 +182,7 @@ def _components(module: object) -> list[Component]:
     manager.check_pending()
     answers = manager.hook.composer_components()
     if not answers:
-        raise PluginError("it has no function composer_components marked @hookimpl.")
+        raise PluginError("it has no function composer_components, marked @hookimpl, that returns components.")
     components = list(answers[0])
     for component in components:
         _check(component)

@@ -84,11 +84,7 @@ def launch(job: Job) -> int:
 
     Raises ConfigError for what is wrong in `data:`, `trainer:` or a flag.
     """
-    # The two loggers share a folder on purpose.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    _quieten()
     try:
         cli = ComposerCLI(job)
         start = getattr(cli.trainer, job.command)
@@ -126,6 +122,13 @@ def _loggers(folder: Path) -> list[Logger]:
 def _progress_bar() -> Callback:
     # A pipe or a file gets a plain line now and then; rich would write nothing there before the end.
     return RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=20)
+
+
+def _quieten() -> None:
+    """Leave out what no user can act on: advertising, a deprecation inside Lightning, loggers that share a folder."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip: For" not in r.getMessage())
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
 
 
 def _explained(message: str, job: Job, flags: Sequence[str]) -> str:

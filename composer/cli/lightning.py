@@ -132,7 +132,7 @@ def _checkpoint(command: str, asked: str | None, folder: Path) -> Path | None:
     found = newest(searched)
     if found is None and not (command == "fit" and asked == "last"):
         raise CheckpointError(f"There is no whole checkpoint in {str(searched)!r}: train with `composer fit` first.")
-    _say(f"going on from {found}." if found else f"no checkpoint in {str(searched)!r} yet: starting afresh.")
+    _say(f"checkpoint {found}." if found else f"no checkpoint in {str(searched)!r} yet: starting afresh.")
     return found
 
 

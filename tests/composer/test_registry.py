@@ -1,0 +1,140 @@
+"""Discovery that one broken plugin cannot disturb, look-up by name, building."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from composer.errors import PluginError
+from composer.plugin import KINDS
+from composer.registry import Registry, load_registry
+from composer.resolve import slot_config
+from tests.composer.installing import install, plugin
+
+POOL = 'yield Component("reducer", "{name}", "Pools.", ComponentConfig, "{target}")'
+
+
+def pool(name: str = "puddle", target: str = "x:y") -> str:
+    return plugin(POOL.format(name=name, target=target))
+
+
+def problem(registry: Registry, distribution: str) -> str:
+    (broken,) = [p for p in registry.broken if p.distribution == distribution]
+    assert broken.problem is not None
+    return broken.problem
+
+
+def test_first_party_plugins_are_found_through_entry_points() -> None:
+    registry = load_registry()
+    assert not registry.broken
+    assert all(registry.names(kind) for kind in KINDS)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def f(:", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("x = 1", "no function composer_components, marked @hookimpl"),
+        (pool().replace("composer_components", "composer_component"), "unknown hook 'composer_component'"),
+        (pool().replace("composer_components()", "composer_components(config)"), "config"),
+        (plugin("return ['tome']"), "'tome', which is not a composer.plugin.Component"),
+        (plugin("return None"), "that returns components"),
+        (plugin("yield 1 / 0"), "ZeroDivisionError"),
+        (pool("Puddle"), "lower-case"),
+        (pool(target="x.y"), "'x.y' is not 'package.module:callable'"),
+        (pool().replace('"reducer"', '"shrinker"'), "kinds are encoder, reducer, projector, backbone"),
+        (pool().replace('ComponentConfig, "', 'dict, "'), "subclass of composer.plugin.ComponentConfig"),
+        (plugin("\n    ".join([POOL.format(name="puddle", target="x:y")] * 2)), "'puddle' twice"),
+        (plugin(POOL.format(name="p", target="x:y").replace('"x:y"', '"x:y", ("a b c",)')), "InvalidRequirement"),
+        (
+            plugin(
+                POOL.format(name="p", target="x:y").replace("ComponentConfig", "C"),
+                "class C(ComponentConfig):\n    name: str = ''\n",
+            ),
+            "no option can be called 'name'",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_recorded_and_hides_nothing(site: Path, source: str, said: str) -> None:
+    install(site, "a-good-one", pool("first"))
+    install(site, "broken-one", source)
+    install(site, "good-too", pool("second"))
+    registry = load_registry()
+    assert said in problem(registry, "broken-one")
+    assert len(registry.broken) == 1
+    assert {"first", "second", "tome"} <= set(registry.names("reducer"))
+
+
+def test_the_same_entry_point_name_in_two_distributions_hides_neither(site: Path) -> None:
+    install(site, "one", pool("first"), entry_point="same")
+    install(site, "two", pool("second"), entry_point="same")
+    assert {"first", "second"} <= set(load_registry().names("reducer"))
+
+
+def test_two_providers_of_one_name_are_an_error_only_when_that_name_is_used(site: Path) -> None:
+    install(site, "one", pool("puddle"))
+    install(site, "two", pool("puddle"), version="2.1")
+    registry = load_registry()
+    with pytest.raises(
+        PluginError, match=r"provided by one 1\.0 and by two 2\.1: name one of them, one/puddle or two/"
+    ):
+        registry.find("reducer", "puddle")
+    assert registry.find("reducer", "two/puddle").plugin.version == "2.1"
+    assert {"one/puddle", "two/puddle", "tome"} <= set(registry.selectable("reducer"))
+
+
+def test_an_unknown_name_gets_the_nearest_the_installed_and_the_broken(site: Path) -> None:
+    install(site, "broken-one", "import no_such_module")
+    with pytest.raises(PluginError) as raised:
+        load_registry().find("reducer", "tomme")
+    message = str(raised.value)
+    assert message.startswith("unknown reducer 'tomme': did you mean 'tome'? Installed: ")
+    assert "pooling" in message
+    assert "main of broken-one 1.0 (ModuleNotFoundError" in message
+
+
+def test_a_name_belongs_to_one_kind() -> None:
+    with pytest.raises(PluginError, match="unknown encoder 'tome'"):
+        load_registry().find("encoder", "tome")
+
+
+def test_build_calls_the_target_with_options_and_neighbours(parts: Path) -> None:
+    config = slot_config("reducer", "merge").model_validate({"name": "merge", "ratio": 0.25})
+    built: Any = load_registry().build("reducer", config, dim=8)
+    assert built.options == {"ratio": 0.25, "order": "ascending", "dim": 8}
+
+
+def test_a_missing_requirement_is_the_line_that_mends_it(parts: Path) -> None:
+    provider = load_registry().find("backbone", "lonely")
+    assert provider.missing() == ["absent-thing>=2"]
+    assert provider.status == "pip install 'absent-thing>=2'"
+    with pytest.raises(PluginError, match="needs absent-thing>=2: pip install 'absent-thing>=2'"):
+        load_registry().build("backbone", slot_config("backbone", "lonely")(name="lonely"))
+
+
+@pytest.mark.parametrize(
+    ("target", "module", "said"),
+    [
+        ("no_such.module:X", "", "cannot be imported: No module named 'no_such'"),
+        ("heavy:Missing", "", "cannot be imported: module 'heavy' has no attribute 'Missing'"),
+        (
+            "heavy:X",
+            "raise RuntimeError('operator torchvision::nms does not exist')",
+            r"torch 2\.\S+ and torchvision 0\.\S+ .*not of one build.*pip install --force-reinstall torch torchvision",
+        ),
+    ],
+)
+def test_a_target_that_cannot_be_imported(site: Path, target: str, module: str, said: str) -> None:
+    install(site, "one", pool(target=target))
+    (site / "heavy.py").write_text(module)
+    with pytest.raises(PluginError, match=said):
+        load_registry().build("reducer", slot_config("reducer", "puddle")(name="puddle"))
+
+
+def test_another_error_of_a_target_keeps_its_traceback(site: Path) -> None:
+    install(site, "one", pool(target="heavy:X"))
+    (site / "heavy.py").write_text("raise RuntimeError('a defect')")
+    with pytest.raises(RuntimeError, match="a defect"):
+        load_registry().build("reducer", slot_config("reducer", "puddle")(name="puddle"))
