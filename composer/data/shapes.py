@@ -37,7 +37,7 @@ MOTION_TYPES = ("direction", "start", "end")
 
 FRAMES = 8
 SIDE = 64  # pixels; H.264 halves the resolution of colours, so a 32-pixel encoder loses nothing
-_GRID = (np.mgrid[0 : 2 * SIDE, 0 : 2 * SIDE] + 0.5) / (2 * SIDE)  # twice as fine, for smooth edges
+_ROWS, _COLUMNS = (np.mgrid[0:SIDE, 0:SIDE] + 0.5) / SIDE
 _STREAMS: dict[Split, int] = {"train": 0, "heldout": 1}
 
 
@@ -105,8 +105,7 @@ def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
 
     frames = np.empty((FRAMES, SIDE, SIDE, 3), np.uint8)
     for frame in range(FRAMES):
-        picture = np.empty((2 * SIDE, 2 * SIDE, 3))
-        picture[:] = ground
+        picture = np.broadcast_to(ground, (SIDE, SIDE, 3)).astype(float)
         for begin, flash in zip((first, second), scene.flashes, strict=True):
             if begin <= frame < begin + 2:
                 picture[:] = FLASHES[flash]
@@ -114,18 +113,20 @@ def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
         for lane, middle, travel in zip(lanes, middles, travels, strict=True):
             along = middle + progress * travel * ahead.sum()
             x, y = (along, lane) if ahead[0] else (lane, along)
-            picture[_inside(scene.shape, _GRID[1] - x, _GRID[0] - y, radius)] = colour
-        frames[frame] = picture.reshape(SIDE, 2, SIDE, 2, 3).mean((1, 3)).clip(0, 255)
+            outside = _distance(scene.shape, abs(_COLUMNS - x), abs(_ROWS - y), radius)
+            cover = np.clip(0.5 - SIDE * outside, 0, 1)[..., None]  # edges one pixel wide
+            picture += cover * (colour - picture)
+        frames[frame] = picture
     return frames
 
 
-def _inside(shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
-    """Which points, given by their distance from the shape's centre, lie on it."""
+def _distance(shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
+    """How far points lie outside a shape (negative: inside), given their distances from its centre."""
     if shape == "square":
-        return np.maximum(abs(dx), abs(dy)) < 0.88 * radius
+        return np.maximum(dx, dy) - 0.88 * radius
     if shape == "ring":
-        return abs(np.hypot(dx, dy) / radius - 0.82) < 0.25
-    return (np.minimum(abs(dx), abs(dy)) < 0.3 * radius) & (np.maximum(abs(dx), abs(dy)) < 1.05 * radius)
+        return abs(np.hypot(dx, dy) - 0.82 * radius) - 0.25 * radius
+    return np.maximum(np.minimum(dx, dy) - 0.3 * radius, np.maximum(dx, dy) - 1.05 * radius)
 
 
 def turn(scene: Scene, question_type: str) -> Turn:
