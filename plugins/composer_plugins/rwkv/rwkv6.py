@@ -131,7 +131,8 @@ class RWKV6(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.emb = nn.Embedding(sizes.vocab, sizes.width)
+        # nn.Embedding's own constructor fills it, which on the meta device costs seconds of imports.
+        self.emb = nn.Embedding.from_pretrained(torch.empty(sizes.vocab, sizes.width), freeze=False)
         self.blocks = nn.ModuleList(Block(sizes, layer) for layer in range(sizes.depth))
         self.ln_out = nn.LayerNorm(sizes.width)
         self.head = nn.Linear(sizes.width, sizes.vocab, bias=False)
