@@ -133,17 +133,20 @@ class ComposerModule(LightningModule):
         self._answers += self._answer(batch, self.trainer.datamodule.conditions[dataloader_idx])
 
     def on_test_end(self) -> None:
-        """Write every answer and the accuracy, and print the table, after the progress bar is gone."""
+        """Write every answer and the accuracy; the table is printed in `teardown`, below the progress bar."""
         answers = self._answers
         if self.trainer.world_size > 1:
             ranks: list[list[Prediction]] = [[] for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(ranks, answers)
             answers = [answer for rank in ranks for answer in rank]
         if self.trainer.is_global_zero:
-            result = measure(answers)
+            self._accuracy = measure(answers)
             path = self.trainer.ckpt_path
-            write_results(result, answers, Path(self.trainer.default_root_dir), checkpoint=path and str(path))
-            Console().print(accuracy_table(result))
+            write_results(self._accuracy, answers, Path(self.trainer.default_root_dir), checkpoint=path and str(path))
+
+    def teardown(self, stage: str) -> None:
+        if stage == "test" and self.trainer.is_global_zero:
+            Console().print(accuracy_table(self._accuracy))
 
     def on_predict_start(self) -> None:
         folder = Path(self.trainer.default_root_dir)

@@ -65,7 +65,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_at_random_moments_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     kills = 0
-    for step in (2, 5, 6, 9, 12):  # in mid-epoch, and on both sides of an epoch's end
+    for step in (1, 2, 4, 5, 6, 7, 9, 11, 12, 13):  # in mid-epoch, and on both sides of an epoch's end
         process = start(tmp_path)
         while not (tmp_path / "checkpoints" / f"step-{step:08d}.ckpt").exists() and process.is_alive():
             time.sleep(0.0005)
@@ -74,7 +74,7 @@ def test_killed_at_random_moments_it_ends_the_same(whole: Path, tmp_path: Path) 
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         kills += process.exitcode == -signal.SIGKILL
-    assert kills >= 4
+    assert kills >= 7
     start(tmp_path).join()
     last = newest(tmp_path)
     assert last is not None
