@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from composer.cli.lightning import Job
+from composer.cli.job import Job
 from composer.data.datamodule import MultimodalDataModule
 from composer.errors import ConfigError
 from composer.explain import nearest

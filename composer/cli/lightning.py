@@ -4,37 +4,20 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from composer.cli.job import Job
 from composer.cli.run_help import help_text
-from composer.config import ModelConfig
 from composer.errors import CheckpointError, ConfigError
 from composer.explain import nearest, validated
 from composer.overrides import from_environment, from_flags
 from composer.resolve import Layer, other_sections, resolve
 from composer.training.config import TrainingConfig
-from composer.yamlfile import Located, Origin, load_recipes, located, merged
+from composer.yamlfile import Origin, load_recipes, located, merged
 
 FLAGS = ("config", "model", "training", "data", "trainer", "seed_everything", "ckpt_path", "print_config")
 CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be run: a valid model and training, and what Lightning has still to check.
-
-    sections: the merged recipes. arguments: the flags left. folder: the run folder. checkpoint: what to load.
-    """
-
-    command: str
-    model: ModelConfig
-    training: TrainingConfig
-    sections: Located
-    arguments: list[str]
-    folder: Path
-    checkpoint: Path | None
 
 
 def run(command: str, summary: str, arguments: Sequence[str]) -> int:

@@ -1,0 +1,171 @@
+"""Imports go one way, without circles; `composer` knows no plugin; plugins know the public API only."""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    # No torch.
+    ("composer", "composer.errors", "composer.sample"),
+    ("composer.plugin", "composer.prompt", "composer.tokenizer", "composer.transform", "composer.yamlfile"),
+    ("composer.config", "composer.explain", "composer.overrides", "composer.selection"),
+    ("composer.registry",),
+    ("composer.resolve",),
+    # Torch.
+    ("composer.batch", "composer.parts"),
+    ("composer.splice", "composer.processor"),
+    ("composer.model",),
+    ("composer.compose",),
+    ("composer.checkpoint",),
+    ("composer.data", "composer.evaluation"),
+    ("composer.inference",),
+    ("composer.training", "composer.testing"),
+    ("composer.cli",),
+    ("composer.__main__",),
+)
+"""Lowest first. A name stands for a module or a whole package; names of one layer do not import each other."""
+
+PUBLIC = {
+    *("composer.plugin", "composer.parts", "composer.errors", "composer.prompt", "composer.tokenizer"),
+    *("composer.transform", "composer.batch", "composer.sample"),
+}
+"""What a plugin may import."""
+
+
+def sources(folder: Path) -> dict[str, str]:
+    """Modules below a folder of packages, by name."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path.read_text()
+    return found
+
+
+def imports(source: str, modules: Iterable[str] = ()) -> Iterator[str]:
+    """The modules that a source imports, wherever it does."""
+    known = set(modules)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used here"
+            assert node.module is not None
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from (names & known) or {node.module}
+
+
+def layer(module: str) -> tuple[int, str]:
+    """The layer of a module of composer, and the name that stands for it there."""
+    for height, names in enumerate(LAYERS):
+        for name in names:
+            if module == name or (name != "composer" and module.startswith(f"{name}.")):
+                return height, name
+    raise LookupError(f"{module} is in no layer: add it to LAYERS")
+
+
+def upward(modules: Mapping[str, str]) -> list[str]:
+    """Imports inside composer that do not go down."""
+    wrong = []
+    for module, source in modules.items():
+        height, name = layer(module)
+        for target in set(imports(source, modules)):
+            if target.split(".")[0] == "composer" and layer(target)[1] != name and layer(target)[0] >= height:
+                wrong.append(f"{module} imports {target}")
+    return wrong
+
+
+def circles(modules: Mapping[str, str]) -> list[str]:
+    """Modules that import themselves by way of others."""
+    graph = {module: set(imports(source, modules)) & set(modules) for module, source in modules.items()}
+    found = []
+    for start in graph:
+        seen: set[str] = set()
+        todo = list(graph[start])
+        while todo:
+            module = todo.pop()
+            if module not in seen:
+                seen.add(module)
+                todo += graph[module]
+        if start in seen:
+            found.append(start)
+    return found
+
+
+def private_imports(modules: Mapping[str, str]) -> list[str]:
+    """Imports of plugins that are neither public nor their own."""
+    wrong = []
+    for module, source in modules.items():
+        package = ".".join(module.split(".")[:2])
+        for target in set(imports(source, modules)):
+            root = target.split(".")[0]
+            own = target == package or target.startswith(f"{package}.")
+            if (root == "composer" and target not in PUBLIC) or (root == "composer_plugins" and not own):
+                wrong.append(f"{module} imports {target}")
+    return wrong
+
+
+COMPOSER = {name: text for name, text in sources(ROOT).items() if name.split(".")[0] == "composer"}
+PLUGINS = {n: t for n, t in sources(ROOT / "plugins").items() if n.split(".")[0] == "composer_plugins"}
+
+
+def test_imports_go_down() -> None:
+    assert len(COMPOSER) > 30
+    assert upward(COMPOSER) == []
+
+
+def test_there_are_no_circles() -> None:
+    assert circles(COMPOSER) == []
+    assert circles(PLUGINS) == []
+
+
+def test_composer_knows_no_plugin() -> None:
+    assert [name for name, text in COMPOSER.items() if "composer_plugins" in text] == []
+
+
+def test_plugins_import_the_public_interface_and_not_each_other() -> None:
+    assert len(PLUGINS) > 7
+    assert private_imports(PLUGINS) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("composer.errors", "import composer.config"),
+        ("composer.model", "from composer.training.module import ComposerModule"),
+        ("composer.data.reader", "from composer.evaluation import accuracy"),
+        ("composer.registry", "def f():\n    from composer import resolve"),
+        ("composer.training.config", "import composer.cli"),
+    ],
+)
+def test_a_planted_import_upward_is_found(module: str, line: str) -> None:
+    target = line.split()[-1] if line.startswith("import") else ""
+    (wrong,) = upward(COMPOSER | {module: f"{COMPOSER[module]}\n{line}\n"})
+    assert wrong.startswith(f"{module} imports composer.")
+    assert target in wrong
+
+
+def test_a_module_of_no_layer_is_found() -> None:
+    with pytest.raises(LookupError, match=r"composer\.utils is in no layer"):
+        upward(COMPOSER | {"composer.utils": ""})
+
+
+def test_a_planted_circle_is_found() -> None:
+    line = "def f():\n    from composer.data.datamodule import MultimodalDataModule\n"
+    found = circles(COMPOSER | {"composer.data.reader": f"{COMPOSER['composer.data.reader']}\n{line}"})
+    assert {"composer.data.reader", "composer.data.datamodule"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import composer.registry", "from composer import compose", "from composer_plugins.pooling import reducer"],
+)
+def test_a_planted_private_import_of_a_plugin_is_found(line: str) -> None:
+    name = "composer_plugins.tome.reducer"
+    (wrong,) = private_imports(
+        PLUGINS | COMPOSER.fromkeys(["composer.compose"], "") | {name: f"{PLUGINS[name]}\n{line}\n"}
+    )
+    assert wrong.startswith(f"{name} imports composer")

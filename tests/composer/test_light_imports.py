@@ -1,0 +1,38 @@
+"""What must answer at once imports nothing heavy: checked in a fresh interpreter."""
+
+import subprocess
+import sys
+
+import pytest
+
+from composer.cli import COMMANDS
+
+HEAVY = ("torch", "lightning", "transformers", "timm", "open_clip", "fla", "av", "numpy", "jsonargparse", "matplotlib")
+LIGHT = [
+    *("composer", "composer.errors", "composer.plugin", "composer.registry", "composer.resolve", "composer.config"),
+    *("composer.sample", "composer.tokenizer", "composer.transform", "composer.prompt", "composer.training.config"),
+    *(f"composer.cli.{command.replace('-', '_')}" for command in (*COMMANDS, "lightning")),
+]
+REPORT = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules} & set(sys.argv[1:])))"
+
+
+def loaded(code: str) -> list[str]:
+    """The heavy packages that a fresh interpreter has loaded after this code."""
+    command = [sys.executable, "-c", f"{code}\n{REPORT}", *HEAVY]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()
+
+
+def test_light_modules() -> None:
+    assert loaded("\n".join(f"import {module}" for module in LIGHT)) == []
+
+
+def test_plugins() -> None:
+    code = (
+        "from composer.registry import load_registry\nassert not load_registry().broken and load_registry().providers"
+    )
+    assert loaded(code) == []
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_the_check_can_fail(module: str) -> None:
+    assert module in loaded(f"import sys, types\nsys.modules[{module + '.x'!r}] = types.ModuleType('x')")
