@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import composer
-from composer.errors import ComposerError
+from composer.errors import ComposerError, ConfigError
+from composer.explain import nearest
 
 COMMANDS = ("data", "ask", "plot", "visualize-merge", "plugins", "config")
 """Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`."""
@@ -37,18 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if arguments and arguments[0] in LIGHTNING_COMMANDS:
+    command, *rest = arguments or [""]
+    if command in LIGHTNING_COMMANDS:
         from composer.cli import lightning
 
-        return lightning.run(arguments[0], LIGHTNING_COMMANDS[arguments[0]], arguments[1:])
-    if arguments and arguments[0] in COMMANDS:
-        module = _module(arguments[0])
-        parser = argparse.ArgumentParser(prog=f"composer {arguments[0]}", description=module.SUMMARY)
+        return lightning.run(command, LIGHTNING_COMMANDS[command], rest)
+    if command in COMMANDS:
+        module = _module(command)
+        parser = argparse.ArgumentParser(prog=f"composer {command}", description=module.SUMMARY)
         module.configure(parser)
-        return int(module.run(parser.parse_args(arguments[1:])))
+        return int(module.run(parser.parse_args(rest)))
     parser = _top_level()
-    parser.parse_args(arguments)
-    parser.print_help()
+    if command.startswith("-"):
+        parser.parse_args(arguments)
+    if command:
+        raise ConfigError(f"unknown command {command!r}{nearest(command, (*LIGHTNING_COMMANDS, *COMMANDS))}")
+    parser.print_help(sys.stderr)
     return 2
 
 
@@ -64,7 +69,6 @@ def _top_level() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"composer {composer.__version__}")
-    parser.add_argument("command", choices=sorted(summaries), metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
 
 

@@ -138,11 +138,12 @@ def _explained(message: str, job: Job, flags: Sequence[str]) -> str:
         key = f"{unknown[1]}.{unknown[2]}"
         return f"{_origin(key, job)}: {key}: unknown option{_instead(key, flags)}"
     if message.startswith("unrecognized arguments: "):
-        given = message.partition(": ")[2].split()
-        return "\n".join(f"{flag}: unknown option{_instead(flag[2:].partition('=')[0], flags)}" for flag in given)
+        given = [argument.partition("=")[0] for argument in message.partition(": ")[2].split()]
+        return "\n".join(f"{flag}: unknown option{_instead(flag[2:], flags)}" for flag in given)
     wrong = re.fullmatch(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL)
     if wrong:
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wrong[2]).replace("typing.", "")
+        reason = re.sub(r"^Expected an? (.+)\. Got value: ", r"expected \1, got ", reason)
         return f"{_origin(wrong[1], job)}: {wrong[1]}: {reason}"
     return message
 
