@@ -132,4 +132,6 @@ def _differences(before: Any, now: Any, key: str) -> Iterator[str]:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"composer: {text}\n")
+    # Lightning starts one process per device with the same command line.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        sys.stderr.write(f"composer: {text}\n")
