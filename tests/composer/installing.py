@@ -36,7 +36,7 @@ def composer_components():
     yield Component("backbone", "river", "Recurrent.", Language, "stand_in_parts:Built")
     yield Component("backbone", "tower", "Attention.", Language, "stand_in_parts:Built")
     yield Component("backbone", "lonely", "Needs more.", ComponentConfig, "stand_in_parts:Built",
-                    requires=("absent-thing>=2", "pydantic>=2", "other; python_version < '3'"))
+                    requires=("absent-thing>=2", "pydantic>=2", "pluggy>=99", "other; python_version < '3'"))
 
 class Built:
     def __init__(self, **options):

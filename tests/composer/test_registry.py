@@ -108,9 +108,9 @@ def test_build_calls_the_target_with_options_and_neighbours(parts: Path) -> None
 
 def test_a_missing_requirement_is_the_line_that_mends_it(parts: Path) -> None:
     provider = load_registry().find("backbone", "lonely")
-    assert provider.missing() == ["absent-thing>=2"]
-    assert provider.status == "pip install 'absent-thing>=2'"
-    with pytest.raises(PluginError, match="needs absent-thing>=2: pip install 'absent-thing>=2'"):
+    assert provider.missing() == ["absent-thing>=2", "pluggy>=99"]
+    assert provider.status == "pip install 'absent-thing>=2' 'pluggy>=99'"
+    with pytest.raises(PluginError, match="needs absent-thing>=2, pluggy>=99: pip install 'absent-thing>=2' 'pluggy>="):
         load_registry().build("backbone", slot_config("backbone", "lonely")(name="lonely"))
 
 

@@ -341,7 +341,7 @@ class TestErrors:
             ({"flags": ["--model.backbone=no.yaml"]}, "--model.backbone: cannot read 'no.yaml': No such file"),
             ({"flags": ["--model.reducer.0=pool"]}, "model.reducer.0: got 'pool', expected options of that place"),
             ({"flags": ["--model.reducer.2.ratio=1"]}, "the chain has 1 reducers"),
-            ({"flags": ["--model.backbone=lonely"]}, "needs absent-thing>=2: pip install 'absent-thing>=2'"),
+            ({"flags": ["--model.backbone=lonely"]}, "pip install 'absent-thing>=2' 'pluggy>=99'"),
             (
                 {"flags": ["--model.prompt.layout=odd"]},
                 "model.prompt.layout: got 'odd', expected 'media-first', 'sandwich'",

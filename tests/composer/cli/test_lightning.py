@@ -119,6 +119,7 @@ def test_a_checkpoint_is_the_lowest_layer(folder: Path, capsys: pytest.CaptureFi
     assert main(["test", "--ckpt_path", "runs/tiny", "--model.reducer.ratio=0.75", *data]) == 0
     assert "unlike the checkpoint, model.reducer.0.ratio is 0.75 and not 0.5.\n" in capsys.readouterr().err
     assert not Path("runs/tiny/version_1").exists()
+    assert not Path("runs/tiny/config.yaml").exists()
 
 
 def test_validate_and_predict(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
