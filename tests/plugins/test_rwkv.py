@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from composer_plugins.rwkv import RWKV6Config, ops
+from composer_plugins.rwkv import RWKV6Config, fused, ops
 from composer_plugins.rwkv.backbone import RWKV6Backbone, _sizes
 from composer_plugins.rwkv.ops import wkv6
 from torch import Tensor
@@ -102,6 +102,25 @@ def test_flas_kernels_equal_the_recurrence(kind: str) -> None:
     expected, expected_state = recurrence(*[x.double().cpu() for x in inputs])
     assert distance(out.cpu(), expected) < 5e-3
     assert distance(state.cpu(), expected_state) < 5e-3
+
+
+# The fused elementwise steps.
+
+
+def test_fused_steps_equal_their_definitions_and_have_their_gradients() -> None:
+    torch.manual_seed(0)
+    x, first, amount = torch.randn(2, 5, 3), torch.randn(2, 3), torch.randn(2, 5, 3)
+    shared = torch.randn(1, 1, 3)
+    x, first, amount, shared = (value.double().requires_grad_() for value in (x, first, amount, shared))
+    delta = fused.token_delta(x, first)
+    torch.testing.assert_close(delta, torch.stack([first, *x.unbind(1)[:-1]], dim=1) - x)
+    torch.testing.assert_close(fused.token_shift(x, delta, amount, shared), (x + delta * amount, x + delta * shared))
+    torch.testing.assert_close(fused.squared_relu(x), x.clamp(min=0) ** 2)
+    assert torch.autograd.gradcheck(fused.token_delta, (x, first))
+    own_delta = delta.detach().requires_grad_()
+    assert torch.autograd.gradcheck(fused.token_shift, (x, own_delta, amount, shared))
+    assert torch.autograd.gradcheck(fused.token_shift, (x, own_delta, shared))
+    assert torch.autograd.gradcheck(fused.squared_relu, (x,))
 
 
 # The model.

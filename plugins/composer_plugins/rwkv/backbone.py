@@ -11,7 +11,8 @@ from composer.errors import CheckpointError, ConfigError
 from composer.parts import Backbone, State
 from composer.prompt import WORLD
 from composer.tokenizer import Tokenizer, tokenizer_from
-from composer_plugins.rwkv.rwkv6 import RWKV6, Block, LayerState, Sizes, initialise
+from composer_plugins.rwkv.initial import initialise
+from composer_plugins.rwkv.rwkv6 import RWKV6, Block, LayerState, Sizes
 from composer_plugins.rwkv.weights import read_weights, sizes_of
 
 WORLD_ROWS = 65536
@@ -82,7 +83,7 @@ class RWKV6Backbone(Backbone):
         return self.model.head(hidden)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The author's rules: weight decay on the matrices of linear layers and embeddings, decays at twice the rate."""
+        """The author's rules: weight decay on linear and embedding layers alone, the decay's bias at twice the rate."""
         decays: list[nn.Parameter] = []
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []

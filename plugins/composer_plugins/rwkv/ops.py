@@ -77,12 +77,13 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Te
     scores = (r_decayed @ k_decayed.mT).tril_(-1)
     out = scores @ v + (r * k * u[:, None, None]).sum(dim=-1, keepdim=True) * v
 
+    state = v.new_zeros(B, H, K, K) if state is None else state
     added = (k_decayed.mT @ v) * (end - middle.squeeze(-2)).exp()[..., None]  # [B, H, N, K, K]
     kept = end.exp()[..., None]
     before = []
     for chunk in range(count):
-        before.append(v.new_zeros(B, H, K, K) if state is None else state)
-        state = added[:, :, chunk] if state is None else torch.addcmul(added[:, :, chunk], kept[:, :, chunk], state)
+        before.append(state)
+        state = torch.addcmul(added[:, :, chunk], kept[:, :, chunk], state)
     out = out + r_decayed @ (torch.stack(before, dim=2) * middle.mT.exp())
     out = out.permute(0, 2, 3, 1, 4).reshape(B, count * C, H, K)
     return out[:, :T], state
@@ -95,8 +96,8 @@ def _chunk(log_w: Tensor) -> int:
     return max(4, min(MAX_CHUNK, int(2 * MAX_EXPONENT / strongest) - 1))
 
 
-def _split(x: Tensor, count: int, C: int) -> Tensor:
+def _split(x: Tensor, count: int, length: int) -> Tensor:
     """[B, T, H, K] to [B, H, N, C, K]; the zeros at the end neither decay nor add."""
     B, T, H, K = x.shape
-    x = F.pad(x, (0, 0, 0, 0, 0, count * C - T)) if count * C > T else x
-    return x.view(B, count, C, H, K).permute(0, 3, 1, 2, 4).contiguous()
+    x = F.pad(x, (0, 0, 0, 0, 0, count * length - T)) if count * length > T else x
+    return x.view(B, count, length, H, K).permute(0, 3, 1, 2, 4).contiguous()

@@ -3,7 +3,6 @@
 Legend: B rows, T positions, D width, H heads, K channels of a head, R rank of the data-dependent token shift.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from composer_plugins.rwkv.fused import squared_relu, token_delta, token_shift
 from composer_plugins.rwkv.ops import wkv6
 
 GROUP_NORM_EPS = 64e-5
@@ -35,7 +35,7 @@ class LayerState(NamedTuple):
 
     mixed: Tensor
     ffn_mixed: Tensor
-    wkv: Tensor | None
+    wkv: Tensor
 
 
 class TimeMix(nn.Module):
@@ -45,8 +45,12 @@ class TimeMix(nn.Module):
         super().__init__()
         D, H = sizes.width, sizes.width // sizes.head
         self.heads = H
-        for name in ("x", "w", "k", "v", "r", "g"):
-            setattr(self, f"time_maa_{name}", nn.Parameter(torch.empty(1, 1, D)))
+        self.time_maa_x = nn.Parameter(torch.empty(1, 1, D))
+        self.time_maa_w = nn.Parameter(torch.empty(1, 1, D))
+        self.time_maa_k = nn.Parameter(torch.empty(1, 1, D))
+        self.time_maa_v = nn.Parameter(torch.empty(1, 1, D))
+        self.time_maa_r = nn.Parameter(torch.empty(1, 1, D))
+        self.time_maa_g = nn.Parameter(torch.empty(1, 1, D))
         self.time_maa_w1 = nn.Parameter(torch.empty(D, 5 * sizes.mix_rank))
         self.time_maa_w2 = nn.Parameter(torch.empty(5, sizes.mix_rank, D))
         self.time_decay = nn.Parameter(torch.empty(1, 1, D))
@@ -63,7 +67,7 @@ class TimeMix(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None, shift: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """x: [B, T, D] normed; mask: [B, T, 1] bool or None; shift: [B, D], the input before x[:, 0]."""
         B, T, D = x.shape
-        delta = _previous(x, shift) - x
+        delta = token_delta(x, shift)
         w, k, v, r, g = self._mixed(x, delta)
         log_w = -torch.exp((self.time_decay + torch.tanh(w @ self.time_decay_w1) @ self.time_decay_w2).float())
         r, k, v, g = self.receptance(r), self.key(k), self.value(v), F.silu(self.gate(g))
@@ -76,12 +80,15 @@ class TimeMix(nn.Module):
 
     def _mixed(self, x: Tensor, delta: Tensor) -> tuple[Tensor, ...]:
         """The inputs of w, k, v, r and g, each its own data-dependent mix of this position and the one before."""
-        B, T, D = x.shape
-        low = torch.tanh(torch.addcmul(x, delta, self.time_maa_x) @ self.time_maa_w1)
-        low = low.view(B * T, 5, -1).transpose(0, 1)
-        bias = torch.cat([self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g])
-        amount = torch.baddbmm(bias, low, self.time_maa_w2).view(5, B, T, D)
-        return torch.addcmul(x, delta, amount).unbind()
+        (mixed,) = token_shift(x, delta, self.time_maa_x)
+        low = torch.tanh(mixed @ self.time_maa_w1)
+        biases = (self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g)
+        parts = low.unflatten(-1, (5, -1)).unbind(dim=-2)
+        amounts = (
+            torch.addmm(bias.view(-1), part.flatten(0, 1), w2).view_as(x)
+            for bias, part, w2 in zip(biases, parts, self.time_maa_w2, strict=True)
+        )
+        return token_shift(x, delta, *amounts)
 
 
 class ChannelMix(nn.Module):
@@ -98,13 +105,13 @@ class ChannelMix(nn.Module):
 
     def forward(self, x: Tensor, shift: Tensor) -> Tensor:
         """x: [B, T, D] normed; shift: [B, D], the input before x[:, 0]."""
-        delta = _previous(x, shift) - x
-        k = F.relu(self.key(torch.addcmul(x, delta, self.time_maa_k))).square()
-        return torch.sigmoid(self.receptance(torch.addcmul(x, delta, self.time_maa_r))) * self.value(k)
+        delta = token_delta(x, shift)
+        k, r = token_shift(x, delta, self.time_maa_k, self.time_maa_r)
+        return torch.sigmoid(self.receptance(r)) * self.value(squared_relu(self.key(k)))
 
 
 class Block(nn.Module):
-    """ln1, time mixing, ln2, channel mixing; the first block also holds the model's input norm, as official files do."""
+    """Time mixing, then channel mixing; the first block also holds the model's input norm, as official files do."""
 
     def __init__(self, sizes: Sizes, layer: int) -> None:
         super().__init__()
@@ -115,14 +122,16 @@ class Block(nn.Module):
         self.att = TimeMix(sizes)
         self.ffn = ChannelMix(sizes)
 
-    def forward(self, x: Tensor, mask: Tensor | None, state: LayerState) -> tuple[Tensor, LayerState]:
+    def forward(self, x: Tensor, mask: Tensor | None, state: LayerState | None) -> tuple[Tensor, LayerState]:
         """x: [B, T, D]; mask: [B, T] bool or None. Returns the same shape, and the state after the last position."""
         mask = None if mask is None else mask[..., None]
-        normed = _held(self.ln1(x), mask, state.mixed)
-        mixed, wkv = self.att(normed, mask, state.mixed, state.wkv)
+        nothing = x.new_zeros(x.shape[0], x.shape[2])
+        shift, ffn_shift, wkv = state or (nothing, nothing, None)
+        normed = _held(self.ln1(x), mask, shift)
+        mixed, wkv = self.att(normed, mask, shift, wkv)
         x = x + mixed
-        ffn_normed = _held(self.ln2(x), mask, state.ffn_mixed)
-        x = x + self.ffn(ffn_normed, state.ffn_mixed)
+        ffn_normed = _held(self.ln2(x), mask, ffn_shift)
+        x = x + self.ffn(ffn_normed, ffn_shift)
         return x, LayerState(_last(normed, mask), _last(ffn_normed, mask), wkv)
 
 
@@ -141,19 +150,13 @@ class RWKV6(nn.Module):
         self, embeds: Tensor, mask: Tensor | None, states: tuple[LayerState, ...] | None
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
         """embeds: [B, T, D]. Returns hidden states after the last norm, and each block's state."""
-        x = self.blocks[0].ln0(embeds)
-        if states is None:
-            start = x.new_zeros(len(x), x.shape[-1])
-            states = (LayerState(start, start, None),) * len(self.blocks)
-        after = []
-        for block, state in zip(self.blocks, states, strict=True):
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        x, after = first.ln0(embeds), []
+        for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
             x, new = block(x, mask, state)
             after.append(new)
         return self.ln_out(x), tuple(after)
-
-
-def _previous(x: Tensor, shift: Tensor) -> Tensor:
-    return torch.cat([shift[:, None], x[:, :-1]], dim=1)
 
 
 def _held(x: Tensor, mask: Tensor | None, shift: Tensor) -> Tensor:
@@ -168,33 +171,3 @@ def _last(x: Tensor, mask: Tensor | None) -> Tensor:
     T = x.shape[1]
     place = (torch.arange(1, T + 1, device=x.device) * mask.squeeze(-1)).argmax(dim=1)
     return x[torch.arange(len(x), device=x.device), place]
-
-
-@torch.no_grad()
-def initialise(model: RWKV6, sizes: Sizes) -> None:
-    """The author's initialisation of x060: every block starts as the identity, decays and shifts as ramps."""
-    D = sizes.width
-    ramp = torch.arange(D) / D
-    place = torch.arange(D) / max(D - 1, 1)
-    zigzag = ((torch.arange(D) + 1) % 3 - 1) * 0.1
-    nn.init.uniform_(model.emb.weight, -1e-4, 1e-4)
-    nn.init.orthogonal_(model.head.weight, gain=0.5 * max(1.0, math.sqrt(sizes.vocab / D)))
-    for layer, block in enumerate(model.blocks):
-        deep = layer / max(sizes.depth - 1, 1)
-        shallow = 1 - layer / sizes.depth
-        att, ffn = block.att, block.ffn
-        for maa in (att.time_maa_x, att.time_maa_w, att.time_maa_k, ffn.time_maa_k, ffn.time_maa_r):
-            maa.copy_((1 - ramp**shallow).expand_as(maa))
-        att.time_maa_v.copy_((1 - ramp**shallow - 0.3 * deep).expand_as(att.time_maa_v))
-        for maa in (att.time_maa_r, att.time_maa_g):
-            maa.copy_((1 - ramp ** (0.5 * shallow)).expand_as(maa))
-        for w1, w2 in ((att.time_maa_w1, att.time_maa_w2), (att.time_decay_w1, att.time_decay_w2)):
-            nn.init.zeros_(w1)
-            nn.init.uniform_(w2, -0.01, 0.01)
-        att.time_decay.copy_((-6 + 5 * place ** (0.7 + 1.3 * deep)).expand_as(att.time_decay))
-        att.time_faaaa.copy_((deep * (1 - place) + zigzag).view_as(att.time_faaaa))
-        nn.init.constant_(att.ln_x.weight, ((1 + layer) / sizes.depth) ** 0.7)
-        for linear, gain in ((att.receptance, 1.0), (att.key, 0.1), (att.value, 1.0), (att.gate, 0.1), (ffn.key, 1.0)):
-            nn.init.orthogonal_(linear.weight, gain=gain)
-        for linear in (att.output, ffn.value, ffn.receptance):
-            nn.init.zeros_(linear.weight)
