@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.errors import ConfigError
@@ -128,6 +128,7 @@ def test_a_variables_name_and_options_belong_together() -> None:
     assert part(run(BASE, environment=variables, flags=flags), "backbone")["pretrained"] is None
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.lists(
         st.fixed_dictionaries({}, optional={"name": st.sampled_from(["river", "tower"]), "width": st.integers(1, 9)}),
