@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar, RichProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -120,8 +120,8 @@ def _loggers(folder: Path) -> list[Logger]:
 
 
 def _progress_bar() -> Callback:
-    # A pipe or a file gets a plain line now and then; rich would write nothing there before the end.
-    return RichProgressBar() if sys.stdout.isatty() else TQDMProgressBar(refresh_rate=20)
+    # rich's bar takes many lines at 80 columns and says nothing in a pipe before the end; a pipe gets fewer updates.
+    return TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 20)
 
 
 def _quieten() -> None:
