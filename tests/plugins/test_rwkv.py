@@ -76,11 +76,8 @@ def test_wkv6_equals_the_recurrence_in_fp64_values_and_gradients(T: int, kind: s
         assert distance(got.grad, expected.grad) < 2e-5  # measured: 4e-7 mild, 3e-6 extreme
 
 
-@pytest.mark.parametrize("strongest", [1e-4, 0.5, 1.9, 3.0, 7.0, 16.0, 30.0])
-def test_no_factor_of_a_chunk_passes_the_largest_exponent(strongest: float) -> None:
-    C = ops._chunk(torch.full((1, 1), -strongest))
-    assert 4 <= C <= ops.MAX_CHUNK
-    assert (C + 1) // 2 * strongest <= ops.MAX_EXPONENT
+@pytest.mark.parametrize("strongest", [1e-4, 0.5, 1.9, 7.0, 16.0, 30.0, 1e9])
+def test_any_decay_at_every_position_is_exact(strongest: float) -> None:
     torch.manual_seed(0)
     r, k, v = torch.randn(3, 1, 70, 1, 4)
     inputs = [r, k, v, torch.full_like(r, -strongest), torch.randn(1, 4), torch.randn(1, 1, 4, 4)]
@@ -88,6 +85,26 @@ def test_no_factor_of_a_chunk_passes_the_largest_exponent(strongest: float) -> N
     expected, expected_state = recurrence(*[x.double() for x in inputs])
     assert distance(out, expected) < 1e-5
     assert distance(state, expected_state) < 1e-5
+
+
+def test_one_strong_decay_does_not_shorten_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single position's -30 fits into half a chunk's exponent; only sums of strong decays need shorter chunks."""
+    lengths = []
+    split = ops._split
+    monkeypatch.setattr(ops, "_split", lambda x, count, C: lengths.append(C) or split(x, count, C))
+    r, k, v = torch.randn(3, 1, 100, 1, 4)
+    mild = torch.full_like(r, -0.01)
+    one = mild.clone()
+    one[0, 30] = -30.0
+    for log_w, expected in ((mild, 50), (one, 50), (torch.full_like(r, -2.0), 25), (torch.full_like(r, -30.0), 2)):
+        wkv6(r, k, v, log_w, torch.randn(1, 4), None)
+        assert lengths[-1] == expected
+
+
+def test_values_that_are_not_finite_come_through() -> None:
+    r, k, v = torch.randn(3, 1, 100, 1, 4)
+    out, _ = wkv6(r, k, v, torch.full_like(r, float("nan")), torch.randn(1, 4), None)
+    assert bool(out.isnan().any())
 
 
 @pytest.mark.gpu

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 LOG_DECAY_FLOOR = -30.0
 """exp(-30) is far below what fp32 resolves beside the new term, and keeps every kernel's exponents finite."""
 
-MAX_EXPONENT = 64.0
-"""Largest exponent of a factor in the chunk form: exp(64) leaves fp32 room for a sum over channels."""
+MAX_EXPONENT = 32.0
+"""Largest exponent of a factor in the chunk form. Not below 30, what one position may decay; above, the sum of many
+log decays rounds more than the result should."""
 
 MAX_CHUNK = 64
 
@@ -62,24 +63,29 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Te
 
     With c[t] the sum of log decays up to t and m its value at the chunk's middle, the weight of position s at t > s,
     exp(c[t-1] - c[s]), is the product of exp(c[t-1] - m) and exp(m - c[s]), one factor for r and one for k. Neither
-    exponent exceeds half a chunk's decay, so C follows from the strongest decay: `MAX_EXPONENT` is never passed, no
-    weight below it is lost, and no tensor is larger than [C, C] a head.
+    exponent exceeds what half a chunk decays, and chunks are made short enough for `MAX_EXPONENT`: nothing overflows
+    at any decay, no weight is lost, and no tensor is larger than [C, C] a head.
     """
     B, T, H, K = v.shape
-    count = math.ceil(T / _chunk(log_w))
-    C = math.ceil(T / count)
-    r, k, v, log_w = (_split(x, count, C) for x in (r, k, v, log_w))  # [B, H, N, C, K]
-
-    total = log_w.cumsum(dim=-2)
-    middle, end = total[..., (C - 1) // 2, None, :], total[..., -1, :]
-    r_decayed = r * (total - log_w - middle).exp()
+    count = math.ceil(T / MAX_CHUNK)
+    while True:
+        C = math.ceil(T / count)
+        steps = _split(log_w, count, C)  # [B, H, N, C, K]
+        total = steps.cumsum(dim=-2)
+        middle, end = total[..., (C - 1) // 2, None, :], total[..., -1:, :]
+        steepest = torch.maximum(-middle.min(), (middle - end).max())
+        if not steepest > MAX_EXPONENT:  # so put, NaN ends the loop: a diverged run must be able to say so
+            break
+        count *= 2
+    r, k, v = (_split(x, count, C) for x in (r, k, v))
+    r_decayed = r * (total - steps - middle).exp()
     k_decayed = k * (middle - total).exp()
     scores = (r_decayed @ k_decayed.mT).tril_(-1)
     out = scores @ v + (r * k * u[:, None, None]).sum(dim=-1, keepdim=True) * v
 
     state = v.new_zeros(B, H, K, K) if state is None else state
-    added = (k_decayed.mT @ v) * (end - middle.squeeze(-2)).exp()[..., None]  # [B, H, N, K, K]
-    kept = end.exp()[..., None]
+    added = (k_decayed.mT @ v) * (end - middle).mT.exp()  # [B, H, N, K, K]
+    kept = end.mT.exp()
     before = []
     for chunk in range(count):
         before.append(state)
@@ -87,13 +93,6 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Te
     out = out + r_decayed @ (torch.stack(before, dim=2) * middle.mT.exp())
     out = out.permute(0, 2, 3, 1, 4).reshape(B, count * C, H, K)
     return out[:, :T], state
-
-
-def _chunk(log_w: Tensor) -> int:
-    """The longest chunk of which no half can decay by more than `MAX_EXPONENT`."""
-    strongest = max(-float(log_w.detach().amin()), 1e-3)
-    # Two positions, the half of 4, always pass: log_w is at least -30.
-    return max(4, min(MAX_CHUNK, int(2 * MAX_EXPONENT / strongest) - 1))
 
 
 def _split(x: Tensor, count: int, length: int) -> Tensor:
