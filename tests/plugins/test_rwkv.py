@@ -101,6 +101,17 @@ def test_one_strong_decay_does_not_shorten_the_chunks(monkeypatch: pytest.Monkey
         assert lengths[-1] == expected
 
 
+def test_the_recurrence_is_fp32_under_autocast() -> None:
+    torch.manual_seed(0)
+    r, k, v, noise = torch.randn(4, 1, 40, 2, 16)
+    inputs = (r.bfloat16(), k.bfloat16(), v.bfloat16(), decays("mild", noise), torch.randn(2, 16), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, state = wkv6(*inputs)
+    assert (out.dtype, state.dtype) == (torch.bfloat16, torch.float32)
+    _, expected = wkv6(*inputs)
+    assert torch.equal(state, expected)
+
+
 def test_values_that_are_not_finite_come_through() -> None:
     r, k, v = torch.randn(3, 1, 100, 1, 4)
     out, _ = wkv6(r, k, v, torch.full_like(r, float("nan")), torch.randn(1, 4), None)

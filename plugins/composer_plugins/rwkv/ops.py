@@ -31,11 +31,9 @@ def wkv6(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tenso
     log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
     if v.device.type == "cuda":
         return _fla(r, k, v, log_w, u, state)
-    r, k, u = r.float(), k.float(), u.float()
-    if v.shape[1] == 1:
-        out, state = _step(r, k, v.float(), log_w, u, state)
-    else:
-        out, state = _chunks(r, k, v.float(), log_w, u, state)
+    run = _step if v.shape[1] == 1 else _chunks
+    with torch.autocast(v.device.type, enabled=False):
+        out, state = run(r.float(), k.float(), v.float(), log_w, u.float(), state)
     return out.to(v.dtype), state
 
 
