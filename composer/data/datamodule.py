@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,6 +19,7 @@ from composer.processor import Processor
 
 BAD_MEDIA = "bad_media.jsonl"
 STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
+Order = Literal["mixed", "in-turn"]
 Loader = DataLoader[Example | ComposerError]
 
 
@@ -29,6 +30,8 @@ class MultimodalDataModule(LightningDataModule):
 
     Args:
         train: JSON or JSONL file to train on, or a list of them.
+        order: How several training files are learned: `mixed`, or `in-turn` (a curriculum: a pass over each file in
+            the order given, then further passes over the last one).
         validation: File or files whose loss is measured while training.
         test: File or files whose answers are compared with the model's.
         predict: File or files whose questions are answered; answers in them are not needed.
@@ -46,6 +49,7 @@ class MultimodalDataModule(LightningDataModule):
     def __init__(
         self,
         train: str | list[str] | None = None,
+        order: Order = "mixed",
         validation: str | list[str] | None = None,
         test: str | list[str] | None = None,
         predict: str | list[str] | None = None,
@@ -61,13 +65,14 @@ class MultimodalDataModule(LightningDataModule):
         super().__init__()
         self.files = {"train": train, "validation": validation, "test": test, "predict": predict}
         self.media_root, self.frames, self.seed = media_root, frames, seed
+        self.order: Order = order
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.num_workers, self.max_bad_media = num_workers, max_bad_media
         self.conditions: tuple[Condition, ...] = tuple(conditions)
         self.consumed = 0
         """Samples of the stream that are trained, over all ranks."""
         self._sources: dict[str, list[Records]] = {}
-        self._restored: dict[str, int] | None = None
+        self._restored: dict[str, Any] | None = None
         self._check()
 
     def _check(self) -> None:
@@ -81,6 +86,8 @@ class MultimodalDataModule(LightningDataModule):
             problems.append(f"data.max_bad_media: got {self.max_bad_media}, expected a share from 0 to 1")
         if self.seed < 0:
             problems.append(f"data.seed: got {self.seed}, expected 0 or more")
+        if self.order not in get_args(Order):
+            problems.append(f"data.order: got {self.order!r}, expected one of {', '.join(get_args(Order))}")
         known = get_args(Condition)
         if not self.conditions or set(self.conditions) - set(known) or len(set(self.conditions)) < len(self.conditions):
             problems.append(
@@ -113,6 +120,7 @@ class MultimodalDataModule(LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
+            sizes=[len(source) for source in self._sources["train"]] if self.order == "in-turn" else (),
         )
         return self._loader(data, self.batch_size, sampler)
 
@@ -143,24 +151,25 @@ class MultimodalDataModule(LightningDataModule):
         assert self.trainer is not None
         self.consumed += samples * self.trainer.world_size
 
-    def state_dict(self) -> dict[str, int]:
-        return {"consumed": self.consumed, "seed": self.seed, "samples": sum(map(len, self._sources.get("train", [])))}
+    def state_dict(self) -> dict[str, Any]:
+        samples = sum(map(len, self._sources.get("train", [])))
+        return {"consumed": self.consumed, "seed": self.seed, "samples": samples, "order": self.order}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict
 
     def _resume(self, samples: int) -> None:
         """Go on in the stream where the checkpoint stands. Raises CheckpointError where it is another stream."""
         if self._restored is None:
             return
-        here = {"seed": self.seed, "samples": samples}
+        here = {"seed": self.seed, "samples": samples, "order": self.order}
         differing = [
             f"{key} {self._restored[key]}, now {here[key]}" for key in here if self._restored[key] != here[key]
         ]
         if differing:
             raise CheckpointError(
-                f"the checkpoint was trained on other data ({'; '.join(differing)}): resume with the same data.train "
-                "and data.seed, or start a new run from its weights (training.initial_weights)"
+                f"the checkpoint was trained on other data ({'; '.join(differing)}): resume with the same data.train, "
+                "data.order and data.seed, or start a new run from its weights (training.initial_weights)"
             )
         self.consumed, self._restored = self._restored["consumed"], None
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # this one is

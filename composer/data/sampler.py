@@ -1,6 +1,8 @@
 """The order of training: a pure function of the seed and of how many samples are trained already."""
 
-from collections.abc import Callable, Iterator, Sized
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence, Sized
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +20,29 @@ def permutation(seed: int, round: int, size: int) -> NDArray[np.int64]:
 class StreamSampler(DistributedSampler[int]):
     """An infinite stream of samples, pass after pass, cut into epochs of whole global batches.
 
-    Sample k of the stream is `permutation(seed, k // size)[k % size]`. An iterator goes on where training stands, from
-    k = `consumed()`, and takes every `world`-th sample: any number of ranks sees each sample once, in the same order.
-    What an epoch's last incomplete batch would leave out opens the next one.
+    `sizes` cuts the data into parts that are learned in turn: pass p goes over part p, and all further passes over the
+    last part. One part, the default, is all of the data. Sample i of pass p is `permutation(seed, p, size)[i]`, counted
+    from the part's first sample. An iterator goes on where training stands, from sample `consumed()` of the stream, and
+    takes every `world`-th: any number of ranks sees each sample once, in the same order. What an epoch's last
+    incomplete batch would leave out opens the next one.
 
     It is a DistributedSampler so that Lightning takes it as it is.
     """
 
     def __init__(
-        self, data: Sized, consumed: Callable[[], int], *, batch_size: int, seed: int, rank: int, world: int
+        self,
+        data: Sized,
+        consumed: Callable[[], int],
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        world: int,
+        sizes: Sequence[int] = (),
     ) -> None:
         super().__init__(data, num_replicas=world, rank=rank, seed=seed)  # type: ignore[arg-type]
         self.size, self.consumed, self.world = len(data), consumed, world
+        self.sizes = tuple(sizes) or (self.size,)
         self.batches = max(self.size // (batch_size * world), 1)
         self.batch_size = batch_size
 
@@ -38,9 +51,17 @@ class StreamSampler(DistributedSampler[int]):
         return self.batches * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        start, round, order = self.consumed(), -1, np.empty(0, np.int64)
+        start, pass_at_hand, order = self.consumed(), -1, np.empty(0, np.int64)
         for k in range(start + self.rank, start + self.batches * self.batch_size * self.world, self.world):
-            if k // self.size != round:
-                round = k // self.size
-                order = permutation(self.seed, round, self.size)
-            yield int(order[k % self.size])
+            number, part, i = self._place(k)
+            if number != pass_at_hand:
+                pass_at_hand = number
+                order = sum(self.sizes[:part]) + permutation(self.seed, number, self.sizes[part])
+            yield int(order[i])
+
+    def _place(self, k: int) -> tuple[int, int, int]:
+        """The pass that sample k of the stream is in, the part that it goes over, and the sample's place in it."""
+        starts = list(accumulate(self.sizes[:-1], initial=0))
+        part = bisect_right(starts, k) - 1
+        repeats, i = divmod(k - starts[part], self.sizes[part])
+        return part + repeats, part, i

@@ -138,6 +138,15 @@ def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
         )
 
 
+def test_files_are_learned_in_turn(tmp_path: Path) -> None:
+    paths = [write_records(tmp_path / "a.jsonl", 4), write_records(tmp_path / "b.jsonl", 6)]
+    module = Recorder()
+    data = MultimodalDataModule(train=paths, order="in-turn", batch_size=2, num_workers=0, seed=SEED)
+    trainer(tmp_path, max_steps=8, max_epochs=-1).fit(module, data)
+    passes = [(0, 4), (1, 6), (2, 6)]
+    assert module.seen == [str(i) for number, size in passes for i in permutation(SEED, number, size)]
+
+
 def test_validation_learns_and_a_fit_without_it_runs(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", 6)
     module = Recorder()

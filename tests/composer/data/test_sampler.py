@@ -61,3 +61,18 @@ def test_where_training_stands_is_asked_when_an_epoch_starts() -> None:
     first = list(part)
     position[0] = 10
     assert first + list(part) == stream(10, 20)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("consumed", [0, 2, 3, 8, 20])
+def test_parts_in_turn_then_the_last_part_again_and_again(world: int, consumed: int) -> None:
+    sizes = (3, 5, 4)
+    parts = [
+        StreamSampler(range(12), lambda: consumed, batch_size=2, seed=3, rank=rank, world=world, sizes=sizes)
+        for rank in range(world)
+    ]
+    together = [index for index in chain(*zip_longest(*map(list, parts))) if index is not None]
+    whole: list[int] = []
+    for number, part in enumerate((0, 1, 2, 2, 2, 2, 2, 2)):
+        whole += [int(i) + sum(sizes[:part]) for i in permutation(3, number, sizes[part])]
+    assert together == whole[consumed : consumed + 12]
