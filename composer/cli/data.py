@@ -3,8 +3,18 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from composer.data.shapes import Split
 
 SUMMARY = "Make a data set."
+
+DEFAULTS: "dict[Split, tuple[int, str]]" = {
+    "train": (8000, "training videos"),
+    "stills": (16000, "training stills"),
+    "heldout": (240, "held-out videos"),
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -12,12 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     make = actions.add_parser(
         "synthesize",
         help="write short videos of moving shapes, and questions about them",
-        description="Write short H.264 videos of moving coloured shapes, and LLaVA-style questions about them: "
-        "train.jsonl and heldout.jsonl, whose clips show combinations that no training clip shows.",
+        description="Write short H.264 videos of moving coloured shapes, stills of such videos, and LLaVA-style "
+        "questions about them: train.jsonl, stills.jsonl, and heldout.jsonl, whose videos show combinations that "
+        "neither of the others shows.",
     )
     make.add_argument("folder", type=Path, metavar="FOLDER", help="where to write it")
-    make.add_argument("--train", type=int, default=8000, metavar="N", help="training clips (default: %(default)s)")
-    make.add_argument("--heldout", type=int, default=240, metavar="N", help="held-out clips (default: %(default)s)")
+    for split, (count, what) in DEFAULTS.items():
+        make.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"{what} (default: %(default)s)")
     make.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
     make.add_argument("--force", action="store_true", help="replace what is in FOLDER")
 
@@ -28,16 +39,15 @@ def run(args: argparse.Namespace) -> int:
     from composer.data.synthesize import synthesize
     from composer.errors import ConfigError
 
-    for name in ("train", "heldout"):
-        if getattr(args, name) < 1:
-            raise ConfigError(f"--{name}: got {getattr(args, name)}, expected at least 1")
+    counts = {split: getattr(args, split) for split in DEFAULTS}
+    for split, count in counts.items():
+        if count < 1:
+            raise ConfigError(f"--{split}: got {count}, expected at least 1")
     if args.seed < 0:
         raise ConfigError(f"--seed: got {args.seed}, expected 0 or more")
-    columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("clips and stills"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
-        task = bar.add_task("clips", total=args.train + args.heldout)
-        written = synthesize(
-            args.folder, args.train, args.heldout, args.seed, force=args.force, progress=lambda: bar.advance(task)
-        )
+        task = bar.add_task("", total=sum(counts.values()))
+        written = synthesize(args.folder, counts, args.seed, force=args.force, progress=lambda: bar.advance(task))
     sys.stdout.write(f"{args.folder}: {'written' if written else 'already there'}\n")
     return 0

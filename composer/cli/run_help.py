@@ -6,6 +6,7 @@ from composer.training.config import TrainingConfig
 
 DATA_OPTIONS = (
     "train",
+    "order",
     "validation",
     "test",
     "predict",

@@ -1,10 +1,10 @@
-"""Write the made data set: H.264 videos and LLaVA-style JSON Lines, the same bytes for the same seed."""
+"""Write the made data set: H.264 videos, PNG stills and LLaVA-style JSON Lines, the same bytes for the same seed."""
 
 import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -14,8 +14,19 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+from PIL import Image
 
-from composer.data.shapes import HELDOUT_TYPES, Split, Turn, conversation, draw_scene, generator, render, turn
+from composer.data.shapes import (
+    CLIP_TYPES,
+    FRAMES,
+    STILL_TYPES,
+    Split,
+    Turn,
+    conversation,
+    draw_scene,
+    generator,
+    render,
+)
 from composer.data.video import ONE_THREAD
 from composer.errors import DataError
 
@@ -34,19 +45,19 @@ FORMAT = 1
 
 def synthesize(
     folder: Path,
-    train: int,
-    heldout: int,
+    counts: Mapping[Split, int],
     seed: int,
     *,
     force: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Write `train` and `heldout` clips below `folder`; `progress` is called after each. False if all was there.
+    """Write so many clips or stills of each split below `folder`; `progress` is called after each.
 
     The set grows in a folder beside its place and is moved there when whole, so a set that is there is complete.
-    Raises DataError where `folder` holds something else and `force` is not given.
+    Returns False if it was there already. Raises DataError where `folder` holds something else and `force` is not
+    given.
     """
-    manifest = {"format": FORMAT, "seed": seed, "train": train, "heldout": heldout}
+    manifest = {"format": FORMAT, "seed": seed, **counts}
     if _manifest(folder) == manifest and not force:
         return False
     if folder.exists() and any(folder.iterdir()) and not force:
@@ -56,12 +67,14 @@ def synthesize(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "videos").mkdir(parents=True)
-    splits: list[tuple[Split, int]] = [("train", train), ("heldout", heldout)]
+    (partial / "images").mkdir()
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for split, count in splits:
+        for split, count in counts.items():
+            write = write_still if split == "stills" else write_clip
             with (partial / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-                clips = pool.map(write_clip, repeat(partial), repeat(seed), repeat(split), range(count), chunksize=16)
-                for records in clips:
+                for records in pool.map(
+                    write, repeat(partial), repeat(seed), repeat(split), range(count), chunksize=16
+                ):
                     file.writelines(json.dumps(record) + "\n" for record in records)
                     progress()
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -77,17 +90,30 @@ def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[s
     name = f"{split}-{index:05d}"
     video = f"videos/{name}.mp4"
     (folder / video).write_bytes(encode(render(scene, rng)))
+    turns = conversation(scene, CLIP_TYPES, rng)
     if split == "train":
-        return [{"id": name, "video": video, "conversations": list(_said(conversation(scene, rng)))}]
+        return [{"id": name, "video": video, "conversations": list(_said("<video>", turns))}]
     return [
         {
-            "id": f"{name}-{kind}",
+            "id": f"{name}-{turn.type}",
             "video": video,
-            "question_type": kind,
-            "conversations": list(_said([turn(scene, kind)])),
+            "question_type": turn.type,
+            "conversations": list(_said("<video>", [turn])),
         }
-        for kind in HELDOUT_TYPES
+        for turn in turns
     ]
+
+
+def write_still(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
+    """Write the first or the last frame of a clip; returns its record."""
+    rng = generator(seed, split, index)
+    scene = draw_scene(rng, split)
+    frame = (0, FRAMES - 1)[rng.integers(2)]
+    name = f"{split}-{index:05d}"
+    image = f"images/{name}.png"
+    Image.fromarray(render(scene, rng, [frame])[0]).save(folder / image)
+    turns = conversation(scene, STILL_TYPES, rng, frame)
+    return [{"id": name, "image": image, "conversations": list(_said("<image>", turns))}]
 
 
 def encode(frames: NDArray[np.uint8]) -> bytes:
@@ -105,10 +131,10 @@ def encode(frames: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
-def _said(turns: list[Turn]) -> Iterator[dict[str, str]]:
-    for place, (_, question, answer) in enumerate(turns):
-        yield {"from": "human", "value": question if place else f"<video>\n{question}"}
-        yield {"from": "gpt", "value": answer}
+def _said(placeholder: str, turns: Sequence[Turn]) -> Iterator[dict[str, str]]:
+    for place, turn in enumerate(turns):
+        yield {"from": "human", "value": turn.question if place else f"{placeholder}\n{turn.question}"}
+        yield {"from": "gpt", "value": turn.answer}
 
 
 def _manifest(folder: Path) -> Any:

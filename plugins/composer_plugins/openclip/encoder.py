@@ -9,7 +9,7 @@ import open_clip
 import timm
 import torch
 from timm.models.vision_transformer import Block, VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
@@ -63,6 +63,8 @@ class OpenClipEncoder(Encoder):
         self.tower = _build(plan.timm_name, options, model)
         if pretrained is not None:
             load_weights(self.tower, model, pretrained)
+        elif plan.mean == SIGLIP_MEAN:
+            _initialise_siglip(self.tower)
 
         embed = self.tower.patch_embed
         self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]
@@ -112,6 +114,13 @@ class HostBlock(Block):
         dropout = attn.attn_drop.p if self.training else 0.0
         x = proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2)
         return attn.proj_drop(attn.proj(attn.norm(x))), k
+
+
+@torch.no_grad()
+def _initialise_siglip(tower: VisionTransformer) -> None:
+    """SigLIP's own initialisation (big_vision, models/vit.py): Xavier, positions with deviation 1 / sqrt(width)."""
+    tower.init_weights("jax", needs_reset=False)
+    nn.init.normal_(tower.pos_embed, std=tower.embed_dim**-0.5)
 
 
 def _named(model: str) -> Tower:
