@@ -85,9 +85,10 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Te
     added = (k_decayed.mT @ v) * (end - middle).mT.exp()  # [B, H, N, K, K]
     kept = end.mT.exp()
     before = []
-    for chunk in range(count):
+    # unbind, because the backward of indexing fills a tensor of all chunks for each of them.
+    for new, factor in zip(added.unbind(dim=2), kept.unbind(dim=2), strict=True):
         before.append(state)
-        state = torch.addcmul(added[:, :, chunk], kept[:, :, chunk], state)
+        state = torch.addcmul(new, factor, state)
     out = out + r_decayed @ (torch.stack(before, dim=2) * middle.mT.exp())
     out = out.permute(0, 2, 3, 1, 4).reshape(B, count * C, H, K)
     return out[:, :T], state
