@@ -30,11 +30,8 @@ QUESTIONS = {
     "count": "How many shapes?",
     "direction": "Which way do they move?",
     "order": "Which flash comes first?",
-    "place": "Where are the shapes?",
-    "background": "What colour is the background?",
 }
-CLIP_TYPES = ("colour", "shape", "count", "direction", "order")
-STILL_TYPES = ("colour", "shape", "count", "place", "background")
+CAPTION = "Describe the picture."
 
 FRAMES = 8
 SIDE = 64  # pixels; H.264 halves the resolution of colours, so a 32-pixel encoder loses nothing
@@ -62,15 +59,14 @@ class Scene:
                 return flash
         return GROUND
 
-    def answer(self, question_type: str, frame: int = 0) -> str:
-        """The answer to a question of this type; `frame`, the first or the last, is what a still shows."""
-        if question_type == "order":
-            return self.flashes[0]
-        if question_type == "place":
-            return PLACES[self.direction][frame > 0]
-        if question_type == "background":
-            return self.background(frame)
-        return str(getattr(self, question_type))
+    def answer(self, question_type: str) -> str:
+        """The answer to a question of this type."""
+        return self.flashes[0] if question_type == "order" else str(getattr(self, question_type))
+
+    def caption(self, frame: int) -> str:
+        """What the first or the last frame shows: how many shapes, which, where, and before what."""
+        place = PLACES[self.direction][frame > 0]
+        return f"{self.count} {self.colour} {self.shape} {place} {self.background(frame)}"
 
 
 class Turn(NamedTuple):
@@ -145,7 +141,7 @@ def _distance(shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radi
     return np.maximum(np.minimum(dx, dy) - 0.3 * radius, np.maximum(dx, dy) - 1.05 * radius)
 
 
-def conversation(scene: Scene, types: Sequence[str], rng: np.random.Generator, frame: int = 0) -> list[Turn]:
-    """Questions of these types in random order, with their answers."""
-    shuffled = (types[i] for i in rng.permutation(len(types)))
-    return [Turn(kind, QUESTIONS[kind], scene.answer(kind, frame)) for kind in shuffled]
+def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
+    """All questions about a clip in random order, with their answers."""
+    types = [list(QUESTIONS)[i] for i in rng.permutation(len(QUESTIONS))]
+    return [Turn(kind, QUESTIONS[kind], scene.answer(kind)) for kind in types]

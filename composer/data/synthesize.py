@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from composer.data.shapes import (
-    CLIP_TYPES,
+    CAPTION,
     FRAMES,
-    STILL_TYPES,
     Split,
     Turn,
     conversation,
@@ -90,7 +89,7 @@ def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[s
     name = f"{split}-{index:05d}"
     video = f"videos/{name}.mp4"
     (folder / video).write_bytes(encode(render(scene, rng)))
-    turns = conversation(scene, CLIP_TYPES, rng)
+    turns = conversation(scene, rng)
     if split == "train":
         return [{"id": name, "video": video, "conversations": list(_said("<video>", turns))}]
     return [
@@ -105,15 +104,15 @@ def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[s
 
 
 def write_still(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
-    """Write the first or the last frame of a clip; returns its record."""
+    """Write the first or the last frame of a clip; returns its record, a caption."""
     rng = generator(seed, split, index)
     scene = draw_scene(rng, split)
     frame = (0, FRAMES - 1)[rng.integers(2)]
     name = f"{split}-{index:05d}"
     image = f"images/{name}.png"
     Image.fromarray(render(scene, rng, [frame])[0]).save(folder / image)
-    turns = conversation(scene, STILL_TYPES, rng, frame)
-    return [{"id": name, "image": image, "conversations": list(_said("<image>", turns))}]
+    caption = Turn("caption", CAPTION, scene.caption(frame))
+    return [{"id": name, "image": image, "conversations": list(_said("<image>", [caption]))}]
 
 
 def encode(frames: NDArray[np.uint8]) -> bytes:

@@ -7,16 +7,15 @@ import pytest
 from numpy.typing import NDArray
 
 from composer.data.shapes import (
-    CLIP_TYPES,
     COLOURS,
     COUNTS,
     DIRECTIONS,
     FLASHES,
     FRAMES,
     GROUND,
+    QUESTIONS,
     SHAPES,
     SIDE,
-    STILL_TYPES,
     Scene,
     combinations,
     conversation,
@@ -51,7 +50,7 @@ def test_an_independent_look_at_the_pixels_gives_every_answer(index: int) -> Non
     assert moved[int(path[-1] > path[0])] == scene.answer("direction")
     sides = ("left", "right") if across else ("top", "bottom")
     for frame in (0, FRAMES - 1):
-        assert sides[int(path[frame] > SIDE / 2)] == scene.answer("place", frame)
+        assert sides[int(path[frame] > SIDE / 2)] == scene.caption(frame).split()[3]
 
     # Three lanes along the movement: a lane is taken where its middle line is crossed by colour.
     still = mask[FRAMES // 2]
@@ -71,7 +70,8 @@ def test_an_independent_look_at_the_pixels_gives_every_answer(index: int) -> Non
 
     shades = [np.median(frame[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0) for frame in frames]
     seen = [next((n for n, f in FLASHES.items() if abs(s - f).max() < 30), GROUND) for s in shades]
-    assert seen == [scene.answer("background", frame) for frame in range(FRAMES)]
+    assert seen == [scene.caption(frame).split()[4] for frame in range(FRAMES)]
+    assert scene.caption(0).split()[:3] == [scene.count, scene.colour, scene.shape]
     assert [name for name in dict.fromkeys(seen) if name != GROUND] == list(scene.flashes)
     assert scene.answer("order") == scene.flashes[0]
 
@@ -90,7 +90,7 @@ def test_held_out_combinations_are_a_twelfth_and_never_trained() -> None:
 
 def test_the_most_frequent_answer_of_each_type_scores_about_chance() -> None:
     scenes = [draw_scene(generator(0, "heldout", i), "heldout") for i in range(2000)]
-    shares = [Counter(s.answer(t) for s in scenes).most_common(1)[0][1] / len(scenes) for t in CLIP_TYPES]
+    shares = [Counter(s.answer(t) for s in scenes).most_common(1)[0][1] / len(scenes) for t in QUESTIONS]
     assert np.mean(shares) < 0.34
     assert max(shares) < 0.37
 
@@ -115,10 +115,10 @@ def test_the_first_flash_cannot_be_told_from_when_it_is_seen() -> None:
 def test_a_conversation_asks_each_thing_once_in_any_order() -> None:
     first = Counter[str]()
     for index in range(300):
-        rng = generator(1, "stills", index)
-        scene = draw_scene(rng, "stills")
-        turns = conversation(scene, STILL_TYPES, rng, FRAMES - 1)
-        assert sorted(t.type for t in turns) == sorted(STILL_TYPES)
-        assert all(t.answer == scene.answer(t.type, FRAMES - 1) for t in turns)
+        rng = generator(1, "train", index)
+        scene = draw_scene(rng, "train")
+        turns = conversation(scene, rng)
+        assert sorted(t.type for t in turns) == sorted(QUESTIONS)
+        assert all(t.answer == scene.answer(t.type) for t in turns)
         first[turns[0].type] += 1
-    assert all(first[t] > 35 for t in STILL_TYPES)
+    assert all(first[t] > 35 for t in QUESTIONS)
