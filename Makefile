@@ -4,8 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CLIPS ?= 8000
-HELDOUT ?= 400
+DATA ?=
 FLAGS ?=
 RUN := runs/quickstart
 
@@ -23,12 +22,12 @@ $(VENV)/installed: pyproject.toml plugins/example/pyproject.toml
 	@touch $@
 
 quickstart: setup
-	$(BIN)/composer data synthesize data/shapes --train $(CLIPS) --heldout $(HELDOUT)
+	$(BIN)/composer data synthesize data/shapes $(DATA)
 	$(BIN)/composer fit --config recipes/quickstart.yaml $(FLAGS)
 	$(BIN)/composer test --config recipes/quickstart.yaml --ckpt_path last $(FLAGS)
 	$(BIN)/composer plot $(RUN)
 	$(BIN)/composer visualize-merge $(RUN) data/shapes/videos/heldout-00000.mp4
-	$(BIN)/composer ask $(RUN) --video data/shapes/videos/heldout-00000.mp4 "Which way does the object move?"
+	$(BIN)/composer ask $(RUN) --video data/shapes/videos/heldout-00000.mp4 "Which way do they move?"
 
 test: setup
 	$(BIN)/python -m pytest -n 2
