@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 DATA ?=
 FLAGS ?=
 RUN := runs/quickstart
+# One thread beside one process that decodes: threads that wait for a busy core cost more than they bring.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: setup quickstart test lint clean
 

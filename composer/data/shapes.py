@@ -1,12 +1,13 @@
 """Made clips of moving coloured shapes, stills of them, and questions that one has to look to answer.
 
 A clip shows one, two or three equal shapes side by side. All move the same way, and meanwhile the background flashes
-twice, in two colours. Everything follows from (seed, split, index). Held-out clips show combinations of colour and
-count that no training clip or still shows.
+twice, in two colours. Everything follows from (seed, split, index). Held-out clips show combinations of colour, shape,
+count and direction that no training clip or still shows.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,9 +23,6 @@ FLASHES = {"white": (220, 220, 220), "purple": (180, 70, 200), "teal": (40, 175,
 PLACES = {"left": ("right", "left"), "right": ("left", "right"), "up": ("bottom", "top"), "down": ("top", "bottom")}
 """Where the shapes are in the first and in the last frame, by direction."""
 GROUND = "grey"
-
-HELDOUT_PAIRS = frozenset({("red", "one"), ("green", "two"), ("blue", "three"), ("yellow", "one")})
-"""Colour and count: no training clip or still shows them together, and every held-out clip does."""
 
 QUESTIONS = {
     "colour": "What colour are the shapes?",
@@ -84,16 +82,25 @@ def generator(seed: int, split: Split, index: int) -> np.random.Generator:
     return np.random.default_rng((seed, _STREAMS[split], index))
 
 
+def combinations(split: Split) -> list[tuple[str, str, str, str]]:
+    """Colour, shape, count and direction of a split's clips: one combination in four is held out.
+
+    Which one follows from the sum of all four places, so three of the four tell little of the fourth, and two of them
+    next to nothing: a model that learns what training never shows together would answer worse than chance.
+    """
+    colours, directions = list(COLOURS), list(DIRECTIONS)
+    places = product(range(len(colours)), range(len(SHAPES)), range(len(COUNTS)), range(len(directions)))
+    return [
+        (colours[c], SHAPES[s], COUNTS[n], directions[d])
+        for c, s, n, d in places
+        if (split == "heldout") == ((c + s + n + d) % 4 == 0)
+    ]
+
+
 def draw_scene(rng: np.random.Generator, split: Split) -> Scene:
-    """A scene of a split; all else is equally likely, so that what is left out tells nothing of shape or motion."""
-    allowed = {
-        count: [colour for colour in COLOURS if ((colour, count) in HELDOUT_PAIRS) == (split == "heldout")]
-        for count in COUNTS
-    }
-    count = COUNTS[rng.integers(len(COUNTS))]
-    colour = allowed[count][rng.integers(len(allowed[count]))]
-    shape = SHAPES[rng.integers(len(SHAPES))]
-    direction = list(DIRECTIONS)[rng.integers(len(DIRECTIONS))]
+    """A scene of a split, all its combinations and all flashes equally likely."""
+    choices = combinations(split)
+    colour, shape, count, direction = choices[rng.integers(len(choices))]
     first, second = rng.permutation(len(FLASHES))[:2]
     names = list(FLASHES)
     first_flash = int(rng.integers(0, 4))

@@ -9,10 +9,6 @@ import open_clip
 import pytest
 import timm
 import torch
-from composer_plugins.openclip import OpenClipConfig
-from composer_plugins.openclip.encoder import HostBlock, OpenClipEncoder
-from composer_plugins.tome import TomeConfig
-from composer_plugins.tome.reducer import Tome
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
@@ -24,6 +20,10 @@ from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.parts import BlockTokens
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
+from composer_plugins.openclip import OpenClipConfig
+from composer_plugins.openclip.encoder import HostBlock, OpenClipEncoder
+from composer_plugins.tome import TomeConfig
+from composer_plugins.tome.reducer import Tome
 
 CLIP = {"model": "ViT-B-32", "width": 64, "depth": 2, "heads": 1, "patch_size": 8, "image_size": 32}
 

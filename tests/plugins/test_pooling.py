@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from composer_plugins.pooling import PoolingConfig
-from composer_plugins.pooling.reducer import Pooling
 from pydantic import ValidationError
 
 from composer.parts import Grid, TokenShape, VisualTokens
 from composer.testing import check_reducer
+from composer_plugins.pooling import PoolingConfig
+from composer_plugins.pooling.reducer import Pooling
 
 
 def pooling(dim: int = 3, **options: Any) -> Pooling:

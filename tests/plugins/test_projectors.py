@@ -1,10 +1,10 @@
 """Projectors: their sizes, their values by hand, and the contract."""
 
 import torch
-from composer_plugins.projectors import MLPConfig, composer_components
-from composer_plugins.projectors.mlp import MLP, Linear
 
 from composer.testing import check_projector
+from composer_plugins.projectors import MLPConfig, composer_components
+from composer_plugins.projectors.mlp import MLP, Linear
 
 
 def parameters(module: torch.nn.Module) -> int:

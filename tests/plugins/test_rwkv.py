@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from composer_plugins.rwkv import RWKV6Config, fused, ops
-from composer_plugins.rwkv.backbone import RWKV6Backbone, _sizes
-from composer_plugins.rwkv.ops import wkv6
 from torch import Tensor
 
 from composer.errors import CheckpointError, ConfigError
 from composer.testing import check_backbone
 from composer.tokenizer import tokenizer_from
+from composer_plugins.rwkv import RWKV6Config, fused, ops
+from composer_plugins.rwkv.backbone import RWKV6Backbone, _sizes
+from composer_plugins.rwkv.ops import wkv6
 
 BYTES = tokenizer_from("bytes")
 

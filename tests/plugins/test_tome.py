@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from composer_plugins.tome import TomeConfig
-from composer_plugins.tome.reducer import Tome, _report_clamp
 from pydantic import ValidationError
 from torch import Tensor
 
 from composer.parts import BlockTokens, TokenShape, VisualTokens
 from composer.testing import check_reducer
+from composer_plugins.tome import TomeConfig
+from composer_plugins.tome.reducer import Tome, _report_clamp
 
 KEPT = {1.0: 576, 0.9: 528, 0.7: 408, 0.5: 288, 0.3: 192, 0.2: 120, 0.1: 72, 0.08: 48, 0.05: 48}
 

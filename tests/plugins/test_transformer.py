@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from composer_plugins.transformer import TransformerConfig
-from composer_plugins.transformer.backbone import TransformerBackbone
-from composer_plugins.transformer.text import template_of
 from pydantic import ValidationError
 from torch.utils.checkpoint import checkpoint
 
@@ -17,6 +14,9 @@ from composer.prompt import CHATML, WORLD, ChatTemplate, pieces
 from composer.sample import Message, Sample
 from composer.testing import check_backbone
 from composer.tokenizer import tokenizer_from
+from composer_plugins.transformer import TransformerConfig
+from composer_plugins.transformer.backbone import TransformerBackbone
+from composer_plugins.transformer.text import template_of
 
 BYTES = tokenizer_from("bytes")
 

@@ -7,11 +7,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from composer_plugins.tome import TomeConfig
-from composer_plugins.tome.reducer import Tome
-from composer_plugins.transformers_vision import TransformersVisionConfig
-from composer_plugins.transformers_vision.encoder import TransformersVisionEncoder
-from composer_plugins.transformers_vision.families import FAMILIES, resample
 from pydantic import ValidationError
 from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
@@ -20,6 +15,11 @@ from transformers import PreTrainedModel
 from composer.errors import CheckpointError, ComposeError
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
+from composer_plugins.tome import TomeConfig
+from composer_plugins.tome.reducer import Tome
+from composer_plugins.transformers_vision import TransformersVisionConfig
+from composer_plugins.transformers_vision.encoder import TransformersVisionEncoder
+from composer_plugins.transformers_vision.families import FAMILIES, resample
 
 EVERY = list(FAMILIES)
 

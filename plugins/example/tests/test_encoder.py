@@ -1,9 +1,8 @@
 """The whole test of a plugin: composer's kit checks the contract."""
 
+from composer.testing import check_encoder
 from composer_example import ConvConfig
 from composer_example.encoder import ConvEncoder
-
-from composer.testing import check_encoder
 
 
 def test_it_keeps_the_contract() -> None:

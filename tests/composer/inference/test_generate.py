@@ -5,8 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from composer_plugins.rwkv.backbone import RWKV6Backbone
-from composer_plugins.transformer.backbone import TransformerBackbone
 from torch import Tensor
 
 from composer.batch import Batch
@@ -15,6 +13,8 @@ from composer.inference.transcript import Transcript
 from composer.parts import Backbone
 from composer.prompt import CHATML, WORLD
 from composer.tokenizer import Tokenizer, tokenizer_from
+from composer_plugins.rwkv.backbone import RWKV6Backbone
+from composer_plugins.transformer.backbone import TransformerBackbone
 from tests.composer.stand_ins import Characters, SumBackbone, SumState
 
 
