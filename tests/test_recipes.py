@@ -119,7 +119,7 @@ def test_two_runs_of_one_seed_are_one_run(shapes: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(shapes)
     states = []
     for name in ("once", "again"):
-        checkpoint = newest(fit(shapes, QUICKSTART, f"--trainer.default_root_dir=runs/{name}"))
+        checkpoint = newest(fit(shapes / name, QUICKSTART))
         assert checkpoint is not None
         states.append(read_checkpoint(checkpoint)["state_dict"])
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
