@@ -12,7 +12,7 @@ SUMMARY = "Make a data set."
 
 DEFAULTS: "dict[Split, tuple[int, str]]" = {
     "train": (8000, "training videos"),
-    "stills": (32000, "training stills"),
+    "stills": (48000, "training stills"),
     "heldout": (240, "held-out videos"),
 }
 

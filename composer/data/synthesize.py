@@ -56,7 +56,7 @@ def synthesize(
     Returns False if it was there already. Raises DataError where `folder` holds something else and `force` is not
     given.
     """
-    manifest = {"format": FORMAT, "seed": seed, **counts}
+    manifest = {"format": FORMAT, "seed": seed} | {str(split): count for split, count in counts.items()}
     if _manifest(folder) == manifest and not force:
         return False
     if folder.exists() and any(folder.iterdir()) and not force:
