@@ -6,7 +6,6 @@ configuration in `hyper_parameters`. All weights are in it, those of frozen part
 """
 
 import logging
-import os
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from composer import __version__
+from composer.atomic import replacing
 from composer.compose import compose
 from composer.config import ModelConfig
 from composer.errors import CheckpointError
@@ -46,26 +46,9 @@ def header(config: ModelConfig, frames: int) -> dict[str, Any]:
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its place and move it there when it is on the disk.
-
-    A process killed at any moment leaves the old file, the new one, or none of this name, and never a part of one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(dict(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write a checkpoint, whole or not at all, however the process ends."""
+    with replacing(path) as temporary:
+        torch.save(dict(checkpoint), temporary)
 
 
 def newest(folder: Path | str) -> Path | None:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from composer.batch import IGNORE_LABEL, Batch, FrameGroup
-from composer.parts import Backbone, BlockReducer, Encoder, Projector, Reducer, State, VisualTokens
+from composer.parts import Backbone, BlockReducer, Encoder, Projector, Reducer, VisualTokens
 from composer.processor import Processor
 from composer.prompt import Layout
 from composer.splice import splice
+from composer.state import State
 
 
 class Output(NamedTuple):

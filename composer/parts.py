@@ -8,12 +8,14 @@ Nothing behind the encoder may assume a square grid, a class token, or a fixed c
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from composer.packing import check_packed, pack, unpack
 from composer.prompt import ChatTemplate
+from composer.state import State
 from composer.tokenizer import Tokenizer
 from composer.transform import FrameTransform
 
@@ -177,22 +179,12 @@ class Projector(nn.Module, ABC):
         """[..., in_dim] to [..., out_dim]."""
 
 
-class State(ABC):
-    """What a backbone remembers of B sequences: a recurrent state of constant size, or a KV cache."""
-
-    @abstractmethod
-    def clone(self) -> Self: ...
-
-    @abstractmethod
-    def select(self, rows: Tensor) -> Self:
-        """The states of these rows ([b] int64), in this order; rows may repeat."""
-
-
 class Backbone(nn.Module, ABC):
     """A causal language model over embeddings. Sets, in its `__init__`, the attributes below.
 
     dim: width of its embeddings. vocab_size: rows of its head. context_length: trained positions, None if unknown.
     tokenizer, template: how text becomes ids, and how a conversation becomes text.
+    state_class: what `forward` returns beside the hidden states.
     block_classes: the modules that activation checkpointing and sharding wrap.
     """
 
@@ -201,19 +193,37 @@ class Backbone(nn.Module, ABC):
     context_length: int | None
     tokenizer: Tokenizer
     template: ChatTemplate
+    state_class: type[State]
     block_classes: tuple[type[nn.Module], ...]
 
     @abstractmethod
     def embed(self, ids: Tensor) -> Tensor:
-        """[B, T] int64 to [B, T, dim]."""
+        """[B, T] int64 to [B, T, dim]. Raises ValueError (`check_ids`) on ids beyond the vocabulary."""
 
     @abstractmethod
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
         """Embeddings to hidden states after the last norm, and the state after each row's last real position.
 
         embeds: [B, T, dim]; mask: [B, T] bool, False at padding (left or right; each row equals the row alone);
         state: what came before, as an earlier call returned it; it is not modified. Returns ([B, T, dim], State).
+
+        With cu_seqlens [S + 1] int64 (`composer.packing`), embeds [1, T, dim] hold S sequences one after the other,
+        there is no mask, and the states before and after have S rows. Raises ValueError where the two do not fit.
         """
+
+    def forward_unpacked(self, embeds: Tensor, state: State | None, cu_seqlens: Tensor) -> tuple[Tensor, State]:
+        """`forward` with `cu_seqlens` for a backbone without kernels for packed sequences: through padded rows."""
+        check_packed(embeds, cu_seqlens)
+        rows, mask = unpack(embeds, cu_seqlens)
+        hidden, state = self(rows, mask, state)
+        return pack(hidden, mask), state
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
@@ -225,6 +235,13 @@ class Backbone(nn.Module, ABC):
         Default: weight decay on matrices only. Every trainable parameter is in exactly one group.
         """
         return decay_groups(self)
+
+
+def check_ids(ids: Tensor, vocab_size: int) -> None:
+    """Raise ValueError where an id is no row of the embedding. On a GPU nothing is read: that would wait for it."""
+    if ids.device.type == "cpu" and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size:
+        wrong = ids[(ids < 0) | (ids >= vocab_size)].unique().tolist()
+        raise ValueError(f"ids must be from 0 to {vocab_size - 1}; got {wrong[:5]}: were they made by this tokenizer?")
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:

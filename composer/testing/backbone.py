@@ -5,8 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from composer.parts import Backbone, State
+from composer.parts import Backbone
 from composer.prompt import ChatTemplate
+from composer.state import State
 from composer.testing.module import check_module, close, require
 
 T = 12

@@ -1,12 +1,14 @@
 """The smallest parts that keep the contract, for tests of what stands between parts."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from composer.parts import Backbone, BlockReducer, Encoder, Projector, Reducer, State, TokenShape, VisualTokens
+from composer.parts import Backbone, BlockReducer, Encoder, Projector, Reducer, TokenShape, VisualTokens, check_ids
 from composer.prompt import WORLD
+from composer.state import State
 from composer.transform import FrameTransform
 
 
@@ -73,15 +75,18 @@ class SumState(State):
     def __init__(self, total: Tensor) -> None:
         self.total = total
 
-    def clone(self) -> "SumState":
-        return SumState(self.total.clone())
+    def tensors(self) -> dict[str, Tensor]:
+        return {"total": self.total}
 
-    def select(self, rows: Tensor) -> "SumState":
-        return SumState(self.total[rows])
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        return cls(tensors["total"])
 
 
 class SumBackbone(Backbone):
     """The hidden state is the running sum of the embeddings: causal, and its state is one vector a row."""
+
+    state_class = SumState
 
     def __init__(self, dim: int = 6, context_length: int | None = 512) -> None:
         super().__init__()
@@ -92,9 +97,19 @@ class SumBackbone(Backbone):
         self.output = nn.Linear(dim, self.vocab_size)
 
     def embed(self, ids: Tensor) -> Tensor:
+        check_ids(ids, self.vocab_size)
         return self.embedding(ids)
 
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        if cu_seqlens is not None:
+            return self.forward_unpacked(embeds, state, cu_seqlens)
         if mask is not None:
             embeds = embeds * mask[..., None]
         before = state.total if isinstance(state, SumState) else torch.zeros(len(embeds), self.dim)

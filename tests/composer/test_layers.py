@@ -11,11 +11,19 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     # No torch.
     ("composer", "composer.errors", "composer.sample"),
-    ("composer.plugin", "composer.prompt", "composer.tokenizer", "composer.transform", "composer.yamlfile"),
+    (
+        "composer.atomic",
+        "composer.plugin",
+        "composer.prompt",
+        "composer.tokenizer",
+        "composer.transform",
+        "composer.yamlfile",
+    ),
     ("composer.config", "composer.explain", "composer.overrides", "composer.selection"),
     ("composer.registry",),
     ("composer.resolve",),
     # Torch.
+    ("composer.packing", "composer.state"),
     ("composer.batch", "composer.parts"),
     ("composer.splice", "composer.processor"),
     ("composer.model",),
@@ -32,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 PUBLIC = {
     *("composer.plugin", "composer.parts", "composer.errors", "composer.prompt", "composer.tokenizer"),
     *("composer.transform", "composer.batch", "composer.sample"),
+    *("composer.atomic", "composer.packing", "composer.state"),
 }
 """What a plugin may import."""
 

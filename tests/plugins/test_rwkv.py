@@ -12,9 +12,10 @@ from torch import Tensor
 from composer.errors import CheckpointError, ConfigError
 from composer.testing import check_backbone
 from composer.tokenizer import tokenizer_from
-from composer_plugins.rwkv import RWKV6Config, fused, ops
+from composer_plugins.rwkv import RWKV6Config, fused
+from composer_plugins.rwkv import wkv6 as wkv6_module
 from composer_plugins.rwkv.backbone import RWKV6Backbone, _sizes
-from composer_plugins.rwkv.ops import wkv6
+from composer_plugins.rwkv.wkv6 import wkv6
 
 BYTES = tokenizer_from("bytes")
 
@@ -90,8 +91,8 @@ def test_any_decay_at_every_position_is_exact(strongest: float) -> None:
 def test_one_strong_decay_does_not_shorten_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """A single position's -30 fits into half a chunk's exponent; only sums of strong decays need shorter chunks."""
     lengths = []
-    split = ops._split
-    monkeypatch.setattr(ops, "_split", lambda x, count, C: lengths.append(C) or split(x, count, C))
+    split = wkv6_module._split
+    monkeypatch.setattr(wkv6_module, "_split", lambda x, count, C: lengths.append(C) or split(x, count, C))
     r, k, v = torch.randn(3, 1, 100, 1, 4)
     mild = torch.full_like(r, -0.01)
     one = mild.clone()

@@ -1,6 +1,7 @@
 """RWKV-6 behind composer's contract: sizes, weights, state, optimizer groups."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from composer.errors import CheckpointError, ConfigError
-from composer.parts import Backbone, State
+from composer.parts import Backbone, check_ids
 from composer.prompt import WORLD
+from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.rwkv.initial import initialise
 from composer_plugins.rwkv.rwkv6 import RWKV6, Block, LayerState, Sizes
@@ -25,11 +27,13 @@ class RecurrentState(State):
 
     layers: tuple[LayerState, ...]
 
-    def clone(self) -> Self:
-        return type(self)(tuple(LayerState(*(part.clone() for part in layer)) for layer in self.layers))
+    def tensors(self) -> dict[str, Tensor]:
+        return {f"{i}.{name}": part for i, layer in enumerate(self.layers) for name, part in layer._asdict().items()}
 
-    def select(self, rows: Tensor) -> Self:
-        return type(self)(tuple(LayerState(*(part[rows] for part in layer)) for layer in self.layers))
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        depth = len(tensors) // len(LayerState._fields)
+        return cls(tuple(LayerState(*(tensors[f"{i}.{name}"] for name in LayerState._fields)) for i in range(depth)))
 
 
 class RWKV6Backbone(Backbone):
@@ -38,6 +42,7 @@ class RWKV6Backbone(Backbone):
     `model` holds the author's parameter names, so `model.load_state_dict` takes an official file.
     """
 
+    state_class = RecurrentState
     block_classes = (Block,)
     template = WORLD
 
@@ -72,9 +77,19 @@ class RWKV6Backbone(Backbone):
         self.dim, self.vocab_size = sizes.width, sizes.vocab
 
     def embed(self, ids: Tensor) -> Tensor:
+        check_ids(ids, self.vocab_size)
         return self.model.emb(ids)
 
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        if cu_seqlens is not None:
+            return self.forward_unpacked(embeds, state, cu_seqlens)
         assert state is None or isinstance(state, RecurrentState)
         hidden, layers = self.model(embeds, mask, state.layers if state else None)
         return hidden, RecurrentState(layers)

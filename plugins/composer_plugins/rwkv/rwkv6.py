@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from composer_plugins.rwkv.fused import squared_relu, token_delta, token_shift
-from composer_plugins.rwkv.ops import wkv6
+from composer_plugins.rwkv.wkv6 import wkv6
 
 GROUP_NORM_EPS = 64e-5
 """The author divides by 8 before a norm with eps 1e-5; many copies of the model forget it and are off by 5e-3."""

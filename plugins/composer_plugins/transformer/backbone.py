@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from composer.errors import CheckpointError, ComposeError, ConfigError
-from composer.parts import Backbone, State
+from composer.parts import Backbone, check_ids
 from composer.prompt import WORLD
+from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.transformer.state import KVState, cache_after, held_by
 from composer_plugins.transformer.text import PretrainedTokenizer, template_of
@@ -18,6 +19,8 @@ from composer_plugins.transformer.text import PretrainedTokenizer, template_of
 
 class TransformerBackbone(Backbone):
     """`model` is the AutoModelForCausalLM; its state is the key-value cache and which of it is padding."""
+
+    state_class = KVState
 
     def __init__(
         self,
@@ -64,9 +67,19 @@ class TransformerBackbone(Backbone):
         return PretrainedTokenizer(own)
 
     def embed(self, ids: Tensor) -> Tensor:
+        check_ids(ids, self.vocab_size)
         return self.model.get_input_embeddings()(ids)
 
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        if cu_seqlens is not None:
+            return self.forward_unpacked(embeds, state, cu_seqlens)
         assert state is None or isinstance(state, KVState)
         fresh = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
         seen = fresh if mask is None else mask

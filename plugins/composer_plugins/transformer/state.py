@@ -1,13 +1,15 @@
 """The key-value cache as a value: what a forward was given is never changed by it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
-from composer.parts import State
+from composer.state import State
 
 KeysAndValues = tuple[Tensor, Tensor]
 
@@ -19,11 +21,27 @@ class KVState(State):
     layers: tuple[KeysAndValues, ...]
     mask: Tensor
 
-    def clone(self) -> Self:
-        return type(self)(tuple((k.clone(), v.clone()) for k, v in self.layers), self.mask.clone())
+    def tensors(self) -> dict[str, Tensor]:
+        named = {"mask": self.mask}
+        for layer, (keys, values) in enumerate(self.layers):
+            named |= {f"{layer}.keys": keys, f"{layer}.values": values}
+        return named
 
-    def select(self, rows: Tensor) -> Self:
-        return type(self)(tuple((k[rows], v[rows]) for k, v in self.layers), self.mask[rows])
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        depth = len(tensors) // 2
+        layers = ((tensors[f"{layer}.keys"], tensors[f"{layer}.values"]) for layer in range(depth))
+        return cls(tuple(layers), tensors["mask"])
+
+    @classmethod
+    def cat(cls, states: Sequence[Self]) -> Self:
+        """The rows of all `states`; shorter caches are padded on the left, which their masks say."""
+        length = max(state.mask.shape[1] for state in states)
+        return super().cat([state._padded(length - state.mask.shape[1]) for state in states])
+
+    def _padded(self, count: int) -> Self:
+        layers = tuple((F.pad(keys, (0, 0, count, 0)), F.pad(values, (0, 0, count, 0))) for keys, values in self.layers)
+        return type(self)(layers, F.pad(self.mask, (count, 0)))
 
 
 class AppendingLayer(DynamicLayer):

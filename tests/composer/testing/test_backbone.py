@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from composer.parts import State
+from composer.state import State
 from composer.testing import check_backbone
 from tests.composer.stand_ins import Characters, SumBackbone, SumState
 

@@ -1,0 +1,125 @@
+"""What the shapes of all parameters of an RWKV model follow from."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Common to all versions. vocab: rows of embedding and head; head: channels of a head; ffn: hidden channels."""
+
+    vocab: int
+    width: int
+    depth: int
+    head: int
+    ffn: int
+
+    @property
+    def heads(self) -> int:
+        return self.width // self.head
+
+
+@dataclass(frozen=True)
+class RWKV6Sizes(Sizes):
+    """mix_rank, decay_rank: ranks of the data-dependent token shift and of the data-dependent decay."""
+
+    mix_rank: int
+    decay_rank: int
+
+    @classmethod
+    def of_width(
+        cls,
+        *,
+        vocab: int,
+        width: int,
+        depth: int,
+        head: int,
+        ffn: int | None = None,
+        mix_rank: int | None = None,
+        decay_rank: int | None = None,
+    ) -> Self:
+        """The author's ranks are 32 and 64, and 64 and 128 from 4,096 channels on; smaller below 256 channels."""
+        rank = 64 if width >= 4096 else max(4, min(32, width // 8))
+        ffn = ffn or max(32, int(3.5 * width) // 32 * 32)
+        return cls(vocab, width, depth, head, ffn, mix_rank or rank, decay_rank or 2 * rank)
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> Self:
+        """The sizes of the model that weights in the author's layout are for."""
+        return cls(
+            vocab=weights["emb.weight"].shape[0],
+            width=weights["emb.weight"].shape[1],
+            depth=_depth(weights),
+            head=weights["blocks.0.att.time_faaaa"].shape[-1],
+            ffn=weights["blocks.0.ffn.key.weight"].shape[0],
+            mix_rank=weights["blocks.0.att.time_maa_w2"].shape[1],
+            decay_rank=weights["blocks.0.att.time_decay_w1"].shape[1],
+        )
+
+
+@dataclass(frozen=True)
+class RWKV7Sizes(Sizes):
+    """Ranks of the low-rank networks: w (decay), a (in-context learning rate), v (value residual), g (gate)."""
+
+    decay_rank: int
+    rate_rank: int
+    value_rank: int
+    gate_rank: int
+
+    @classmethod
+    def of_width(
+        cls,
+        *,
+        vocab: int,
+        width: int,
+        depth: int,
+        head: int,
+        ffn: int | None = None,
+        decay_rank: int | None = None,
+        rate_rank: int | None = None,
+        value_rank: int | None = None,
+        gate_rank: int | None = None,
+    ) -> Self:
+        """Ranks of the published models (BlinkDL/RWKV-LM, RWKV-v7): 1.8, 1.8, 1.3 sqrt(width) and 0.6 width^0.8."""
+
+        def rank(of: float) -> int:
+            # Multiples of 32 from 256 channels on, where one of them is not most of the model.
+            step = 32 if width >= 256 else 4
+            return max(step, round(of / step) * step)
+
+        return cls(
+            vocab,
+            width,
+            depth,
+            head,
+            ffn or 4 * width,
+            decay_rank or rank(1.8 * math.sqrt(width)),
+            rate_rank or rank(1.8 * math.sqrt(width)),
+            value_rank or rank(1.3 * math.sqrt(width)),
+            gate_rank or rank(0.6 * width**0.8),
+        )
+
+    @classmethod
+    def of_weights(cls, weights: Mapping[str, Tensor]) -> Self:
+        """The sizes of the model that weights in the author's layout are for."""
+        # The first block has no value residual; some files carry its unused parameters all the same.
+        deep = next((name for name in weights if name.endswith(".att.v1")), None)
+        return cls(
+            vocab=weights["emb.weight"].shape[0],
+            width=weights["emb.weight"].shape[1],
+            depth=_depth(weights),
+            head=weights["blocks.0.att.r_k"].shape[-1],
+            ffn=weights["blocks.0.ffn.key.weight"].shape[0],
+            decay_rank=weights["blocks.0.att.w1"].shape[1],
+            rate_rank=weights["blocks.0.att.a1"].shape[1],
+            value_rank=weights[deep].shape[1] if deep else 1,
+            gate_rank=weights["blocks.0.att.g1"].shape[1],
+        )
+
+
+def _depth(weights: Mapping[str, Tensor]) -> int:
+    return 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
