@@ -1,4 +1,4 @@
-"""The backbone `rwkv6`: RWKV-6 "Finch", a recurrent language model whose state has constant size."""
+"""The backbones `rwkv6` and `rwkv7`: RWKV, a recurrent language model whose state has constant size."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,13 @@ from pydantic import Field
 from composer.plugin import Component, ComponentConfig, hookimpl
 
 
-class RWKV6Config(ComponentConfig):
-    """Options of the backbone `rwkv6`. Without `pretrained`, a small model with the author's random initialisation."""
+class RWKVConfig(ComponentConfig):
+    """Options of both versions. Without `pretrained`, a small model with the author's random initialisation."""
 
     pretrained: str | None = Field(
         None,
-        description="Weights in the author's layout: a local .pth or .safetensors file, or on the hub "
-        "'owner/repo:file'; null is random weights. Sizes then come from the file.",
+        description="Weights in the author's, fla's or the Hugging Face layout: a local .pth or .safetensors file or "
+        "folder, or on the hub 'owner/repo:file' or 'owner/repo'; null is random weights. Sizes then come from them.",
     )
     revision: str | None = Field(None, description="Commit, tag or branch on the hub.")
     width: int | None = Field(None, ge=1, description="Channels of a position; null is the checkpoint's own, or 128.")
@@ -21,6 +21,20 @@ class RWKV6Config(ComponentConfig):
     head_size: int | None = Field(
         None, ge=1, description="Channels of a head, a divisor of the width; null is the checkpoint's own, or 32."
     )
+    context_length: int | None = Field(
+        None, ge=1, description="Longest prompt in positions; null is no limit: the state has constant size."
+    )
+    segment_length: int | None = Field(
+        None,
+        ge=1,
+        description="Positions that go through the blocks at a time, the state carried over: bounds the memory of long "
+        "rows, in training together with activation checkpointing. A multiple of 64 is fastest; null is all at once.",
+    )
+
+
+class RWKV6Config(RWKVConfig):
+    """Options of the backbone `rwkv6`."""
+
     ffn_width: int | None = Field(
         None, ge=1, description="Hidden channels of channel mixing; null is the checkpoint's own, or 3.5 x width."
     )
@@ -30,8 +44,25 @@ class RWKV6Config(ComponentConfig):
     decay_rank: int | None = Field(
         None, ge=1, description="Rank of the data-dependent decay; null is the checkpoint's own, or width / 4."
     )
-    context_length: int | None = Field(
-        None, ge=1, description="Longest prompt in positions; null is no limit: the state has constant size."
+
+
+class RWKV7Config(RWKVConfig):
+    """Options of the backbone `rwkv7`."""
+
+    ffn_width: int | None = Field(
+        None, ge=1, description="Hidden channels of channel mixing; null is the checkpoint's own, or 4 x width."
+    )
+    decay_rank: int | None = Field(
+        None, ge=1, description="Rank of the decay; null is the checkpoint's own, or 1.8 sqrt(width)."
+    )
+    rate_rank: int | None = Field(
+        None, ge=1, description="Rank of the in-context learning rate; null is the checkpoint's, or 1.8 sqrt(width)."
+    )
+    value_rank: int | None = Field(
+        None, ge=1, description="Rank of the value residual; null is the checkpoint's own, or 1.3 sqrt(width)."
+    )
+    gate_rank: int | None = Field(
+        None, ge=1, description="Rank of the gate; null is the checkpoint's own, or 0.6 width^0.8."
     )
 
 
@@ -43,4 +74,11 @@ def composer_components() -> Iterable[Component]:
         "RWKV-6 (Finch): recurrent, its state has constant size at any length; pretrained or random weights.",
         RWKV6Config,
         "composer_plugins.rwkv.backbone:RWKV6Backbone",
+    )
+    yield Component(
+        "backbone",
+        "rwkv7",
+        "RWKV-7 (Goose): recurrent, its state has constant size at any length; pretrained or random weights.",
+        RWKV7Config,
+        "composer_plugins.rwkv.backbone:RWKV7Backbone",
     )

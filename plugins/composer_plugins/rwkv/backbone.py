@@ -1,49 +1,44 @@
-"""RWKV-6 behind composer's contract: sizes, weights, state, optimizer groups."""
+"""RWKV behind composer's contract: sizes, weights, state, optimizer groups."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from composer.errors import CheckpointError, ConfigError
+from composer.errors import ConfigError
+from composer.packing import check_packed
 from composer.parts import Backbone, check_ids
 from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.rwkv.initial import initialise
-from composer_plugins.rwkv.rwkv6 import RWKV6, Block, LayerState, Sizes
-from composer_plugins.rwkv.weights import read_weights, sizes_of
+from composer_plugins.rwkv.model import RWKV, Block
+from composer_plugins.rwkv.rwkv6 import RWKV6
+from composer_plugins.rwkv.rwkv7 import RWKV7
+from composer_plugins.rwkv.sequences import Sequences
+from composer_plugins.rwkv.sizes import RWKV6Sizes, RWKV7Sizes, Sizes
+from composer_plugins.rwkv.state import RecurrentState
+from composer_plugins.rwkv.weights import check_weights, read_weights
 
 WORLD_ROWS = 65536
 """Rows of every World model's embedding: the 65,530 ids and a few that are never used."""
 
 
-@dataclass(frozen=True)
-class RecurrentState(State):
-    """Each block's state; its size does not depend on how much has been read."""
-
-    layers: tuple[LayerState, ...]
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {f"{i}.{name}": part for i, layer in enumerate(self.layers) for name, part in layer._asdict().items()}
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        depth = len(tensors) // len(LayerState._fields)
-        return cls(tuple(LayerState(*(tensors[f"{i}.{name}"] for name in LayerState._fields)) for i in range(depth)))
-
-
-class RWKV6Backbone(Backbone):
-    """RWKV-6 from the author's weights or his initialisation.
+class RWKVBackbone(Backbone):
+    """An RWKV model from the author's weights or his initialisation.
 
     `model` holds the author's parameter names, so `model.load_state_dict` takes an official file.
     """
 
-    state_class = RecurrentState
+    version: ClassVar[Literal["6", "7"]]
+    sizes_class: ClassVar[type[RWKV6Sizes | RWKV7Sizes]]
+    model_class: ClassVar[type[RWKV]]
+    decay_bias: ClassVar[str]
+    """The parameter that the author trains at twice the rate."""
+
     block_classes = (Block,)
+    state_class = RecurrentState
     template = WORLD
 
     def __init__(
@@ -53,22 +48,23 @@ class RWKV6Backbone(Backbone):
         pretrained: str | None = None,
         revision: str | None = None,
         context_length: int | None = None,
+        segment_length: int | None = None,
         **options: int | None,
     ) -> None:
-        """options: the sizes of `RWKV6Config`, None where they follow from the checkpoint or the defaults.
+        """options: the sizes of the component's config, None where they follow from the checkpoint or the defaults.
 
         Raises ConfigError on sizes that do not fit together, CheckpointError on weights that cannot be used.
         """
         super().__init__()
         self.tokenizer = tokenizer or tokenizer_from("world")
-        self.context_length = context_length
+        self.context_length, self.segment_length = context_length, segment_length
         if pretrained is None:
             rows = WORLD_ROWS if tokenizer is None else math.ceil(tokenizer.vocab_size / 8) * 8
-            sizes = _sizes(rows, **options)
-            self.model = RWKV6(sizes)
+            sizes = self._sizes(rows, options)
+            self.model = self.model_class(sizes)
             initialise(self.model, sizes)
         else:
-            self.model, sizes = _load(pretrained, revision, options)
+            self.model, sizes = self._load(pretrained, revision, options)
         if self.tokenizer.vocab_size > sizes.vocab:
             raise ConfigError(
                 f"prompt.tokenizer: its {self.tokenizer.vocab_size} ids are more than the {sizes.vocab} rows of "
@@ -88,10 +84,11 @@ class RWKV6Backbone(Backbone):
         *,
         cu_seqlens: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        if cu_seqlens is not None:
-            return self.forward_unpacked(embeds, state, cu_seqlens)
         assert state is None or isinstance(state, RecurrentState)
-        hidden, layers = self.model(embeds, mask, state.layers if state else None)
+        if cu_seqlens is not None:
+            check_packed(embeds, cu_seqlens)
+        sequences = Sequences(None if mask is None else mask[..., None], cu_seqlens)
+        hidden, layers = self.model(embeds, sequences, state.layers if state else None, self.segment_length)
         return hidden, RecurrentState(layers)
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -106,7 +103,7 @@ class RWKV6Backbone(Backbone):
             if not parameter.requires_grad:
                 continue
             leaf = name.rpartition(".")[2]
-            if leaf == "time_decay":
+            if leaf == self.decay_bias:
                 decays.append(parameter)
             elif leaf == "weight" and parameter.ndim == 2:
                 matrices.append(parameter)
@@ -118,48 +115,44 @@ class RWKV6Backbone(Backbone):
             {"params": decays, "weight_decay": 0.0, "lr_scale": 2.0},
         ]
 
+    def _sizes(self, vocab: int, options: dict[str, int | None]) -> Sizes:
+        width, head = options.get("width") or 128, options.get("head_size") or 32
+        if width % head:
+            raise ConfigError(f"model.backbone: width {width} is not a multiple of head_size {head}.")
+        ranks = {name: value for name, value in options.items() if name.endswith("_rank")}
+        return self.sizes_class.of_width(
+            vocab=vocab, width=width, depth=options.get("depth") or 4, head=head, ffn=options.get("ffn_width"), **ranks
+        )
 
-def _sizes(
-    vocab: int,
-    width: int | None = None,
-    depth: int | None = None,
-    head_size: int | None = None,
-    ffn_width: int | None = None,
-    mix_rank: int | None = None,
-    decay_rank: int | None = None,
-) -> Sizes:
-    """Sizes of a model with random weights. The author's ranks are 32 and 64, and 64 and 128 from 4,096 channels on."""
-    width, head = width or 128, head_size or 32
-    if width % head:
-        raise ConfigError(f"model.backbone: width {width} is not a multiple of head_size {head}.")
-    rank = 64 if width >= 4096 else max(4, min(32, width // 8))
-    ffn = ffn_width or max(32, int(3.5 * width) // 32 * 32)
-    return Sizes(vocab, width, depth or 4, head, ffn, mix_rank or rank, decay_rank or 2 * rank)
-
-
-def _load(pretrained: str, revision: str | None, options: dict[str, int | None]) -> tuple[RWKV6, Sizes]:
-    weights = read_weights(pretrained, revision)
-    sizes = sizes_of(weights)
-    own = {
-        "width": sizes.width,
-        "depth": sizes.depth,
-        "head_size": sizes.head,
-        "ffn_width": sizes.ffn,
-        "mix_rank": sizes.mix_rank,
-        "decay_rank": sizes.decay_rank,
-    }
-    wrong = [
-        f"model.backbone.{name}: got {options[name]}, but {pretrained} has {value}: leave it out."
-        for name, value in own.items()
-        if options.get(name) not in (None, value)
-    ]
-    if wrong:
-        raise ConfigError(wrong)
-    with torch.device("meta"):
-        model = RWKV6(sizes)
-    dtype = torch.get_default_dtype()
-    try:
+    def _load(self, pretrained: str, revision: str | None, options: dict[str, int | None]) -> tuple[RWKV, Sizes]:
+        weights = read_weights(pretrained, revision, self.version)
+        sizes = self.sizes_class.of_weights(weights)
+        names = {"head_size": "head", "ffn_width": "ffn"}
+        own = {name: getattr(sizes, names.get(name, name)) for name in options}
+        wrong = [
+            f"model.backbone.{name}: got {given}, but {pretrained} has {own[name]}: leave it out."
+            for name, given in options.items()
+            if given not in (None, own[name])
+        ]
+        if wrong:
+            raise ConfigError(wrong)
+        with torch.device("meta"):
+            model = self.model_class(sizes)
+        check_weights(weights, {name: value.shape for name, value in model.state_dict().items()}, pretrained)
+        dtype = torch.get_default_dtype()
         model.load_state_dict({name: tensor.to(dtype) for name, tensor in weights.items()}, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{pretrained}: {error}") from error
-    return model, sizes
+        return model, sizes
+
+
+class RWKV6Backbone(RWKVBackbone):
+    """RWKV-6 "Finch"."""
+
+    version, decay_bias = "6", "time_decay"
+    sizes_class, model_class = RWKV6Sizes, RWKV6
+
+
+class RWKV7Backbone(RWKVBackbone):
+    """RWKV-7 "Goose"."""
+
+    version, decay_bias = "7", "w0"
+    sizes_class, model_class = RWKV7Sizes, RWKV7

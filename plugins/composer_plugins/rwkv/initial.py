@@ -1,39 +1,91 @@
-"""The author's initialisation of RWKV-6 (x060 of BlinkDL/RWKV-LM)."""
+"""The author's initialisation (BlinkDL/RWKV-LM: x060 and x070). Every block starts as the identity.
+
+Decays and token shifts are ramps over the channels that depend on the layer's depth; what a mixer gives out is zero.
+"""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from composer_plugins.rwkv.rwkv6 import RWKV6, Block, Sizes
+from composer_plugins.rwkv.model import RWKV
+from composer_plugins.rwkv.sizes import RWKV6Sizes, Sizes
 
 
 @torch.no_grad()
-def initialise(model: RWKV6, sizes: Sizes) -> None:
-    """Every block starts as the identity, with decays and token shifts as ramps over the channels."""
-    D = sizes.width
-    ramp = torch.arange(D) / D
-    place = torch.arange(D) / max(D - 1, 1)
-    zigzag = ((torch.arange(D) + 1) % 3 - 1) * 0.1
+def initialise(model: RWKV, sizes: Sizes) -> None:
+    """Fill the parameters of a model of these sizes."""
+    if isinstance(sizes, RWKV6Sizes):
+        _rwkv6(model, sizes)
+    else:
+        _rwkv7(model, sizes)
     nn.init.uniform_(model.emb.weight, -1e-4, 1e-4)
-    nn.init.orthogonal_(model.head.weight, gain=0.5 * max(1.0, math.sqrt(sizes.vocab / D)))
-    for layer, block in enumerate(model.blocks):
-        assert isinstance(block, Block)
-        deep = layer / max(sizes.depth - 1, 1)
-        shallow = 1 - layer / sizes.depth
-        att, ffn = block.att, block.ffn
+    nn.init.orthogonal_(model.head.weight, gain=0.5 * max(1.0, math.sqrt(sizes.vocab / sizes.width)))
+    for layer, att, ffn in _mixers(model):
+        nn.init.constant_(att.ln_x.weight, ((1 + layer) / sizes.depth) ** 0.7)
+        for linear, gain in ((att.receptance, 1.0), (att.key, 0.1), (att.value, 1.0), (ffn.key, 1.0)):
+            nn.init.orthogonal_(linear.weight, gain=gain)
+        for zero in (att.output, ffn.value):
+            nn.init.zeros_(zero.weight)
+
+
+def _rwkv6(model: RWKV, sizes: RWKV6Sizes) -> None:
+    D = sizes.width
+    place, ramp = torch.arange(D) / max(D - 1, 1), torch.arange(D) / D
+    zigzag = ((torch.arange(D) + 1) % 3 - 1) * 0.1
+    for layer, att, ffn in _mixers(model):
+        deep, shallow = _depths(layer, sizes)
         for maa in (att.time_maa_x, att.time_maa_w, att.time_maa_k, ffn.time_maa_k, ffn.time_maa_r):
-            maa.copy_((1 - ramp**shallow).expand_as(maa))
-        att.time_maa_v.copy_((1 - ramp**shallow - 0.3 * deep).expand_as(att.time_maa_v))
+            _fill(maa, 1 - ramp**shallow)
+        _fill(att.time_maa_v, 1 - ramp**shallow - 0.3 * deep)
         for maa in (att.time_maa_r, att.time_maa_g):
-            maa.copy_((1 - ramp ** (0.5 * shallow)).expand_as(maa))
+            _fill(maa, 1 - ramp ** (0.5 * shallow))
         for w1, w2 in ((att.time_maa_w1, att.time_maa_w2), (att.time_decay_w1, att.time_decay_w2)):
             nn.init.zeros_(w1)
             nn.init.uniform_(w2, -0.01, 0.01)
-        att.time_decay.copy_((-6 + 5 * place ** (0.7 + 1.3 * deep)).expand_as(att.time_decay))
-        att.time_faaaa.copy_((deep * (1 - place) + zigzag).view_as(att.time_faaaa))
-        nn.init.constant_(att.ln_x.weight, ((1 + layer) / sizes.depth) ** 0.7)
-        for linear, gain in ((att.receptance, 1.0), (att.key, 0.1), (att.value, 1.0), (att.gate, 0.1), (ffn.key, 1.0)):
-            nn.init.orthogonal_(linear.weight, gain=gain)
-        for zero in (att.output, ffn.value, ffn.receptance):
-            nn.init.zeros_(zero.weight)
+        _fill(att.time_decay, -6 + 5 * place ** (0.7 + 1.3 * deep))
+        _fill(att.time_faaaa, deep * (1 - place) + zigzag)
+        nn.init.orthogonal_(att.gate.weight, gain=0.1)
+        nn.init.zeros_(ffn.receptance.weight)
+
+
+def _rwkv7(model: RWKV, sizes: Sizes) -> None:
+    D, K = sizes.width, sizes.head
+    place, ramp = torch.arange(D) / max(D - 1, 1), torch.arange(D) / D
+    centred = place - 0.5
+    middle = max((K - 1) / 2, 0.5)
+    zigzag = (torch.arange(D) % K - (K - 1) / 2) / middle
+    zigzag = zigzag * zigzag.abs()
+    for layer, att, ffn in _mixers(model):
+        deep, shallow = _depths(layer, sizes)
+        for name, power in {"x_r": 0.2, "x_w": 0.9, "x_k": 0.7, "x_v": 0.7, "x_a": 0.9, "x_g": 0.2}.items():
+            _fill(getattr(att, name), 1 - ramp ** (power * shallow))
+        _fill(ffn.x_k, 1 - ramp ** (shallow**4))
+        _fill(att.w0, -5.5 + 6 * place ** (1 + deep**0.3) + 2.5 * zigzag)
+        _fill(att.a0, -0.19 + 0.3 * zigzag + 0.4 * centred)
+        _fill(att.k_k, 0.71 - 0.1 * centred)
+        nn.init.constant_(att.k_a, 1.02)
+        nn.init.constant_(att.r_k, -0.04)
+        if layer:
+            _fill(att.v0, 0.73 - 0.4 * centred)
+        for name in "wavg" if layer else "wag":
+            second = getattr(att, f"{name}2")
+            nn.init.zeros_(getattr(att, f"{name}1"))
+            nn.init.orthogonal_(second, gain=0.1 * max(1.0, math.sqrt(second.shape[0] / second.shape[1])))
+
+
+def _mixers(model: RWKV) -> Iterator[tuple[int, Any, Any]]:
+    """Each layer's number, time mixer and channel mixer."""
+    for layer, block in enumerate(model.blocks):
+        yield layer, block.att, block.ffn
+
+
+def _depths(layer: int, sizes: Sizes) -> tuple[float, float]:
+    """The layer's depth from 0 (first) to 1 (last), and from 1 (first) to almost 0."""
+    return layer / max(sizes.depth - 1, 1), 1 - layer / sizes.depth
+
+
+def _fill(parameter: Tensor, values: Tensor) -> None:
+    parameter.copy_(values.view_as(parameter))

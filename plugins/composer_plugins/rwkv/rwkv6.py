@@ -1,50 +1,26 @@
-"""RWKV-6 "Finch" (Peng et al., 2024) with the author's parameter names, so that official files load without a map.
+"""RWKV-6 "Finch" (Peng et al., "Eagle and Finch", 2024): its two mixers, with the author's parameter names.
 
-Legend: B rows, T positions, D width, H heads, K channels of a head, R rank of the data-dependent token shift.
+Legend: B rows, S sequences, T positions, D width, H heads, K channels of a head, R rank of the token shift.
 """
-
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from composer_plugins.rwkv.fused import squared_relu, token_delta, token_shift
+from composer_plugins.rwkv.fused import squared_relu, token_shift
+from composer_plugins.rwkv.model import GROUP_NORM_EPS, RWKV
+from composer_plugins.rwkv.sequences import Sequences
+from composer_plugins.rwkv.sizes import RWKV6Sizes
 from composer_plugins.rwkv.wkv6 import wkv6
-
-GROUP_NORM_EPS = 64e-5
-"""The author divides by 8 before a norm with eps 1e-5; many copies of the model forget it and are off by 5e-3."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the shapes of all parameters follow from."""
-
-    vocab: int
-    width: int
-    depth: int
-    head: int
-    ffn: int
-    mix_rank: int
-    decay_rank: int
-
-
-class LayerState(NamedTuple):
-    """What one block remembers. mixed, ffn_mixed: [B, D], the last input of each mixer; wkv: [B, H, K, K] fp32."""
-
-    mixed: Tensor
-    ffn_mixed: Tensor
-    wkv: Tensor
 
 
 class TimeMix(nn.Module):
-    """Attention's place: a linear recurrence whose decay and token shift depend on the data."""
+    """A linear recurrence whose decay and token shift depend on the data."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: RWKV6Sizes, layer: int) -> None:
         super().__init__()
-        D, H = sizes.width, sizes.width // sizes.head
-        self.heads = H
+        D = sizes.width
+        self.heads = sizes.heads
         self.time_maa_x = nn.Parameter(torch.empty(1, 1, D))
         self.time_maa_w = nn.Parameter(torch.empty(1, 1, D))
         self.time_maa_k = nn.Parameter(torch.empty(1, 1, D))
@@ -56,27 +32,49 @@ class TimeMix(nn.Module):
         self.time_decay = nn.Parameter(torch.empty(1, 1, D))
         self.time_decay_w1 = nn.Parameter(torch.empty(D, sizes.decay_rank))
         self.time_decay_w2 = nn.Parameter(torch.empty(sizes.decay_rank, D))
-        self.time_faaaa = nn.Parameter(torch.empty(H, sizes.head))
+        self.time_faaaa = nn.Parameter(torch.empty(sizes.heads, sizes.head))
         self.receptance = nn.Linear(D, D, bias=False)
         self.key = nn.Linear(D, D, bias=False)
         self.value = nn.Linear(D, D, bias=False)
         self.output = nn.Linear(D, D, bias=False)
         self.gate = nn.Linear(D, D, bias=False)
-        self.ln_x = nn.GroupNorm(H, D, eps=GROUP_NORM_EPS)
+        self.ln_x = nn.GroupNorm(sizes.heads, D, eps=GROUP_NORM_EPS)
 
-    def forward(self, x: Tensor, mask: Tensor | None, shift: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x: [B, T, D] normed; mask: [B, T, 1] bool or None; shift: [B, D], the input before x[:, 0]."""
+    def forward(
+        self, x: Tensor, value0: Tensor | None, sequences: Sequences, shift: Tensor, wkv: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """As `composer_plugins.rwkv.model` says; value0 passes through."""
         B, T, D = x.shape
-        delta = token_delta(x, shift)
-        w, k, v, r, g = self._mixed(x, delta)
+        w, k, v, r, g = self._mixed(x, sequences.delta(x, shift))
         log_w = -torch.exp((self.time_decay + torch.tanh(w @ self.time_decay_w1) @ self.time_decay_w2).float())
         r, k, v, g = self.receptance(r), self.key(k), self.value(v), F.silu(self.gate(g))
-        if mask is not None:
+        if sequences.mask is not None:
             # Padding adds nothing to the state and lets nothing decay.
-            v, log_w = v * mask, log_w * mask
-        heads = (B, T, self.heads, D // self.heads)
-        out, state = wkv6(r.view(heads), k.view(heads), v.view(heads), log_w.view(heads), self.time_faaaa, state)
-        return self.output(self.ln_x(out.reshape(B * T, D)).view(B, T, D) * g), state
+            v, log_w = v * sequences.mask, log_w * sequences.mask
+        r, k, v, log_w = (part.view(B, T, self.heads, -1) for part in (r, k, v, log_w))
+        out, wkv = wkv6(r, k, v, log_w, self.time_faaaa, wkv, sequences.cu_seqlens)
+        return self.output(self.ln_x(out.reshape(B * T, D)).view(B, T, D) * g), value0, wkv
+
+    def step(
+        self, x: Tensor, value0: Tensor | None, shift: Tensor, wkv: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """`forward` of one position without gradients, in as few operations as it takes. x: [B, D]."""
+        B, D = x.shape
+        delta = shift - x
+        low = torch.mm(torch.addcmul(x, delta, self.time_maa_x[0]), self.time_maa_w1).tanh_()
+        biases = (self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g)
+        amounts = torch.baddbmm(torch.cat(biases).to(x.dtype), low.view(B, 5, -1).transpose(0, 1), self.time_maa_w2)
+        w, k, v, r, g = torch.addcmul(x, delta, amounts).unbind(0)
+        w = torch.mm(torch.mm(w, self.time_decay_w1).tanh_(), self.time_decay_w2).add_(self.time_decay[0])
+        decay = w.float().exp_().neg_().exp_().view(B, self.heads, -1, 1)
+        r = self.receptance(r).float().view(B, self.heads, 1, -1)
+        k = self.key(k).float().view(B, self.heads, -1, 1)
+        v = self.value(v).float().view(B, self.heads, 1, -1)
+        new = k * v
+        out = r @ torch.addcmul(wkv, self.time_faaaa.float()[..., None], new)
+        wkv = new.addcmul_(decay, wkv)
+        out = self.ln_x(out.view(B, D).to(x.dtype)) * F.silu(self.gate(g))
+        return self.output(out), value0, wkv
 
     def _mixed(self, x: Tensor, delta: Tensor) -> tuple[Tensor, ...]:
         """The inputs of w, k, v, r and g, each its own data-dependent mix of this position and the one before."""
@@ -94,7 +92,7 @@ class TimeMix(nn.Module):
 class ChannelMix(nn.Module):
     """The feed-forward network: squared ReLU, gated by the receptance."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: RWKV6Sizes) -> None:
         super().__init__()
         D = sizes.width
         self.time_maa_k = nn.Parameter(torch.empty(1, 1, D))
@@ -103,71 +101,19 @@ class ChannelMix(nn.Module):
         self.receptance = nn.Linear(D, D, bias=False)
         self.value = nn.Linear(sizes.ffn, D, bias=False)
 
-    def forward(self, x: Tensor, shift: Tensor) -> Tensor:
-        """x: [B, T, D] normed; shift: [B, D], the input before x[:, 0]."""
-        delta = token_delta(x, shift)
-        k, r = token_shift(x, delta, self.time_maa_k, self.time_maa_r)
+    def forward(self, x: Tensor, sequences: Sequences, shift: Tensor) -> Tensor:
+        k, r = token_shift(x, sequences.delta(x, shift), self.time_maa_k, self.time_maa_r)
         return torch.sigmoid(self.receptance(r)) * self.value(squared_relu(self.key(k)))
 
-
-class Block(nn.Module):
-    """Time mixing, then channel mixing; the first block also holds the model's input norm, as official files do."""
-
-    def __init__(self, sizes: Sizes, layer: int) -> None:
-        super().__init__()
-        if layer == 0:
-            self.ln0 = nn.LayerNorm(sizes.width)
-        self.ln1 = nn.LayerNorm(sizes.width)
-        self.ln2 = nn.LayerNorm(sizes.width)
-        self.att = TimeMix(sizes)
-        self.ffn = ChannelMix(sizes)
-
-    def forward(self, x: Tensor, mask: Tensor | None, state: LayerState | None) -> tuple[Tensor, LayerState]:
-        """x: [B, T, D]; mask: [B, T] bool or None. Returns the same shape, and the state after the last position."""
-        mask = None if mask is None else mask[..., None]
-        nothing = x.new_zeros(x.shape[0], x.shape[2])
-        shift, ffn_shift, wkv = state or (nothing, nothing, None)
-        normed = _held(self.ln1(x), mask, shift)
-        mixed, wkv = self.att(normed, mask, shift, wkv)
-        x = x + mixed
-        ffn_normed = _held(self.ln2(x), mask, ffn_shift)
-        x = x + self.ffn(ffn_normed, ffn_shift)
-        return x, LayerState(_last(normed, mask), _last(ffn_normed, mask), wkv)
+    def step(self, x: Tensor, shift: Tensor) -> Tensor:
+        """`forward` of one position without gradients. x: [B, D]."""
+        delta = shift - x
+        k = self.key(torch.addcmul(x, delta, self.time_maa_k[0])).relu_()
+        r = self.receptance(torch.addcmul(x, delta, self.time_maa_r[0])).sigmoid_()
+        return self.value(k.square_()).mul_(r)
 
 
-class RWKV6(nn.Module):
-    """Embedding, blocks, final norm and head: the modules of an official file."""
+class RWKV6(RWKV):
+    """RWKV-6 of these sizes, its parameters not yet filled."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        super().__init__()
-        # nn.Embedding's own constructor fills it, which on the meta device costs seconds of imports.
-        self.emb = nn.Embedding.from_pretrained(torch.empty(sizes.vocab, sizes.width), freeze=False)
-        self.blocks = nn.ModuleList(Block(sizes, layer) for layer in range(sizes.depth))
-        self.ln_out = nn.LayerNorm(sizes.width)
-        self.head = nn.Linear(sizes.width, sizes.vocab, bias=False)
-
-    def forward(
-        self, embeds: Tensor, mask: Tensor | None, states: tuple[LayerState, ...] | None
-    ) -> tuple[Tensor, tuple[LayerState, ...]]:
-        """embeds: [B, T, D]. Returns hidden states after the last norm, and each block's state."""
-        first = self.blocks[0]
-        assert isinstance(first, Block)
-        x, after = first.ln0(embeds), []
-        for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
-            x, new = block(x, mask, state)
-            after.append(new)
-        return self.ln_out(x), tuple(after)
-
-
-def _held(x: Tensor, mask: Tensor | None, shift: Tensor) -> Tensor:
-    """Padding repeats what came before the text, so that the first real position sees it however far left it pads."""
-    return x if mask is None else torch.where(mask, x, shift[:, None])
-
-
-def _last(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x at each row's last real position; a row without any has been filled by `_held` with what came before."""
-    if mask is None:
-        return x[:, -1]
-    T = x.shape[1]
-    place = (torch.arange(1, T + 1, device=x.device) * mask.squeeze(-1)).argmax(dim=1)
-    return x[torch.arange(len(x), device=x.device), place]
+    time_mix, channel_mix = TimeMix, ChannelMix

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from composer.errors import CheckpointError
-from composer_plugins.rwkv.rwkv6 import Sizes
 
 
-def read_weights(pretrained: str, revision: str | None) -> dict[str, Tensor]:
+def read_weights(pretrained: str, revision: str | None, version: str) -> dict[str, Tensor]:
     """The tensors of a local .pth or .safetensors file, or of one on the hub ('owner/repo:file').
 
     Raises CheckpointError where the file is missing, unreadable or not in the author's layout of RWKV-6.
@@ -25,11 +24,12 @@ def read_weights(pretrained: str, revision: str | None) -> dict[str, Tensor]:
             weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         raise CheckpointError(f"{path}: cannot be read as weights: {error}") from error
-    if not isinstance(weights, dict) or "blocks.0.att.time_maa_w1" not in weights:
+    mark = {"6": "blocks.0.att.time_maa_w1", "7": "blocks.0.att.r_k"}[version]
+    if not isinstance(weights, dict) or mark not in weights:
         found = ", ".join(sorted(map(str, weights))[:3]) if isinstance(weights, Mapping) else type(weights).__name__
         raise CheckpointError(
-            f"{path}: expected the author's layout of RWKV-6, with blocks.0.att.time_maa_w1; found {found}, ... "
-            "Take a file of BlinkDL/rwkv-6-world."
+            f"{path}: expected the author's layout of RWKV-{version}, with {mark}; found {found}, ... "
+            f"Take a file of BlinkDL/rwkv-{version}-world."
         )
     return weights
 
@@ -52,15 +52,15 @@ def _locate(pretrained: str, revision: str | None) -> Path:
         raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be fetched: {error}") from error
 
 
-def sizes_of(weights: Mapping[str, Tensor]) -> Sizes:
-    """The sizes of the model that these weights are for."""
-    vocab, width = weights["emb.weight"].shape
-    return Sizes(
-        vocab=vocab,
-        width=width,
-        depth=1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks.")),
-        head=weights["blocks.0.att.time_faaaa"].shape[-1],
-        ffn=weights["blocks.0.ffn.key.weight"].shape[0],
-        mix_rank=weights["blocks.0.att.time_maa_w2"].shape[1],
-        decay_rank=weights["blocks.0.att.time_decay_w1"].shape[1],
-    )
+def check_weights(weights: Mapping[str, Tensor], expected: Mapping[str, torch.Size], source: str) -> None:
+    """Raise CheckpointError where a parameter is missing, left over, or of another shape than `expected`."""
+    problems = [f"{name} {list(shape)} is missing" for name, shape in expected.items() if name not in weights]
+    problems += [f"{name} {list(weights[name].shape)} is not expected" for name in weights if name not in expected]
+    problems += [
+        f"{name} is {list(weights[name].shape)}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if name in weights and weights[name].shape != shape
+    ]
+    if problems:
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{source} does not fit: {'; '.join(problems[:3])}{more}.")

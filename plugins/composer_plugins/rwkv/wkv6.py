@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from composer.packing import pack, unpack
+
 LOG_DECAY_FLOOR = -30.0
 """exp(-30) is far below what fp32 resolves beside the new term, and keeps every kernel's exponents finite."""
 
@@ -21,13 +23,25 @@ log decays rounds more than the result should."""
 MAX_CHUNK = 64
 
 
-def wkv6(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+def wkv6(
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_w: Tensor,
+    u: Tensor,
+    state: Tensor | None,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Run the recurrence over T positions from `state`, computed in fp32.
 
     r, k, v: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at -30; u: [H, K];
     state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
-    Returns out [B, T, H, K] in v's dtype and the new state.
+    Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens [S + 1], B = 1 and the states have S rows.
     """
+    if cu_seqlens is not None:
+        rows, mask = zip(*(unpack(x, cu_seqlens) for x in (r, k, v, log_w)), strict=True)
+        out, state = wkv6(*rows, u, state)
+        return pack(out, mask[0]), state
     log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
     if v.device.type == "cuda":
         return _fla(r, k, v, log_w, u, state)

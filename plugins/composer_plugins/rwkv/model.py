@@ -1,0 +1,113 @@
+"""What all versions of RWKV have in common, with the author's parameter names, so that official files need no map.
+
+A version is a time mixer (attention's place) and a channel mixer (the feed-forward network):
+
+    mixer(x [B, T, D] normed, value0, sequences, shift [S, D], wkv [S, H, K, K] | None) -> (out, value0, wkv)
+    channels(x [B, T, D] normed, sequences, shift [S, D]) -> out
+
+`value0` is the first block's value, which RWKV-7 mixes into those of later blocks. Legend: B rows, S sequences,
+T positions, D width, H heads, K channels of a head.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from composer_plugins.rwkv.sequences import Sequences
+from composer_plugins.rwkv.sizes import Sizes
+
+GROUP_NORM_EPS = 64e-5
+"""The author divides by 8 before a norm with eps 1e-5; many copies of the model forget it and are off by 5e-3."""
+
+
+class LayerState(NamedTuple):
+    """What one block remembers: the last input of each mixer, [S, D], and wkv [S, H, K (key), K (value)] fp32."""
+
+    shift: Tensor
+    ffn_shift: Tensor
+    wkv: Tensor
+
+
+class Block(nn.Module):
+    """Time mixing, then channel mixing; the first block also holds the model's input norm, as official files do."""
+
+    def __init__(self, att: nn.Module, ffn: nn.Module, width: int, first: bool) -> None:
+        super().__init__()
+        self.ln0 = nn.LayerNorm(width) if first else None
+        self.ln1 = nn.LayerNorm(width)
+        self.ln2 = nn.LayerNorm(width)
+        self.att, self.ffn = att, ffn
+
+    def forward(
+        self, x: Tensor, value0: Tensor | None, sequences: Sequences, state: LayerState | None
+    ) -> tuple[Tensor, Tensor | None, LayerState]:
+        """x: [B, T, D]. Returns the same shape, the first block's value, and the state after the last position."""
+        if self.ln0 is not None:
+            x = self.ln0(x)
+        if state is not None and x.shape[1] == 1 and sequences.dense and not torch.is_grad_enabled():
+            return self._step(x, value0, state)
+        if state is None:
+            nothing = x.new_zeros(sequences.count(x), x.shape[2])
+            shift, ffn_shift, wkv = nothing, nothing, None
+        else:
+            shift, ffn_shift, wkv = state
+        normed = sequences.held(self.ln1(x), shift)
+        mixed, value0, wkv = self.att(normed, value0, sequences, shift, wkv)
+        x = x + mixed
+        ffn_normed = sequences.held(self.ln2(x), ffn_shift)
+        x = x + self.ffn(ffn_normed, sequences, ffn_shift)
+        return x, value0, LayerState(sequences.last(normed), sequences.last(ffn_normed), wkv)
+
+    def _step(self, x: Tensor, value0: Tensor | None, state: LayerState) -> tuple[Tensor, Tensor | None, LayerState]:
+        """`forward` of one position without gradients: generation, where the count of operations is the cost."""
+        x = x.squeeze(1)
+        normed = self.ln1(x)
+        mixed, value0, wkv = self.att.step(normed, value0, state.shift, state.wkv)
+        x = x + mixed
+        ffn_normed = self.ln2(x)
+        x = self.ffn.step(ffn_normed, state.ffn_shift).add_(x)
+        return x[:, None], value0, LayerState(normed, ffn_normed, wkv)
+
+
+class RWKV(nn.Module):
+    """Embedding, blocks, final norm and head: the modules of an official file."""
+
+    time_mix: ClassVar[type[nn.Module]]
+    channel_mix: ClassVar[type[nn.Module]]
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        # nn.Embedding's own constructor fills it, which on the meta device costs seconds of imports.
+        self.emb = nn.Embedding.from_pretrained(torch.empty(sizes.vocab, sizes.width), freeze=False)
+        self.blocks = nn.ModuleList(
+            Block(self.time_mix(sizes, layer), self.channel_mix(sizes), sizes.width, first=layer == 0)
+            for layer in range(sizes.depth)
+        )
+        self.ln_out = nn.LayerNorm(sizes.width)
+        self.head = nn.Linear(sizes.width, sizes.vocab, bias=False)
+
+    def forward(
+        self,
+        embeds: Tensor,
+        sequences: Sequences,
+        states: tuple[LayerState, ...] | None,
+        segment_length: int | None = None,
+    ) -> tuple[Tensor, tuple[LayerState, ...]]:
+        """embeds: [B, T, D]. Returns hidden states after the last norm, and each block's state.
+
+        Long rows go through all blocks segment by segment, the state carried over: a block then holds the
+        intermediate values of one segment, and with activation checkpointing it recomputes one segment at a time.
+        """
+        hidden: list[Tensor] = []
+        after: list[LayerState] = []
+        before: Sequence[LayerState | None] = states or [None] * len(self.blocks)
+        for piece, part in sequences.segments(embeds, segment_length):
+            x, value0, after = piece, None, []
+            for block, state in zip(self.blocks, before, strict=True):
+                x, value0, new = block(x, value0, part, state)
+                after.append(new)
+            before = after
+            hidden.append(x)
+        return self.ln_out(hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=1)), tuple(after)

@@ -1,0 +1,131 @@
+"""RWKV-7 "Goose" (Peng et al., 2025): its two mixers, with the author's parameter names.
+
+Legend: B rows, S sequences, T positions, D width, H heads, K channels of a head.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from composer_plugins.rwkv.fused import squared_relu, token_shift
+from composer_plugins.rwkv.model import GROUP_NORM_EPS, RWKV
+from composer_plugins.rwkv.sequences import Sequences
+from composer_plugins.rwkv.sizes import RWKV7Sizes
+from composer_plugins.rwkv.wkv7 import wkv7
+
+STRONGEST_LOG_DECAY = -math.exp(-0.5)
+"""The author's w = -softplus(-y) - 0.5 and decay exp(-exp(w)) are exp(-sigmoid(y) / sqrt(e))."""
+
+
+class TimeMix(nn.Module):
+    """A linear recurrence that, besides decaying, replaces what its state holds under a key (a generalised delta rule).
+
+    The low-rank networks w, a, v and g are the decay, the in-context learning rate, the share of the first block's
+    value (not in the first block itself) and the gate.
+    """
+
+    def __init__(self, sizes: RWKV7Sizes, layer: int) -> None:
+        super().__init__()
+        D = sizes.width
+        self.heads = sizes.heads
+        self.x_r = nn.Parameter(torch.empty(1, 1, D))
+        self.x_w = nn.Parameter(torch.empty(1, 1, D))
+        self.x_k = nn.Parameter(torch.empty(1, 1, D))
+        self.x_v = nn.Parameter(torch.empty(1, 1, D))
+        self.x_a = nn.Parameter(torch.empty(1, 1, D))
+        self.x_g = nn.Parameter(torch.empty(1, 1, D))
+        self.w0 = nn.Parameter(torch.empty(1, 1, D))
+        self.w1 = nn.Parameter(torch.empty(D, sizes.decay_rank))
+        self.w2 = nn.Parameter(torch.empty(sizes.decay_rank, D))
+        self.a0 = nn.Parameter(torch.empty(1, 1, D))
+        self.a1 = nn.Parameter(torch.empty(D, sizes.rate_rank))
+        self.a2 = nn.Parameter(torch.empty(sizes.rate_rank, D))
+        if layer:
+            self.v0 = nn.Parameter(torch.empty(1, 1, D))
+            self.v1 = nn.Parameter(torch.empty(D, sizes.value_rank))
+            self.v2 = nn.Parameter(torch.empty(sizes.value_rank, D))
+        self.g1 = nn.Parameter(torch.empty(D, sizes.gate_rank))
+        self.g2 = nn.Parameter(torch.empty(sizes.gate_rank, D))
+        self.k_k = nn.Parameter(torch.empty(1, 1, D))
+        self.k_a = nn.Parameter(torch.empty(1, 1, D))
+        self.r_k = nn.Parameter(torch.empty(sizes.heads, sizes.head))
+        self.receptance = nn.Linear(D, D, bias=False)
+        self.key = nn.Linear(D, D, bias=False)
+        self.value = nn.Linear(D, D, bias=False)
+        self.output = nn.Linear(D, D, bias=False)
+        self.ln_x = nn.GroupNorm(sizes.heads, D, eps=GROUP_NORM_EPS)
+
+    def forward(
+        self, x: Tensor, value0: Tensor | None, sequences: Sequences, shift: Tensor, wkv: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `composer_plugins.rwkv.model` says; in the first block, value0 is None and then its own value."""
+        B, T, D = x.shape
+        delta = sequences.delta(x, shift)
+        r, w, k, v, a, g = token_shift(x, delta, self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
+        log_w = STRONGEST_LOG_DECAY * torch.sigmoid((self.w0 + torch.tanh(w @ self.w1) @ self.w2).float())
+        rate = torch.sigmoid(self.a0 + a @ self.a1 @ self.a2)
+        g = torch.sigmoid(g @ self.g1) @ self.g2
+        r, k, value = self.receptance(r), self.key(k), self.value(v)
+        if value0 is None:
+            v = value0 = value
+        else:
+            v = torch.lerp(value, value0, torch.sigmoid(self.v0 + v @ self.v1 @ self.v2))
+        removal = F.normalize((k * self.k_k).view(B, T, self.heads, -1), dim=-1)
+        k = k * (1 + (rate - 1) * self.k_a)
+        if sequences.mask is not None:
+            # Padding adds nothing to the state, replaces nothing in it, and lets nothing decay.
+            v, rate, log_w = v * sequences.mask, rate * sequences.mask, log_w * sequences.mask
+        r, k, v, rate, log_w = (part.view(B, T, self.heads, -1) for part in (r, k, v, rate, log_w))
+        out, wkv = wkv7(r, log_w, k, v, -removal, removal * rate, wkv, sequences.cu_seqlens)
+        normed = self.ln_x(out.reshape(B * T, D)).view(B, T, D)
+        bonus = (r * k * self.r_k).sum(dim=-1, keepdim=True) * v
+        return self.output((normed + bonus.view(B, T, D)) * g), value0, wkv
+
+    def step(self, x: Tensor, value0: Tensor | None, shift: Tensor, wkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`forward` of one position without gradients, in as few operations as it takes. x: [B, D]."""
+        B, D = x.shape
+        amounts = torch.cat((self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)).to(x.dtype)
+        r, w, k, v, a, g = torch.addcmul(x, shift - x, amounts).unbind(0)
+        w = torch.mm(torch.mm(w, self.w1).tanh_(), self.w2).add_(self.w0[0])
+        decay = w.float().sigmoid_().mul_(STRONGEST_LOG_DECAY).exp_().view(B, self.heads, -1, 1)
+        rate = torch.mm(torch.mm(a, self.a1), self.a2).add_(self.a0[0]).sigmoid_()
+        g = torch.mm(torch.mm(g, self.g1).sigmoid_(), self.g2)
+        r, k, value = self.receptance(r), self.key(k), self.value(v)
+        if value0 is None:
+            v = value0 = value
+        else:
+            v = torch.lerp(value, value0, torch.mm(torch.mm(v, self.v1), self.v2).add_(self.v0[0]).sigmoid_())
+        removal = F.normalize((k * self.k_k[0]).view(B, self.heads, 1, -1), dim=-1).float()
+        k = torch.addcmul(k, k * self.k_a[0], rate - 1)
+        r, k, v, rate = (part.float().view(B, self.heads, 1, -1) for part in (r, k, v, rate))
+        removed = (removal * rate).mT * (removal @ wkv)
+        wkv = torch.addcmul(k.mT * v, decay, wkv).sub_(removed)
+        normed = self.ln_x((r @ wkv).view(B, D).to(x.dtype))
+        bonus = (r * k * self.r_k[:, None]).sum(dim=-1, keepdim=True) * v
+        return self.output((normed + bonus.view(B, D).to(x.dtype)) * g), value0, wkv
+
+
+class ChannelMix(nn.Module):
+    """The feed-forward network: squared ReLU."""
+
+    def __init__(self, sizes: RWKV7Sizes) -> None:
+        super().__init__()
+        self.x_k = nn.Parameter(torch.empty(1, 1, sizes.width))
+        self.key = nn.Linear(sizes.width, sizes.ffn, bias=False)
+        self.value = nn.Linear(sizes.ffn, sizes.width, bias=False)
+
+    def forward(self, x: Tensor, sequences: Sequences, shift: Tensor) -> Tensor:
+        (k,) = token_shift(x, sequences.delta(x, shift), self.x_k)
+        return self.value(squared_relu(self.key(k)))
+
+    def step(self, x: Tensor, shift: Tensor) -> Tensor:
+        """`forward` of one position without gradients. x: [B, D]."""
+        return self.value(self.key(torch.addcmul(x, shift - x, self.x_k[0])).relu_().square_())
+
+
+class RWKV7(RWKV):
+    """RWKV-7 of these sizes, its parameters not yet filled."""
+
+    time_mix, channel_mix = TimeMix, ChannelMix

@@ -1,0 +1,58 @@
+"""How the sequences of a batch lie: as rows of one length, as padded rows, or packed into one row.
+
+Legend: B rows, S sequences (B unless packed), T positions, D width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from composer_plugins.rwkv.fused import token_delta
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """mask: [B, T, 1] bool, False at padding, or None; cu_seqlens: [S + 1] int64 of packed sequences, or None."""
+
+    mask: Tensor | None = None
+    cu_seqlens: Tensor | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Whether every position of every row is real, and every row a sequence."""
+        return self.mask is None and self.cu_seqlens is None
+
+    def count(self, x: Tensor) -> int:
+        """S, the number of sequences in x [B, T, D]."""
+        return len(x) if self.cu_seqlens is None else len(self.cu_seqlens) - 1
+
+    def held(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Padding repeats what came before the text, so that its first position sees it however far left it pads."""
+        return x if self.mask is None else torch.where(self.mask, x, shift[:, None])
+
+    def delta(self, x: Tensor, shift: Tensor) -> Tensor:
+        """The position before minus this one, [B, T, D]; `shift` [S, D] is what came before each sequence."""
+        if self.cu_seqlens is None:
+            return token_delta(x, shift)
+        before = x[0].roll(1, dims=0).index_copy(0, self.cu_seqlens[:-1], shift.to(x.dtype))
+        return before[None] - x
+
+    def last(self, x: Tensor) -> Tensor:
+        """x at each sequence's last real position, [S, D]; a row of padding alone was filled by `held`."""
+        if self.cu_seqlens is not None:
+            return x[0, self.cu_seqlens[1:] - 1]
+        if self.mask is None:
+            return x[:, -1]
+        places = torch.arange(1, x.shape[1] + 1, device=x.device) * self.mask.squeeze(-1)
+        return x[torch.arange(len(x), device=x.device), places.argmax(dim=1)]
+
+    def segments(self, x: Tensor, length: int | None) -> Iterator[tuple[Tensor, "Sequences"]]:
+        """x in pieces of at most `length` positions. Packed sequences stay whole: they are short."""
+        if length is None or self.cu_seqlens is not None:
+            yield x, self
+            return
+        for start in range(0, x.shape[1], length):
+            places = slice(start, start + length)
+            yield x[:, places], Sequences(None if self.mask is None else self.mask[:, places])
