@@ -142,7 +142,10 @@ def _random(
     heads = heads or max(1, width // 32)
     if width % heads:
         raise ConfigError(f"model.backbone: width {width} is not a multiple of heads {heads}.")
+    # Every layer and its residual start at the scale of their input. The usual 0.02 does so at widths of about 2,048;
+    # at a hundred channels it leaves next to nothing, and what is fine in an image is then hardly learned.
     entries = {
+        "initializer_range": max(0.02, 1 / math.sqrt(width)),
         "vocab_size": math.ceil(tokenizer.vocab_size / 8) * 8,
         "hidden_size": width,
         "num_hidden_layers": depth or 4,
