@@ -30,6 +30,9 @@ class RWKVConfig(ComponentConfig):
         description="Positions that go through the blocks at a time, the state carried over: bounds the memory of long "
         "rows, in training together with activation checkpointing. A multiple of 64 is fastest; null is all at once.",
     )
+    compile_decoding: bool = Field(
+        False, description="Compile the step of generation (torch.compile) at its first use: seconds once, then faster."
+    )
 
 
 class RWKV6Config(RWKVConfig):

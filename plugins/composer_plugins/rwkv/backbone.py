@@ -49,6 +49,7 @@ class RWKVBackbone(Backbone):
         revision: str | None = None,
         context_length: int | None = None,
         segment_length: int | None = None,
+        compile_decoding: bool = False,
         **options: int | None,
     ) -> None:
         """options: the sizes of the component's config, None where they follow from the checkpoint or the defaults.
@@ -71,6 +72,9 @@ class RWKVBackbone(Backbone):
                 f"{pretrained}: use its own tokenizer (null)."
             )
         self.dim, self.vocab_size = sizes.width, sizes.vocab
+        for block in self.model.modules():
+            if isinstance(block, Block):
+                block.compile_step = compile_decoding
 
     def embed(self, ids: Tensor) -> Tensor:
         check_ids(ids, self.vocab_size)

@@ -10,7 +10,8 @@ T positions, D width, H heads, K channels of a head.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,10 @@ class LayerState(NamedTuple):
 class Block(nn.Module):
     """Time mixing, then channel mixing; the first block also holds the model's input norm, as official files do."""
 
+    att: Any
+    ffn: Any
+    compile_step = False
+
     def __init__(self, att: nn.Module, ffn: nn.Module, width: int, first: bool) -> None:
         super().__init__()
         self.ln0 = nn.LayerNorm(width) if first else None
@@ -47,7 +52,8 @@ class Block(nn.Module):
         if self.ln0 is not None:
             x = self.ln0(x)
         if state is not None and x.shape[1] == 1 and sequences.dense and not torch.is_grad_enabled():
-            return self._step(x, value0, state)
+            step = _compiled_step() if self.compile_step else Block.step
+            return step(self, x, value0, state)
         if state is None:
             nothing = x.new_zeros(sequences.count(x), x.shape[2])
             shift, ffn_shift, wkv = nothing, nothing, None
@@ -60,7 +66,7 @@ class Block(nn.Module):
         x = x + self.ffn(ffn_normed, sequences, ffn_shift)
         return x, value0, LayerState(sequences.last(normed), sequences.last(ffn_normed), wkv)
 
-    def _step(self, x: Tensor, value0: Tensor | None, state: LayerState) -> tuple[Tensor, Tensor | None, LayerState]:
+    def step(self, x: Tensor, value0: Tensor | None, state: LayerState) -> tuple[Tensor, Tensor | None, LayerState]:
         """`forward` of one position without gradients: generation, where the count of operations is the cost."""
         x = x.squeeze(1)
         normed = self.ln1(x)
@@ -69,6 +75,12 @@ class Block(nn.Module):
         ffn_normed = self.ln2(x)
         x = self.ffn.step(ffn_normed, state.ffn_shift).add_(x)
         return x[:, None], value0, LayerState(normed, ffn_normed, wkv)
+
+
+@cache
+def _compiled_step() -> Any:
+    """One compiled function for all blocks."""
+    return torch.compile(Block.step)
 
 
 class RWKV(nn.Module):
@@ -87,6 +99,18 @@ class RWKV(nn.Module):
         )
         self.ln_out = nn.LayerNorm(sizes.width)
         self.head = nn.Linear(sizes.width, sizes.vocab, bias=False)
+
+    def train(self, mode: bool = True) -> Self:
+        """In evaluation on a CPU, matrices are stored by columns: applied to one position they are up to 2.5x faster.
+
+        Shapes and values stay, and so does the parameter: only its memory is laid out anew.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and module.weight.device.type == "cpu":
+                weight = module.weight.data
+                wanted = weight.contiguous() if mode else weight.t().contiguous().t()
+                module.weight.data = wanted
+        return super().train(mode)
 
     def forward(
         self,

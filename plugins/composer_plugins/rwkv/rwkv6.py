@@ -60,20 +60,22 @@ class TimeMix(nn.Module):
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """`forward` of one position without gradients, in as few operations as it takes. x: [B, D]."""
         B, D = x.shape
+        H = self.heads
         delta = shift - x
-        low = torch.mm(torch.addcmul(x, delta, self.time_maa_x[0]), self.time_maa_w1).tanh_()
-        biases = (self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g)
-        amounts = torch.baddbmm(torch.cat(biases).to(x.dtype), low.view(B, 5, -1).transpose(0, 1), self.time_maa_w2)
+        low = torch.mm(torch.addcmul(x, delta, self.time_maa_x.view(D)), self.time_maa_w1).tanh_()
+        biases = torch.cat((self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g))
+        amounts = torch.baddbmm(biases.to(x.dtype), low.view(B, 5, -1).transpose(0, 1), self.time_maa_w2)
         w, k, v, r, g = torch.addcmul(x, delta, amounts).unbind(0)
-        w = torch.mm(torch.mm(w, self.time_decay_w1).tanh_(), self.time_decay_w2).add_(self.time_decay[0])
-        decay = w.float().exp_().neg_().exp_().view(B, self.heads, -1, 1)
-        r = self.receptance(r).float().view(B, self.heads, 1, -1)
-        k = self.key(k).float().view(B, self.heads, -1, 1)
-        v = self.value(v).float().view(B, self.heads, 1, -1)
-        new = k * v
-        out = r @ torch.addcmul(wkv, self.time_faaaa.float()[..., None], new)
-        wkv = new.addcmul_(decay, wkv)
-        out = self.ln_x(out.view(B, D).to(x.dtype)) * F.silu(self.gate(g))
+        w = torch.addmm(self.time_decay.view(D), torch.mm(w, self.time_decay_w1).tanh_(), self.time_decay_w2)
+        decay = w.float().exp_().neg_().exp_().view(B * H, -1, 1)
+        r = self.receptance(r).float().view(B * H, 1, -1)
+        k = self.key(k).float().view(B * H, -1, 1)
+        v = self.value(v).float().view(B * H, 1, -1)
+        old, new = wkv.view(B * H, *wkv.shape[2:]), torch.bmm(k, v)
+        bonus = (r * k.view_as(r)).view(B, H, -1).mul_(self.time_faaaa).sum(dim=-1).view(B * H, 1, 1)
+        out = torch.baddbmm(bonus * v, r, old)
+        wkv = new.addcmul_(decay, old).view_as(wkv)
+        out = self.ln_x(out.view(B, D).to(x.dtype)).mul_(F.silu(self.gate(g)))
         return self.output(out), value0, wkv
 
     def _mixed(self, x: Tensor, delta: Tensor) -> tuple[Tensor, ...]:
@@ -108,8 +110,8 @@ class ChannelMix(nn.Module):
     def step(self, x: Tensor, shift: Tensor) -> Tensor:
         """`forward` of one position without gradients. x: [B, D]."""
         delta = shift - x
-        k = self.key(torch.addcmul(x, delta, self.time_maa_k[0])).relu_()
-        r = self.receptance(torch.addcmul(x, delta, self.time_maa_r[0])).sigmoid_()
+        k = self.key(torch.addcmul(x, delta, self.time_maa_k.view(-1))).relu_()
+        r = self.receptance(torch.addcmul(x, delta, self.time_maa_r.view(-1))).sigmoid_()
         return self.value(k.square_()).mul_(r)
 
 

@@ -86,25 +86,31 @@ class TimeMix(nn.Module):
     def step(self, x: Tensor, value0: Tensor | None, shift: Tensor, wkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`forward` of one position without gradients, in as few operations as it takes. x: [B, D]."""
         B, D = x.shape
+        H = self.heads
         amounts = torch.cat((self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)).to(x.dtype)
         r, w, k, v, a, g = torch.addcmul(x, shift - x, amounts).unbind(0)
-        w = torch.mm(torch.mm(w, self.w1).tanh_(), self.w2).add_(self.w0[0])
-        decay = w.float().sigmoid_().mul_(STRONGEST_LOG_DECAY).exp_().view(B, self.heads, -1, 1)
-        rate = torch.mm(torch.mm(a, self.a1), self.a2).add_(self.a0[0]).sigmoid_()
+        w = torch.addmm(self.w0.view(D), torch.mm(w, self.w1).tanh_(), self.w2)
+        decay = w.float().sigmoid_().mul_(STRONGEST_LOG_DECAY).exp_().view(B * H, -1, 1)
+        rate = torch.addmm(self.a0.view(D), torch.mm(a, self.a1), self.a2).sigmoid_()
         g = torch.mm(torch.mm(g, self.g1).sigmoid_(), self.g2)
         r, k, value = self.receptance(r), self.key(k), self.value(v)
         if value0 is None:
             v = value0 = value
         else:
-            v = torch.lerp(value, value0, torch.mm(torch.mm(v, self.v1), self.v2).add_(self.v0[0]).sigmoid_())
-        removal = F.normalize((k * self.k_k[0]).view(B, self.heads, 1, -1), dim=-1).float()
-        k = torch.addcmul(k, k * self.k_a[0], rate - 1)
-        r, k, v, rate = (part.float().view(B, self.heads, 1, -1) for part in (r, k, v, rate))
-        removed = (removal * rate).mT * (removal @ wkv)
-        wkv = torch.addcmul(k.mT * v, decay, wkv).sub_(removed)
-        normed = self.ln_x((r @ wkv).view(B, D).to(x.dtype))
-        bonus = (r * k * self.r_k[:, None]).sum(dim=-1, keepdim=True) * v
-        return self.output((normed + bonus.view(B, D).to(x.dtype)) * g), value0, wkv
+            share = torch.addmm(self.v0.view(D), torch.mm(v, self.v1), self.v2).sigmoid_()
+            v = torch.lerp(value, value0, share)
+        removal = (k * self.k_k.view(D)).float().view(B * H, 1, -1)
+        removal /= torch.linalg.vector_norm(removal, dim=-1, keepdim=True).clamp_min_(1e-12)
+        k = torch.addcmul(k, k * self.k_a.view(D), rate - 1).float().view(B * H, 1, -1)
+        r, v, rate = (part.float().view(B * H, 1, -1) for part in (r, v, rate))
+        old = wkv.view(B * H, *wkv.shape[2:])
+        # k v^T - (rate removal) (removal^T S) as one product of two columns and two rows.
+        columns = torch.cat((k, rate.mul_(removal)), dim=1).mT
+        rows = torch.cat((v, torch.bmm(removal, old).neg_()), dim=1)
+        new = torch.baddbmm(decay * old, columns, rows)
+        normed = self.ln_x(torch.bmm(r, new).view(B, D).to(x.dtype))
+        bonus = (r * k).view(B, H, -1).mul_(self.r_k).sum(dim=-1, keepdim=True).mul(v.view(B, H, -1))
+        return self.output(normed.add_(bonus.view(B, D)).mul_(g)), value0, new.view_as(wkv)
 
 
 class ChannelMix(nn.Module):
@@ -122,7 +128,7 @@ class ChannelMix(nn.Module):
 
     def step(self, x: Tensor, shift: Tensor) -> Tensor:
         """`forward` of one position without gradients. x: [B, D]."""
-        return self.value(self.key(torch.addcmul(x, shift - x, self.x_k[0])).relu_().square_())
+        return self.value(self.key(torch.addcmul(x, shift - x, self.x_k.view(-1))).relu_().square_())
 
 
 class RWKV7(RWKV):

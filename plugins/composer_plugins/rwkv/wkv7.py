@@ -1,16 +1,16 @@
-"""The wkv operator of RWKV-7 (Peng et al., 2025): a decaying state in which each position replaces what a key holds.
+"""The wkv operator of RWKV-7 (Peng et al., 2025): a decaying state in which a position replaces what lies under a key.
 
     S[t] = diag(exp(log_w[t])) S[t - 1] + b[t] (a[t]^T S[t - 1]) + k[t] v[t]^T        out[t] = r[t]^T S[t]
 
-Legend: B rows, T positions, H heads, K channels of a head.
+Legend: B rows, T positions, H heads, K channels of a head, N chunks, C positions of a chunk.
 """
 
 import torch
 from torch import Tensor
 
 from composer.packing import pack, unpack
-
-LOG_DECAY_FLOOR = -30.0
+from composer_plugins.rwkv import kernels
+from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, chunked, joined, split
 
 
 def wkv7(
@@ -25,28 +25,67 @@ def wkv7(
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence over T positions from `state`, computed in fp32.
 
-    r, log_w, k, v, a, b: [B, T, H, K]; state: [B, H, K (key), K (value)] fp32, None for zeros.
+    r, k, v, a, b: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at -30 (the model's
+    is above -0.61); state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
     Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens [S + 1], B = 1 and the states have S rows.
     """
-    if cu_seqlens is not None:
-        rows, mask = zip(*(unpack(x, cu_seqlens) for x in (r, log_w, k, v, a, b)), strict=True)
-        out, state = wkv7(*rows, state)
-        return pack(out, mask[0]), state
+    log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
+    if v.device.type == "cuda":
+        return kernels.wkv7(r, log_w, k, v, a, b, state, cu_seqlens)
     with torch.autocast(v.device.type, enabled=False):
-        log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
-        out, state = _loop(r.float(), log_w, k.float(), v.float(), a.float(), b.float(), state)
+        mask = None
+        r, k, values, a, b = r.float(), k.float(), v.float(), a.float(), b.float()
+        if cu_seqlens is not None:
+            (r, mask), (log_w, _), (k, _), (values, _), (a, _), (b, _) = (
+                unpack(x, cu_seqlens) for x in (r, log_w, k, values, a, b)
+            )
+        if state is None:
+            state = r.new_zeros(len(r), *r.shape[2:], r.shape[3])
+        out, state = (_step if r.shape[1] == 1 else _chunks)(r, log_w, k, values, a, b, state)
+        out = out if mask is None else pack(out, mask)
     return out.to(v.dtype), state
 
 
-def _loop(
-    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor | None
+def _step(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """One position, as the recurrence says it."""
+    r, log_w, k, v, a, b = (x.transpose(1, 2) for x in (r, log_w, k, v, a, b))  # [B, H, 1, K]
+    state = log_w.exp().mT * state + b.mT * (a @ state) + k.mT * v
+    return (r @ state).transpose(1, 2), state
+
+
+def _chunks(
+    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Position by position."""
-    B, T, H, K = v.shape
-    state = v.new_zeros(B, H, K, K) if state is None else state
-    out = []
-    for t in range(T):
-        removed = b[:, t, :, :, None] * (a[:, t, :, None] @ state)
-        state = log_w[:, t, :, :, None].exp() * state + removed + k[:, t, :, :, None] * v[:, t, :, None]
-        out.append((r[:, t, :, None] @ state).squeeze(-2))
-    return torch.stack(out, dim=1), state
+    """Chunks of C positions (`composer_plugins.rwkv.chunks`).
+
+    With u[t] = a[t]^T S[t - 1], the state is a sum of decayed k v^T and b u^T, as wkv6's is of k v^T. The u of a chunk
+    follow from those before them in it, v, and the state S at its start: a unit triangular system, solved for what
+    does not depend on S and for the factor of S. What remains from chunk to chunk is S -> moved S + added.
+    """
+    T, K = v.shape[1], v.shape[3]
+    count, length, steps, total, middle, end = chunked(log_w)
+    r, k, v, a, b = (split(x, count, length) for x in (r, k, v, a, b))
+    up, down, rest = (total - middle).exp(), (middle - total).exp(), middle.exp()
+    r_decayed, a_decayed = r * up, a * (total - steps - middle).exp()
+    keys = torch.cat([k, b], dim=-2) * torch.cat([down, down], dim=-2)  # [B, H, N, 2 C, K]
+    from_k, from_b = (a_decayed @ keys.mT).split(length, dim=-1)
+    u_and_factor = torch.linalg.solve_triangular(
+        -from_b.tril(-1),  # the diagonal is taken as ones
+        torch.cat([from_k.tril(-1) @ v, a_decayed * rest], dim=-1),
+        upper=False,
+        unitriangular=True,
+    )
+    u, factor = u_and_factor.split(K, dim=-1)
+
+    left = keys * (end - middle).exp()  # what each position leaves at the chunk's end
+    left_k, left_b = left.split(length, dim=-2)
+    added = left_k.mT @ v + left_b.mT @ u
+    moved = left_b.mT @ factor + torch.diag_embed(end.squeeze(-2).exp())
+    before = []
+    for move, add in zip(moved.unbind(dim=2), added.unbind(dim=2), strict=True):
+        before.append(state)
+        state = add + move @ state
+    from_k, from_b = (r_decayed @ keys.mT).split(length, dim=-1)
+    from_b = from_b.tril()
+    out = from_k.tril() @ v + from_b @ u + (r_decayed * rest + from_b @ factor) @ torch.stack(before, dim=2)
+    return joined(out, T), state

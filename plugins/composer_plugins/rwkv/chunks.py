@@ -1,0 +1,64 @@
+"""What the chunk forms of wkv6 and wkv7 share: positions in chunks, and decays as products of two finite factors.
+
+With c[t] the sum of log decays up to t and m its value at the chunk's middle, what position s leaves at t > s decays by
+exp(c[t] - c[s]): the product of exp(c[t] - m) and exp(m - c[s]), one factor for each side of a matrix product. Neither
+exponent exceeds what half a chunk decays, and chunks are made short enough for `MAX_EXPONENT`: nothing overflows at any
+decay, no weight is lost, and no tensor is larger than [C, C] a head.
+
+Legend: B rows, T positions, H heads, K channels of a head, N chunks, C positions of a chunk.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOG_DECAY_FLOOR = -30.0
+"""exp(-30) is far below what fp32 resolves beside the new term, and keeps every kernel's exponents finite."""
+
+MAX_EXPONENT = 32.0
+"""Largest exponent of a factor. Not below 30, what one position may decay; above, the sum of many log decays rounds
+more than the result should."""
+
+MAX_CHUNK = 64
+
+
+class Chunks(NamedTuple):
+    """count, length: N and C. steps, total: [B, H, N, C, K], log decays and their sums c inside a chunk; middle, end:
+    [B, H, N, 1, K], c at the chunk's middle and end."""
+
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    length: int
+    steps: Tensor
+    total: Tensor
+    middle: Tensor
+    end: Tensor
+
+
+def chunked(log_w: Tensor) -> Chunks:
+    """The longest chunks of log decays [B, T, H, K], fp32 and at least `LOG_DECAY_FLOOR`, with exponents in bounds."""
+    T = log_w.shape[1]
+    count = math.ceil(T / MAX_CHUNK)
+    while True:
+        length = math.ceil(T / count)
+        steps = split(log_w, count, length)
+        total = steps.cumsum(dim=-2)
+        middle, end = total[..., (length - 1) // 2, None, :], total[..., -1:, :]
+        steepest = torch.maximum(-middle.min(), (middle - end).max())
+        if not steepest > MAX_EXPONENT:  # so put, NaN ends the loop: a diverged run must be able to say so
+            return Chunks(count, length, steps, total, middle, end)
+        count *= 2
+
+
+def split(x: Tensor, count: int, length: int) -> Tensor:
+    """[B, T, H, K] to [B, H, N, C, K]; the zeros at the end neither decay nor add."""
+    B, T, H, K = x.shape
+    x = F.pad(x, (0, 0, 0, 0, 0, count * length - T)) if count * length > T else x
+    return x.view(B, count, length, H, K).permute(0, 3, 1, 2, 4).contiguous()
+
+
+def joined(x: Tensor, positions: int) -> Tensor:
+    """[B, H, N, C, K] to [B, T, H, K], T being `positions`."""
+    return x.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :positions]
