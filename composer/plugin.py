@@ -47,6 +47,18 @@ class ComponentConfig(BaseModel):
 
 
 @dataclass(frozen=True)
+class Converter:
+    """What `composer convert` calls to write a component's weights in another layout.
+
+    target: "package.module:callable", called as (source, target, layout, revision): `source` as the component's option
+    `pretrained`, `target` a pathlib.Path, `layout` one of `layouts`, `revision` a string or None.
+    """
+
+    target: str
+    layouts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Component:
     """One part that a plugin offers.
 
@@ -57,6 +69,7 @@ class Component:
     target: "package.module:callable", imported only when the part is built.
     requires: pip requirements beyond those of the plugin's own distribution, such as "timm>=1.0".
     in_blocks: an encoder that lets a reducer work inside its blocks; a reducer that works there.
+    converter: how its weights are written in other layouts, None where they have but one.
     """
 
     kind: Kind
@@ -66,6 +79,7 @@ class Component:
     target: str
     requires: tuple[str, ...] = ()
     in_blocks: bool = False
+    converter: Converter | None = None
 
 
 class HookSpec:

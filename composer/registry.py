@@ -152,14 +152,14 @@ def discover(found: Iterable[EntryPoint]) -> Registry:
     return Registry(plugins, providers)
 
 
-def load_target(provider: Provider) -> Any:
-    """Import what builds a component.
+def load_target(provider: Provider, target: str | None = None) -> Any:
+    """Import what builds a component, or another `target` of its plugin.
 
     Raises PluginError where a requirement is missing, or torch and torchvision do not match, or the import fails.
     """
     if missing := provider.missing():
         raise PluginError(f"{provider} needs {', '.join(missing)}: {provider.status}")
-    module, _, attribute = provider.component.target.partition(":")
+    module, _, attribute = (target or provider.component.target).partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

@@ -10,7 +10,7 @@ import composer
 from composer.errors import ComposerError, ConfigError
 from composer.explain import nearest
 
-COMMANDS = ("data", "ask", "plot", "visualize-merge", "plugins", "config")
+COMMANDS = ("data", "ask", "plot", "visualize-merge", "convert", "plugins", "config")
 """Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`."""
 
 LIGHTNING_COMMANDS = {

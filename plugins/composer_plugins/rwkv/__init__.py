@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from composer.plugin import Component, ComponentConfig, hookimpl
+from composer.plugin import Component, ComponentConfig, Converter, hookimpl
 
 
 class RWKVConfig(ComponentConfig):
@@ -77,6 +77,7 @@ def composer_components() -> Iterable[Component]:
         "RWKV-6 (Finch): recurrent, its state has constant size at any length; pretrained or random weights.",
         RWKV6Config,
         "composer_plugins.rwkv.backbone:RWKV6Backbone",
+        converter=Converter("composer_plugins.rwkv.convert:convert_rwkv6", ("official", "safetensors", "fla", "hf")),
     )
     yield Component(
         "backbone",
@@ -84,4 +85,5 @@ def composer_components() -> Iterable[Component]:
         "RWKV-7 (Goose): recurrent, its state has constant size at any length; pretrained or random weights.",
         RWKV7Config,
         "composer_plugins.rwkv.backbone:RWKV7Backbone",
+        converter=Converter("composer_plugins.rwkv.convert:convert_rwkv7", ("official", "safetensors", "fla")),
     )

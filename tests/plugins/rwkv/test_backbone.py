@@ -214,3 +214,58 @@ def test_the_states_size_does_not_depend_on_what_was_read(version: str) -> None:
             sum(part.numel() for part in made(made.embed(IDS[:, :length]))[1].tensors().values()) for length in (1, 150)
         ]
     assert sizes == [3 * (2 * 128 + 128 * 64)] * 2
+
+
+# Decoding.
+
+
+def test_evaluation_stores_matrices_by_columns_and_training_by_rows(version: str) -> None:
+    made = stirred(version).train()
+    before = {name: value.clone() for name, value in made.state_dict().items()}
+    parameters = dict(made.named_parameters())
+    matrices = [module.weight for module in made.model.modules() if isinstance(module, nn.Linear)]
+    assert all(weight.is_contiguous() for weight in matrices)
+    made.eval()
+    assert all(weight.t().is_contiguous() for weight in matrices)
+    assert all(parameter is parameters[name] for name, parameter in made.named_parameters())
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
+    made.train()
+    assert all(weight.is_contiguous() for weight in matrices)
+
+
+@torch.no_grad()
+def test_one_position_without_gradients_is_one_position_with(version: str) -> None:
+    """The step of generation against the path that training takes, for several rows."""
+    made = stirred(version)
+    _, state = made(made.embed(IDS.view(3, 50)))
+    embeds = made.embed(torch.tensor([[1], [2], [3]]))
+    fast, fast_state = made(embeds, None, state)
+    with torch.enable_grad():
+        slow, slow_state = made(embeds, None, state)
+    assert distance(fast, slow) < 5e-6
+    for got, expected in zip(fast_state.tensors().values(), slow_state.tensors().values(), strict=True):
+        assert got.shape == expected.shape
+        assert distance(got, expected) < 5e-6
+
+
+@torch.no_grad()
+def test_one_position_in_bf16(version: str) -> None:
+    made = stirred(version).bfloat16()
+    hidden, state = made(made.embed(IDS[:, :20]))
+    step, after = made(made.embed(IDS[:, 20:21]), None, state)
+    whole, _ = made(made.embed(IDS[:, :21]))
+    assert step.dtype == hidden.dtype == torch.bfloat16
+    assert {part.dtype for name, part in after.tensors().items() if name.endswith("wkv")} == {torch.float32}
+    assert distance(step[:, 0].float(), whole[:, -1].float()) < 0.1  # measured: 0.02
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_compiled_step_is_the_step(version: str) -> None:
+    plain, compiled = stirred(version, depth=2), stirred(version, depth=2, compile_decoding=True)
+    _, state = plain(plain.embed(IDS))
+    for place in range(3):
+        hidden, after = compiled(compiled.embed(IDS[:, place : place + 1]), None, state)
+        expected, state = plain(plain.embed(IDS[:, place : place + 1]), None, state)
+        assert distance(hidden, expected) < 5e-6
+        state = after

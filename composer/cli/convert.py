@@ -1,0 +1,49 @@
+"""`composer convert`: pretrained weights in another layout."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from composer.errors import ConfigError, PluginError
+from composer.explain import nearest
+from composer.registry import Provider, load_registry, load_target
+
+SUMMARY = "Write a component's pretrained weights in another layout."
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    offers = "; ".join(f"{name}: {', '.join(_layouts(provider))}" for name, provider in _converters().items())
+    parser.epilog = f"Components and the layouts that they write: {offers or 'none'}."
+    parser.add_argument("component", metavar="COMPONENT", help="whose weights they are")
+    parser.add_argument("source", metavar="SOURCE", help="the weights, as its option `pretrained` names them")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="the file or folder to write; must not exist")
+    parser.add_argument("--to", required=True, metavar="LAYOUT", help="one of the component's layouts, listed below")
+    parser.add_argument("--revision", help="commit, tag or branch of SOURCE on the hub")
+
+
+def run(args: argparse.Namespace) -> int:
+    converters = _converters()
+    if args.component not in converters:
+        raise PluginError(
+            f"{args.component!r} converts no weights{nearest(args.component, tuple(converters))} "
+            f"Components that do: {', '.join(converters) or 'none'}."
+        )
+    provider = converters[args.component]
+    if args.to not in _layouts(provider):
+        raise ConfigError(f"--to: got {args.to!r}; {args.component} writes {', '.join(_layouts(provider))}.")
+    if args.target.exists():
+        raise ConfigError(f"TARGET: {args.target} exists already: name another place, or remove it.")
+    converter = provider.component.converter
+    assert converter is not None
+    load_target(provider, converter.target)(args.source, args.target, args.to, args.revision)
+    sys.stdout.write(f"{args.target}\n")
+    return 0
+
+
+def _converters() -> dict[str, Provider]:
+    return {p.component.name: p for p in load_registry().providers if p.component.converter is not None}
+
+
+def _layouts(provider: Provider) -> tuple[str, ...]:
+    converter = provider.component.converter
+    return () if converter is None else converter.layouts
