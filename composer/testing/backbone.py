@@ -1,13 +1,15 @@
 """Conformance of backbones. Legend: B rows, T positions, D width, V vocabulary."""
 
 import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
 from composer.parts import Backbone
 from composer.prompt import ChatTemplate
-from composer.state import State
+from composer.state import State, fingerprint
 from composer.testing.module import check_module, close, require
 
 T = 12
@@ -27,8 +29,10 @@ def check_backbone(backbone: Backbone) -> None:
     _check_shapes(stirred)
     _check_causality(stirred)
     _check_state(stirred)
+    _check_kept_states(stirred)
     for left in (False, True):
         _check_padding(stirred, left)
+    _check_packing(stirred)
     check_module(stirred, _logits)
     _check_input_gradient(stirred)
 
@@ -48,6 +52,11 @@ def _check_attributes(backbone: Backbone) -> None:
     require(
         isinstance(classes, tuple) and all(isinstance(c, type) and issubclass(c, nn.Module) for c in classes),
         f"block_classes is {classes!r}: set it to a tuple of module classes (it may be empty)",
+    )
+    state_class = getattr(backbone, "state_class", None)
+    require(
+        isinstance(state_class, type) and issubclass(state_class, State),
+        f"state_class is {state_class!r}: set it to the subclass of composer.state.State that forward returns",
     )
     tokenizer = backbone.tokenizer
     require(
@@ -83,7 +92,11 @@ def _check_shapes(backbone: Backbone) -> None:
     require(torch.equal(embeds, before), "forward changed the embeddings it was given: copy before writing")
     require(hidden.shape == expected, f"forward gives {tuple(hidden.shape)}, expected {expected}")
     require(hidden.dtype == embeds.dtype, f"forward gives {hidden.dtype} for embeddings of {embeds.dtype}")
-    require(isinstance(state, State), f"forward's second value is a {type(state).__name__}, expected a State")
+    kind = backbone.state_class
+    require(
+        type(state) is kind,
+        f"forward's second value is a {type(state).__name__}, expected the state_class {kind.__name__}",
+    )
     logits = backbone.head(hidden)
     expected = (2, T, backbone.vocab_size)
     require(logits.shape == expected, f"head() gives {tuple(logits.shape)}, expected {expected}")
@@ -91,6 +104,14 @@ def _check_shapes(backbone: Backbone) -> None:
     require(close(flat, logits[0, 0]), "head() of one position differs from head() of a batch of positions")
     last = torch.tensor([[backbone.vocab_size - 1]])
     require(backbone.embed(last).shape == (1, 1, backbone.dim), "embed() does not take the last id of the vocabulary")
+    for wrong in (-1, backbone.vocab_size):
+        try:
+            backbone.embed(torch.tensor([[wrong]]))
+        except ValueError:
+            continue
+        except Exception as error:
+            require(False, f"embed() raises {error!r} for id {wrong}: call composer.parts.check_ids, a ValueError")
+        require(False, f"embed() takes id {wrong}, which is no row of the vocabulary: call composer.parts.check_ids")
 
 
 @torch.no_grad()
@@ -132,6 +153,53 @@ def _check_state(backbone: Backbone) -> None:
     more, _ = backbone(embeds[:, :3], None, end)
     fresh, _ = backbone(embeds[:, :3])
     require(not close(more, fresh), "the state carries nothing: what was read before makes no difference")
+
+
+@torch.no_grad()
+def _check_kept_states(backbone: Backbone) -> None:
+    """States of rows that have read texts of several lengths, joined and kept in a file."""
+    embeds = _embeds(backbone)
+    alone = [backbone(embeds[row : row + 1, :length])[1] for row, length in enumerate(LENGTHS)]
+    expected = torch.cat([backbone(embeds[:1, :2], None, state)[0] for state in alone])
+    joined = backbone.state_class.cat(alone)
+    then, _ = backbone(embeds[:1, :2].expand(len(LENGTHS), -1, -1), None, joined)
+    require(close(then, expected), "cat() does not give the rows of all states in their order")
+    require(joined.rows == len(LENGTHS), f"a state of {len(LENGTHS)} rows says that it has {joined.rows}")
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "state.safetensors")
+        joined.save(path, fingerprint(backbone))
+        loaded = backbone.state_class.load(path, fingerprint(backbone))
+    again, _ = backbone(embeds[:1, :2].expand(len(LENGTHS), -1, -1), None, loaded)
+    require(torch.equal(again, then), "a state that was saved and loaded is not the state")
+
+
+@torch.no_grad()
+def _check_packing(backbone: Backbone) -> None:
+    """Sequences in one row, first from nothing and then from a state of one row each, beside each alone."""
+    embeds = _embeds(backbone)
+    cu_seqlens = torch.tensor([0, *LENGTHS]).cumsum(0)
+    packed = torch.cat([embeds[row, :length] for row, length in enumerate(LENGTHS)])[None]
+    state: State | None = None
+    alone: list[State | None] = [None] * len(LENGTHS)
+    for what in ("packed sequences", "packed sequences after a state"):
+        hidden, state = backbone(packed, state=state, cu_seqlens=cu_seqlens)
+        found = [_row(backbone, embeds[row, :length], alone[row]) for row, length in enumerate(LENGTHS)]
+        require(hidden.shape == packed.shape, f"with {what}, forward gives {tuple(hidden.shape)}")
+        for start, (expected, _) in zip(cu_seqlens.tolist(), found, strict=False):
+            require(
+                close(hidden[0, start : start + len(expected)], expected),
+                f"with {what}, a sequence's hidden states are not those of it alone",
+            )
+        alone = [after for _, after in found]
+    then, _ = backbone(embeds[:, :2], None, state)
+    expected = torch.cat([backbone(embeds[row : row + 1, :2], None, after)[0] for row, after in enumerate(alone)])
+    require(close(then, expected), "the states after packed sequences are not those after each alone")
+    for wrong in ([0, packed.shape[1] - 1], [1, packed.shape[1]], [0, 5, 5, packed.shape[1]]):
+        try:
+            backbone(packed, cu_seqlens=torch.tensor(wrong))
+        except ValueError:
+            continue
+        require(False, f"forward takes cu_seqlens {wrong} for {packed.shape[1]} positions: call check_packed")
 
 
 @torch.no_grad()

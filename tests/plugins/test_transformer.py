@@ -12,10 +12,12 @@ from torch.utils.checkpoint import checkpoint
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.prompt import CHATML, WORLD, ChatTemplate, pieces
 from composer.sample import Message, Sample
+from composer.state import fingerprint
 from composer.testing import check_backbone
 from composer.tokenizer import tokenizer_from
 from composer_plugins.transformer import TransformerConfig
 from composer_plugins.transformer.backbone import TransformerBackbone
+from composer_plugins.transformer.state import KVState
 from composer_plugins.transformer.text import template_of
 
 BYTES = tokenizer_from("bytes")
@@ -53,6 +55,56 @@ def test_it_is_as_large_as_rwkv6_of_the_same_width_and_depth() -> None:
         for kind in (TransformerBackbone, RWKV6Backbone)
     ]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.03)
+
+
+def test_random_weights_start_at_a_scale_that_fits_the_width() -> None:
+    def spread(**options: Any) -> float:
+        return backbone(**options).model.model.layers[0].mlp.up_proj.weight.std().item()
+
+    assert spread(width=64) == pytest.approx(1 / 8, rel=0.05)
+    assert spread(width=64, config={"initializer_range": 0.02}) == pytest.approx(0.02, rel=0.05)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
+@pytest.mark.parametrize("pieces", [(1,) * 30, (7, 1, 22), (15, 15)], ids=["one by one", "three", "halves"])
+@torch.no_grad()
+def test_any_split_into_pieces_is_the_whole(architecture: str, pieces: tuple[int, ...]) -> None:
+    made = backbone(architecture=architecture)
+    embeds = made.embed(torch.randint(0, 257, (2, 30)))
+    whole, end = made(embeds)
+    found, state = [], None
+    for piece in embeds.split(pieces, dim=1):
+        hidden, state = made(piece, None, state)
+        found.append(hidden)
+    torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=1e-5, rtol=1e-5)
+    for got, expected in zip(state.tensors().values(), end.tensors().values(), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_joined_caches_of_several_lengths_go_on_as_each_alone() -> None:
+    """Shorter caches are padded; positions count real tokens, and padding is not attended to."""
+    made = backbone()
+    embeds = made.embed(torch.randint(0, 257, (3, 12)))
+    states = [made(embeds[row : row + 1, :length])[1] for row, length in enumerate((12, 1, 5))]
+    joined = made.state_class.cat(states)
+    assert joined.mask.tolist() == [[True] * 12, [False] * 11 + [True], [False] * 7 + [True] * 5]
+    then = made.embed(torch.randint(0, 257, (3, 4)))
+    hidden, _ = made(then, None, joined)
+    for row, state in enumerate(states):
+        torch.testing.assert_close(hidden[row], made(then[row : row + 1], None, state)[0][0], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_kept_cache_is_another_models_or_ones_own(tmp_path: Path) -> None:
+    made, other = backbone(), backbone(width=64)
+    _, state = made(made.embed(torch.tensor([[1, 2, 3]])))
+    state.save(tmp_path / "state", fingerprint(made))
+    loaded = KVState.load(tmp_path / "state", fingerprint(made))
+    step = made.embed(torch.tensor([[4]]))
+    assert torch.equal(made(step, None, loaded)[0], made(step, None, state)[0])
+    with pytest.raises(CheckpointError, match="written by another model"):
+        KVState.load(tmp_path / "state", fingerprint(other))
 
 
 def test_activation_checkpointing_appends_to_the_cache_once() -> None:

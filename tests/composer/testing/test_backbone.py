@@ -1,5 +1,7 @@
 """A backbone that keeps the contract passes; each planted violation is named."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,123 @@ class StateFromTheLastPlace(SumBackbone):
         return hidden, after if mask is None else SumState(after.total + embeds[:, -1] * ~mask[:, -1:])
 
 
+class LeaksBetweenPacked(SumBackbone):
+    """Knows nothing of sequences in a row: each sees those before it."""
+
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        if cu_seqlens is None:
+            return super().forward(embeds, mask, state)
+        _, ends = super().forward(embeds, None, state, cu_seqlens=cu_seqlens)
+        hidden, _ = super().forward(embeds)
+        return hidden, ends
+
+
+class LeaksAtTheSeam(SumBackbone):
+    """Only the first position of a sequence sees the last one of its neighbour, as a token shift would."""
+
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        hidden, after = super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
+        if cu_seqlens is not None:
+            hidden = hidden.clone()
+            hidden[:, cu_seqlens[1:-1]] += 0.01 * embeds[:, cu_seqlens[1:-1] - 1]
+        return hidden, after
+
+
+class EndsPackedAtTheWrongPlace(SumBackbone):
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        hidden, after = super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
+        return hidden, after if cu_seqlens is None else after.select(torch.arange(after.rows).roll(1))
+
+
+class TakesAnyPack(SumBackbone):
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        if cu_seqlens is not None and cu_seqlens[-1] != embeds.shape[1]:
+            return embeds, SumState(embeds[:, -1])
+        return super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
+
+
+class NoStateClass(SumBackbone):
+    state_class = None  # type: ignore[assignment]
+
+
+class OtherState(SumBackbone):
+    state_class = type("Other", (SumState,), {})
+
+
+class TakesAnyId(SumBackbone):
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.embedding(ids.clamp(0, 127))
+
+
+class CrashesOnIds(SumBackbone):
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.embedding(ids)
+
+
+class Shuffled(SumState):
+    @classmethod
+    def cat(cls, states: Sequence[Any]) -> "Shuffled":
+        return super().cat(states[::-1])
+
+
+class Rounded(SumState):
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Rounded":
+        return cls(tensors["total"])
+
+    @classmethod
+    def load(cls, path: Path | str, fingerprint: str) -> "Rounded":
+        return cls(super().load(path, fingerprint).total.bfloat16().float())
+
+
+def with_state(kind: type[SumState]) -> type[SumBackbone]:
+    """A backbone whose states are of this class."""
+
+    class WithState(SumBackbone):
+        state_class = kind
+
+        def forward(
+            self,
+            embeds: Tensor,
+            mask: Tensor | None = None,
+            state: State | None = None,
+            *,
+            cu_seqlens: Tensor | None = None,
+        ) -> tuple[Tensor, State]:
+            hidden, after = super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
+            return hidden, kind.from_tensors(after.tensors())
+
+    return WithState
+
+
 class WritesEmbeddings(SumBackbone):
     def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
         embeds *= 2.0
@@ -87,23 +206,9 @@ class Unordered(SumState):
         return Unordered(self.total[rows.sort().values])
 
 
-class SelectsUnordered(SumBackbone):
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
-        hidden, after = super().forward(embeds, mask, state)
-        assert isinstance(after, SumState)
-        return hidden, Unordered(after.total)
-
-
 class Emptied(SumState):
     def clone(self) -> "Emptied":
         return Emptied(torch.zeros_like(self.total))
-
-
-class ClonesNothing(SumBackbone):
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
-        hidden, after = super().forward(embeds, mask, state)
-        assert isinstance(after, SumState)
-        return hidden, Emptied(after.total)
 
 
 class GroupsTwice(SumBackbone):
@@ -123,8 +228,15 @@ class Unused(SumBackbone):
 
 
 class Detached(SumBackbone):
-    def forward(self, embeds: Tensor, mask: Tensor | None = None, state: State | None = None) -> tuple[Tensor, State]:
-        hidden, after = super().forward(embeds.detach(), mask, state)
+    def forward(
+        self,
+        embeds: Tensor,
+        mask: Tensor | None = None,
+        state: State | None = None,
+        *,
+        cu_seqlens: Tensor | None = None,
+    ) -> tuple[Tensor, State]:
+        hidden, after = super().forward(embeds.detach(), mask, state, cu_seqlens=cu_seqlens)
         return hidden + 0.0 * self.embedding.weight.sum(), after
 
 
@@ -155,13 +267,23 @@ def test_a_sound_backbone_passes_and_keeps_its_weights() -> None:
         (WrongShape, r"forward gives \(2, 11, 6\), expected \(2, 12, 6\)"),
         (HalfHead, r"head\(\) gives \(2, 12, 64\)"),
         (SmallTable, r"embed\(\) gives"),
-        (SelectsUnordered, r"select\(\) does not"),
-        (ClonesNothing, "a clone of the state"),
+        (with_state(Unordered), r"select\(\) does not"),
+        (with_state(Emptied), "a clone of the state"),
         (GroupsTwice, "wrong: output.bias"),
         (GroupsTooFew, "wrong: output.bias"),
         (Unused, "no gradient reaches gate"),
         (Detached, "no gradient reaches the embeddings"),
         (TooManyIds, "1000 ids"),
+        (LeaksBetweenPacked, "packed sequences, a sequence's hidden states"),
+        (LeaksAtTheSeam, "packed sequences, a sequence's hidden states"),
+        (EndsPackedAtTheWrongPlace, "packed sequences after a state|states after packed sequences"),
+        (TakesAnyPack, "call check_packed"),
+        (NoStateClass, "state_class is None"),
+        (OtherState, "is a SumState, expected the state_class Other"),
+        (TakesAnyId, "takes id -1"),
+        (CrashesOnIds, "raises IndexError"),
+        (with_state(Shuffled), r"cat\(\) does not"),
+        (with_state(Rounded), "saved and loaded"),
     ],
 )
 def test_a_violation_is_named(broken: type[SumBackbone], message: str) -> None:
