@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from composer.errors import ConfigError, PluginError
 
@@ -81,6 +81,17 @@ class GreedyTokenizer:
         return b"".join(entries).decode(errors="replace")
 
 
+class WorldTokenizer(GreedyTokenizer):
+    """RWKV World's tokenizer; the package pyrwkv_tokenizer encodes, 5 to 25 times faster, where it is installed."""
+
+    def __init__(self) -> None:
+        super().__init__(_world_vocabulary())
+
+    def encode(self, text: str) -> list[int]:
+        fast = _fast_world()
+        return super().encode(text) if fast is None else fast.encode(text)
+
+
 class TextStream:
     """Ids in, one by one; text out as soon as it is whole characters. The pieces join to `decode` of all ids."""
 
@@ -116,7 +127,7 @@ def tokenizer_from(spec: TokenizerSpec) -> GreedyTokenizer:
     Raises ConfigError on another name or an empty word, PluginError where World's vocabulary file is not installed.
     """
     if spec == "world":
-        return GreedyTokenizer(_world_vocabulary())
+        return WorldTokenizer()
     if spec == "bytes":
         return GreedyTokenizer(_with_words(()))
     if isinstance(spec, str):
@@ -133,6 +144,19 @@ def _with_words(words: Sequence[str]) -> dict[int, bytes]:
         for variant in (word,) if word[0].isspace() else (word, " " + word):
             entries.setdefault(variant.encode(), len(entries) + 1)
     return {i: entry for entry, i in entries.items()}
+
+
+@cache
+def _fast_world() -> Any:
+    """The encoder of pyrwkv_tokenizer (Rust, Apache-2.0), None where it is not installed.
+
+    It decodes neither unfinished characters nor ids without an entry (it stops the process), so it only encodes.
+    """
+    try:
+        from pyrwkv_tokenizer import RWKVTokenizer
+    except ImportError:
+        return None
+    return RWKVTokenizer()
 
 
 @cache

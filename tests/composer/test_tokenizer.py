@@ -46,12 +46,45 @@ def reference():
 
 
 def test_world_equals_the_authors_tokenizer_on_many_scripts(world: GreedyTokenizer, reference) -> None:
+    """100,000 strings: our reader, the fast encoder and the author's trie."""
     rng = random.Random(0)
-    for _ in range(5000):
+    fast = module._fast_world()
+    assert fast is not None, "pip install pyrwkv-tokenizer"
+    for _ in range(100_000):
         text = random_text(rng)
-        ids = world.encode(text)
+        ids = GreedyTokenizer.encode(world, text)
         assert ids == reference.encode(text)
+        assert ids == fast.encode(text)
         assert world.decode(ids) == text
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_world_encodes_with_and_without_the_fast_encoder(
+    installed: bool, world: GreedyTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    class Fast:
+        def encode(self, text: str) -> list[int]:
+            calls.append(text)
+            return GreedyTokenizer.encode(world, text)
+
+    monkeypatch.setattr(module, "_fast_world", lambda: Fast() if installed else None)
+    assert world.encode("Hello, world") == GreedyTokenizer.encode(world, "Hello, world")
+    assert calls == (["Hello, world"] if installed else [])
+    assert pickle.loads(pickle.dumps(world)).encode("\n\n") == [261]
+
+
+def test_worlds_stream_says_whole_characters_only(world: GreedyTokenizer) -> None:
+    """World's entries end inside characters: whatever is said is a prefix of the text, at every id."""
+    rng = random.Random(1)
+    for _ in range(300):
+        text = random_text(rng).replace("\ufffd", "")
+        stream, said = TextStream(world), ""
+        for token in world.encode(text):
+            said += stream.push(token)
+            assert text.startswith(said)
+        assert said + stream.flush() == text
 
 
 def test_world_has_the_published_numbers(world: GreedyTokenizer) -> None:

@@ -13,7 +13,7 @@ from composer.inference.transcript import Transcript
 from composer.parts import Backbone
 from composer.prompt import CHATML, WORLD
 from composer.tokenizer import Tokenizer, tokenizer_from
-from composer_plugins.rwkv.backbone import RWKV6Backbone
+from composer_plugins.rwkv.backbone import RWKV6Backbone, RWKV7Backbone
 from composer_plugins.transformer.backbone import TransformerBackbone
 from tests.composer.stand_ins import Characters, SumBackbone, SumState
 
@@ -49,10 +49,15 @@ def stirred(backbone: Backbone) -> Backbone:
 def make(name: str) -> Backbone:
     small = {"tokenizer": tokenizer_from("bytes"), "width": 32, "depth": 2}
     torch.manual_seed(0)
-    return stirred(RWKV6Backbone(**small, head_size=16) if name == "rwkv6" else TransformerBackbone(**small, heads=2))
+    made = {
+        "rwkv6": lambda: RWKV6Backbone(**small, head_size=16),
+        "rwkv7": lambda: RWKV7Backbone(**small, head_size=16),
+        "transformer": lambda: TransformerBackbone(**small, heads=2),
+    }
+    return stirred(made[name]())
 
 
-@pytest.fixture(scope="module", params=["rwkv6", "transformer"])
+@pytest.fixture(scope="module", params=["rwkv6", "rwkv7", "transformer"])
 def backbone(request: pytest.FixtureRequest) -> Backbone:
     return make(request.param)
 
