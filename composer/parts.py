@@ -238,10 +238,10 @@ class Backbone(nn.Module, ABC):
 
 
 def check_ids(ids: Tensor, vocab_size: int) -> None:
-    """Raise ValueError where an id is no row of the embedding. On a GPU nothing is read: that would wait for it."""
-    if ids.device.type == "cpu" and bool((wrong := (ids < 0) | (ids >= vocab_size)).any()):
-        some = ids[wrong].unique().tolist()[:5]
-        raise ValueError(f"ids must be from 0 to {vocab_size - 1}; got {some}: were they made by this tokenizer?")
+    """Raise ValueError where an id is no row of the embedding; for `embed`, when the lookup raised an IndexError."""
+    wrong = ids[(ids < 0) | (ids >= vocab_size)].unique().tolist()
+    if wrong:
+        raise ValueError(f"ids must be from 0 to {vocab_size - 1}; got {wrong[:5]}: were they made by this tokenizer?")
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:

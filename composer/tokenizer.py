@@ -82,7 +82,7 @@ class GreedyTokenizer:
 
 
 class WorldTokenizer(GreedyTokenizer):
-    """RWKV World's tokenizer; the package pyrwkv_tokenizer encodes, 5 to 25 times faster, where it is installed."""
+    """RWKV World's tokenizer; the package pyrwkv_tokenizer encodes, some 25 times faster, where it is installed."""
 
     def __init__(self) -> None:
         super().__init__(_world_vocabulary())

@@ -77,8 +77,11 @@ class RWKVBackbone(Backbone):
                 block.compile_step = compile_decoding
 
     def embed(self, ids: Tensor) -> Tensor:
-        check_ids(ids, self.vocab_size)
-        return self.model.emb(ids)
+        try:
+            return self.model.emb(ids)
+        except IndexError:
+            check_ids(ids, self.vocab_size)
+            raise
 
     def forward(
         self,

@@ -108,8 +108,7 @@ class RWKV(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear) and module.weight.device.type == "cpu":
                 weight = module.weight.data
-                wanted = weight.contiguous() if mode else weight.t().contiguous().t()
-                module.weight.data = wanted
+                module.weight.data = weight.contiguous() if mode else weight.t().contiguous().t()
         return super().train(mode)
 
     def forward(

@@ -67,8 +67,11 @@ class TransformerBackbone(Backbone):
         return PretrainedTokenizer(own)
 
     def embed(self, ids: Tensor) -> Tensor:
-        check_ids(ids, self.vocab_size)
-        return self.model.get_input_embeddings()(ids)
+        try:
+            return self.model.get_input_embeddings()(ids)
+        except IndexError:
+            check_ids(ids, self.vocab_size)
+            raise
 
     def forward(
         self,

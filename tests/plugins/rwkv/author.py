@@ -22,7 +22,7 @@ VERSIONS: dict[str, type[RWKVBackbone]] = {"6": RWKV6Backbone, "7": RWKV7Backbon
 
 
 @cache
-def module(version: str) -> ModuleType:
+def module(version: str, scripted: bool = False) -> ModuleType:
     """The package chooses the version, and whether it scripts its functions, when it is imported."""
     name = f"rwkv_model_v{version}"
     spec = importlib.util.find_spec("rwkv.model")
@@ -32,19 +32,20 @@ def module(version: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     made = sys.modules[name] = importlib.util.module_from_spec(spec)
-    os.environ.update(RWKV_JIT_ON="0", RWKV_CUDA_ON="0")  # it reads them again at every forward
+    # It reads these again at every forward.
+    os.environ.update(RWKV_JIT_ON=str(int(scripted)), RWKV_CUDA_ON="0")
     with patch.dict("os.environ", RWKV_V7_ON=str(int(version == "7"))):
         spec.loader.exec_module(made)
     return made
 
 
-def authors(made: RWKVBackbone, path: Path) -> Any:
+def authors(made: RWKVBackbone, path: Path, scripted: bool = False) -> Any:
     """The author's model with the weights of `made`, by way of an official file written to `path` (*.pth)."""
     torch.save({name: value.detach().clone() for name, value in made.model.state_dict().items()}, path)
     # The package adds the suffix itself in version 7 only, and prints what it loads.
     name = str(path.with_suffix("")) if made.version == "7" else str(path)
     with contextlib.redirect_stdout(io.StringIO()):
-        return module(made.version).RWKV(model=name, strategy="cpu fp32")
+        return module(made.version, scripted).RWKV(model=name, strategy="cpu fp32")
 
 
 def stirred(version: str, stir: float = 0.1, **options: Any) -> RWKVBackbone:
