@@ -265,16 +265,13 @@ def run_blocks(
 ) -> VisualTokens:
     """An encoder's blocks and its last norm, with a reducer inside the blocks: [F, prefix + P, D] to finished tokens.
 
-    Every block is called as `block(tokens, reducer, r, prefix) -> BlockTokens`, r being the tokens to merge away.
-    `sources` are kept where asked for.
-    """
+    Every block is called as `block(tokens, reducer, r, prefix) -> BlockTokens`, r being the tokens to merge away."""
     frames, patches = x.shape[0], x.shape[1] - prefix
     blocks = list(blocks)
     schedule = (0,) * len(blocks) if reducer is None else reducer.schedule(patches)
     sources = None
     if keep_sources or (reducer is not None and reducer.needs_sources):
         sources = torch.arange(patches, device=x.device).expand(frames, -1)
-
     tokens = BlockTokens(x, None, sources)
     for block, r in zip(blocks, schedule, strict=True):
         tokens = block(tokens, reducer, r, prefix)

@@ -1,9 +1,14 @@
 """What the documents show is what the repository holds."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
+
+from composer.cli import main
+from tests.plugins.rwkv.author import stirred
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
@@ -15,6 +20,29 @@ def test_every_snippet_of_the_tutorial_is_the_examples_own_code() -> None:
     assert len(snippets) >= 4
     for snippet in snippets:
         assert any(snippet.strip() in text for text in files), snippet
+
+
+SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/backbones.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippets_about_backbones_run(snippet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, "docs/backbones.md", "exec"), {})
+    assert len(SNIPPETS) == 2
+
+
+def test_commands_about_backbones_are_the_command_lines_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conversions of the page, with small files in the place of those on the hub."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/backbones.md").read_text(), re.DOTALL)
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) == 2
+    monkeypatch.chdir(tmp_path)
+    for _, _, component, source, target, *rest in commands:
+        made = stirred(component[-1], width=64, depth=2, head_size=32)
+        torch.save(made.model.state_dict(), "source.pth")
+        assert main(["convert", component, "source.pth", target, *rest]) == 0, source
+        assert Path(target).is_file()
 
 
 @pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])

@@ -28,7 +28,8 @@ class RWKVConfig(ComponentConfig):
         None,
         ge=1,
         description="Positions that go through the blocks at a time, the state carried over: bounds the memory of long "
-        "rows, in training together with activation checkpointing. A multiple of 64 is fastest; null is all at once.",
+        "rows, in training together with activation checkpointing. A multiple of 64 is fastest; null is all at once "
+        "(512 where a CPU reads without gradients).",
     )
     compile_decoding: bool = Field(
         False, description="Compile the step of generation (torch.compile) at its first use: seconds once, then faster."

@@ -21,6 +21,9 @@ from composer_plugins.rwkv.sizes import RWKV6Sizes, RWKV7Sizes, Sizes
 from composer_plugins.rwkv.state import RecurrentState
 from composer_plugins.rwkv.weights import check_weights, read_weights
 
+CPU_SEGMENT = 512
+"""Positions that go through the blocks at a time when a CPU reads a long row: what they need stays in its caches."""
+
 WORLD_ROWS = 65536
 """Rows of every World model's embedding: the 65,530 ids and a few that are never used."""
 
@@ -95,7 +98,10 @@ class RWKVBackbone(Backbone):
         if cu_seqlens is not None:
             check_packed(embeds, cu_seqlens)
         sequences = Sequences(None if mask is None else mask[..., None], cu_seqlens)
-        hidden, layers = self.model(embeds, sequences, state.layers if state else None, self.segment_length)
+        length = self.segment_length
+        if length is None and embeds.device.type == "cpu" and not torch.is_grad_enabled():
+            length = CPU_SEGMENT
+        hidden, layers = self.model(embeds, sequences, state.layers if state else None, length)
         return hidden, RecurrentState(layers)
 
     def head(self, hidden: Tensor) -> Tensor:

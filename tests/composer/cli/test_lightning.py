@@ -55,10 +55,10 @@ class TestWithoutTorch:
             assert text in ran.out
 
     def test_every_problem_of_the_model(self, folder: Path) -> None:
-        ran = run(*FIT, "--model.backbone=rwkv7", "--model.reducer.ratoi=1", "--trainer.max_steps=1", folder=folder)
+        ran = run(*FIT, "--model.backbone=rwkv8", "--model.reducer.ratoi=1", "--trainer.max_steps=1", folder=folder)
         assert (ran.status, ran.torch, ran.out) == (2, False, "")
         assert ran.err.startswith("composer: --model.reducer.ratoi: model.reducer.ratoi: unknown option; did you mean")
-        assert "--model.backbone: model.backbone: unknown backbone 'rwkv7': did you mean 'rwkv6'?" in ran.err
+        assert "--model.backbone: model.backbone: unknown backbone 'rwkv8': did you mean 'rwkv7'?" in ran.err
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
