@@ -21,6 +21,8 @@ composer knows from the neighbours:
 | reducer | `dim` (channels of the tokens it gets), `depth` (blocks of the encoder) | `Reducer` or `BlockReducer` |
 | projector | `in_dim`, `out_dim` | `composer.parts.Projector` |
 | backbone | `tokenizer` (a `composer.tokenizer.Tokenizer`, or None: bring your own) | `composer.parts.Backbone` |
+| reader | nothing | `composer.reader.Reader` |
+| benchmark | nothing | `composer.benchmark.Benchmark` |
 """
 
 from collections.abc import Iterable
@@ -30,8 +32,13 @@ from typing import Literal, get_args
 import pluggy
 from pydantic import BaseModel, ConfigDict
 
-Kind = Literal["encoder", "reducer", "projector", "backbone"]
+Slot = Literal["encoder", "reducer", "projector", "backbone"]
+SLOTS: tuple[Slot, ...] = get_args(Slot)
+"""The parts of a model: what fills `model:`."""
+
+Kind = Literal["encoder", "reducer", "projector", "backbone", "reader", "benchmark"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+"""The parts of a model, how data files are read, and what a model is measured on."""
 
 PROJECT = "composer"
 ENTRY_POINT_GROUP = "composer.plugins"
@@ -62,7 +69,7 @@ class Converter:
 class Component:
     """One part that a plugin offers.
 
-    kind: which slot of `model:` it fills.
+    kind: which slot of `model:` it fills, or `reader`, `benchmark`.
     name: how a recipe names it: lower case, digits and hyphens.
     summary: one line for `composer plugins list`.
     config: its options.

@@ -11,7 +11,7 @@ from pydantic import Field, create_model
 from composer.config import ModelConfig, PromptConfig, SlotConfig
 from composer.errors import ConfigError, PluginError
 from composer.explain import nearest, validated
-from composer.plugin import KINDS, Kind
+from composer.plugin import SLOTS, Kind, Slot
 from composer.registry import Registry, load_registry
 from composer.selection import Choice, Statement, combine, read_slot
 from composer.yamlfile import Located, Origin, located, merged
@@ -81,9 +81,9 @@ def _model(layers: Sequence[Layer], problems: list[str]) -> tuple[ModelConfig, s
     """The model that the layers select, and what was dropped. Raises ConfigError with `problems` and its own."""
     layers = [[part for part in layer if _is_model(part, problems)] for layer in layers]
     dropped: list[str] = []
-    chosen: dict[Kind, list[Choice]] = {}
-    slots: dict[Kind, list[SlotConfig]] = {kind: [] for kind in KINDS}
-    for kind in KINDS:
+    chosen: dict[Slot, list[Choice]] = {}
+    slots: dict[Slot, list[SlotConfig]] = {kind: [] for kind in SLOTS}
+    for kind in SLOTS:
         with _gathered(problems):
             chosen[kind] = _select(kind, layers, problems, dropped)
         for place, choice in enumerate(chosen.get(kind, ())):
@@ -96,7 +96,7 @@ def _model(layers: Sequence[Layer], problems: list[str]) -> tuple[ModelConfig, s
         problems = _misfits(load_registry(), chosen)
     if problems:
         raise ConfigError(problems)
-    (encoder,), reducers, (projector,), (backbone,) = (slots[kind] for kind in KINDS)
+    (encoder,), reducers, (projector,), (backbone,) = (slots[kind] for kind in SLOTS)
     model = ModelConfig(encoder=encoder, reducer=tuple(reducers), projector=projector, backbone=backbone, prompt=prompt)
     return model, "options dropped with their component: " + "; ".join(dropped) + "." if dropped else None
 
@@ -113,7 +113,7 @@ def _gathered(problems: list[str]) -> Iterator[None]:
 def _is_model(part: Located, problems: list[str]) -> bool:
     if not isinstance(part.value, dict):
         problems.append(
-            f"{part.origin}: model: got {part.plain()!r}, expected a mapping of {', '.join(KINDS)}, prompt."
+            f"{part.origin}: model: got {part.plain()!r}, expected a mapping of {', '.join(SLOTS)}, prompt."
         )
         return False
     known = ModelConfig.model_fields
@@ -125,7 +125,7 @@ def _is_model(part: Located, problems: list[str]) -> bool:
     return True
 
 
-def _select(kind: Kind, layers: Sequence[Layer], problems: list[str], dropped: list[str]) -> list[Choice]:
+def _select(kind: Slot, layers: Sequence[Layer], problems: list[str], dropped: list[str]) -> list[Choice]:
     """The components that fill a slot, with their options."""
     statements: list[Statement] = []
     replaced: list[Choice] = []
@@ -157,7 +157,7 @@ def _no_place(chain: Sequence[Choice] | None, option: str) -> str:
     return f"the chain has {len(chain)} reducers, {places}; say which one, as in --model.reducer.0.{option}=VALUE."
 
 
-def _slot(kind: Kind, place: str, choice: Choice) -> SlotConfig:
+def _slot(kind: Slot, place: str, choice: Choice) -> SlotConfig:
     key = f"model.{kind}{place}"
     try:
         provider = load_registry().find(kind, choice.name)
@@ -176,7 +176,7 @@ def _prompt(layers: Sequence[Layer]) -> PromptConfig:
     return validated(PromptConfig, "model.prompt", given)
 
 
-def _misfits(registry: Registry, chosen: Mapping[Kind, Sequence[Choice]]) -> list[str]:
+def _misfits(registry: Registry, chosen: Mapping[Slot, Sequence[Choice]]) -> list[str]:
     """Reducers that the encoder cannot host, as far as can be told before anything is built."""
     (encoder,) = chosen["encoder"]
     hosts = registry.find("encoder", encoder.name).component.in_blocks

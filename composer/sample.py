@@ -7,12 +7,22 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Media:
-    """One image or video file, with an optional segment of a video in seconds."""
+    """One image or video, with an optional segment of a video in seconds.
+
+    path: the file, and what errors name. data: the encoded file itself where a record carries it. span: (offset, size)
+    in bytes where the file lies inside the uncompressed archive `path`. fps: frames a second where `path` is a folder
+    of pictures, in the order of their names. rule: the times of the frames that are taken: the middle of equal parts,
+    or as MVBench's own code counts frames.
+    """
 
     kind: Literal["image", "video"]
     path: str
     start: float | None = None
     end: float | None = None
+    data: bytes | None = field(default=None, repr=False)
+    span: tuple[int, int] | None = None
+    fps: float | None = None
+    rule: Literal["middle", "mvbench"] = "middle"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from composer.errors import ConfigError
-from composer.plugin import Kind
+from composer.plugin import Slot
 from composer.yamlfile import SUFFIXES, Located, Origin, load_yaml, merged
 
 
@@ -43,7 +43,7 @@ class Statement:
     loose: list[Loose] = field(default_factory=list)
 
 
-def read_slot(kind: Kind, value: Located) -> Statement:
+def read_slot(kind: Slot, value: Located) -> Statement:
     """A slot's value in one layer: a name, a YAML file, a mapping with or without a name, for the reducer a list.
 
     Raises ConfigError with the value's place.

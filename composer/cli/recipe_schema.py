@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from composer.config import ModelConfig, PromptConfig, SlotConfig
-from composer.plugin import KINDS, Kind
+from composer.plugin import SLOTS, Slot
 from composer.registry import load_registry
 from composer.resolve import slot_config
 from composer.training.config import TrainingConfig
@@ -16,14 +16,14 @@ _YAML_FILE = {"type": "string", "pattern": r"\.ya?ml$", "description": "A YAML f
 
 def recipe_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a recipe, or of one layer of it, so that no slot and no option is required."""
-    slots = {kind: {name: slot_config(kind, name) for name in load_registry().selectable(kind)} for kind in KINDS}
+    slots = {kind: {name: slot_config(kind, name) for name in load_registry().selectable(kind)} for kind in SLOTS}
     models: list[type[BaseModel]] = [config for configs in slots.values() for config in configs.values()]
     models += [PromptConfig, TrainingConfig]
     refs, definitions = models_json_schema([(model, "validation") for model in models])
     for config in models[:-2]:
         definition = definitions["$defs"][refs[config, "validation"]["$ref"].rpartition("/")[2]]
         definition["required"] = ["name"]
-    properties: dict[str, Any] = {kind: _slot(kind, slots[kind], refs) for kind in KINDS}
+    properties: dict[str, Any] = {kind: _slot(kind, slots[kind], refs) for kind in SLOTS}
     properties["prompt"] = refs[PromptConfig, "validation"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -46,7 +46,7 @@ def recipe_schema() -> dict[str, Any]:
     }
 
 
-def _slot(kind: Kind, configs: dict[str, type[SlotConfig]], refs: Any) -> dict[str, Any]:
+def _slot(kind: Slot, configs: dict[str, type[SlotConfig]], refs: Any) -> dict[str, Any]:
     one = [
         {"enum": list(configs), "description": "An installed component with its default options."},
         _YAML_FILE,

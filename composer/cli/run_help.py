@@ -1,6 +1,7 @@
 """The help of `fit`, `validate`, `test` and `predict`, written without loading torch."""
 
 from composer.explain import type_name
+from composer.plugin import SLOTS
 from composer.registry import load_registry
 from composer.training.config import TrainingConfig
 
@@ -24,10 +25,7 @@ DATA_OPTIONS = (
 def help_text(command: str, summary: str) -> str:
     """What a command takes, apart from the Trainer's many options."""
     registry = load_registry()
-    slots = "\n".join(
-        f"  --model.{kind}=NAME".ljust(30) + ", ".join(registry.selectable(kind))
-        for kind in ("encoder", "reducer", "projector", "backbone")
-    )
+    slots = "\n".join(f"  --model.{kind}=NAME".ljust(30) + ", ".join(registry.selectable(kind)) for kind in SLOTS)
     training = "\n".join(
         f"  --training.{name}=".ljust(42) + f"{type_name(field.annotation)}. {field.description}"
         for name, field in TrainingConfig.model_fields.items()

@@ -13,7 +13,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("composer", "composer.errors", "composer.sample"),
     (
         "composer.atomic",
+        "composer.benchmark",
         "composer.plugin",
+        "composer.reader",
         "composer.prompt",
         "composer.tokenizer",
         "composer.transform",
@@ -41,6 +43,7 @@ PUBLIC = {
     *("composer.plugin", "composer.parts", "composer.errors", "composer.prompt", "composer.tokenizer"),
     *("composer.transform", "composer.batch", "composer.sample"),
     *("composer.atomic", "composer.packing", "composer.state"),
+    *("composer.benchmark", "composer.reader"),
 }
 """What a plugin may import."""
 
