@@ -1,5 +1,6 @@
-"""What travels from the data to the model. Legend: B rows, T positions, F frames of one grid."""
+"""What travels from the data to the model. Legend: B rows, T positions, F frames of one grid, S packed sequences."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -45,11 +46,14 @@ class Example(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """B right-padded examples.
+    """B right-padded examples, or S examples packed into one row.
 
     ids: [B, T] int64, `MEDIA_ID` at every visual token, 0 at padding; labels: [B, T] int64; mask: [B, T] bool, True
     where real. clip_rows: [K] int64, the row of each of the batch's K clips. The rest: one entry per row, as in
     `Example`.
+
+    cu_seqlens: None, or [S + 1] int64 (`composer.packing`): B is 1 and nothing is padded; `sample_ids`, `answers` and
+    `question_types` have S entries.
     """
 
     ids: Tensor
@@ -60,3 +64,9 @@ class Batch(NamedTuple):
     sample_ids: tuple[str, ...]
     answers: tuple[str, ...]
     question_types: tuple[str, ...]
+    cu_seqlens: Tensor | None = None
+
+
+def sample_ids(batch: Batch | Sequence[Batch]) -> list[str]:
+    """The samples in a batch, or in all micro-batches of one optimizer step."""
+    return [name for one in ([batch] if isinstance(batch, Batch) else batch) for name in one.sample_ids]

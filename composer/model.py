@@ -60,7 +60,11 @@ class MultimodalModel(nn.Module):
 
     def forward(self, batch: Batch) -> Output:
         """Loss and token accuracy of a batch of whole conversations."""
-        hidden, _ = self.backbone(self.embed(batch), batch.mask)
+        embeds = self.embed(batch)
+        if batch.cu_seqlens is None:
+            hidden, _ = self.backbone(embeds, batch.mask)
+        else:
+            hidden, _ = self.backbone(embeds, cu_seqlens=batch.cu_seqlens)
         return self._loss(hidden, batch.labels)
 
     def prefill(self, batch: Batch) -> tuple[Tensor, State]:
@@ -75,7 +79,8 @@ class MultimodalModel(nn.Module):
         if not batch.frames:
             return embeds
         visual, clips = self.encode(batch.frames)
-        return splice(embeds, batch.ids, visual, batch.clip_rows[clips], batch.sample_ids)
+        names = batch.sample_ids if batch.cu_seqlens is None else (", ".join(batch.sample_ids),)
+        return splice(embeds, batch.ids, visual, batch.clip_rows[clips], names)
 
     def encode(self, groups: Sequence[FrameGroup]) -> tuple[Tensor, Tensor]:
         """Frames to projected tokens [V, D], clip after clip and frame after frame, and each token's clip [V]."""

@@ -14,6 +14,8 @@ DATA_OPTIONS = (
     "media_root",
     "frames",
     "batch_size",
+    "global_batch_size",
+    "max_tokens",
     "eval_batch_size",
     "num_workers",
     "seed",

@@ -1,7 +1,8 @@
 """The Lightning data module: which data, how many frames, in which order, in which batches."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from composer.batch import Batch, Example
 from composer.data.badmedia import BadMedia
+from composer.data.batches import micro_batches
 from composer.data.dataset import Condition, Conversations, collate_or_error
 from composer.data.reader import Records, check_ids
 from composer.data.sampler import StreamSampler
@@ -38,6 +40,10 @@ class MultimodalDataModule(LightningDataModule):
         media_root: Folder that paths of media start from; each data file's own folder if not given.
         frames: Frames taken of a video, uniform in time.
         batch_size: Samples in a training batch, per device.
+        global_batch_size: Samples of one optimizer step, over all devices; each device takes its share in batches of
+            `batch_size`, whose gradients add up. If not given, one batch on each device.
+        max_tokens: Packs the samples of a step into rows of at most so many positions, without padding, and each row
+            is a batch; a longer sample has a row of its own. If not given, rows are padded.
         eval_batch_size: Samples in a validation, test or predict batch; `batch_size` if not given.
         num_workers: Processes that decode media; 0 decodes in the training process.
         seed: Seed of the order of training and of shuffled frames.
@@ -56,6 +62,8 @@ class MultimodalDataModule(LightningDataModule):
         media_root: str | None = None,
         frames: int = 8,
         batch_size: int = 8,
+        global_batch_size: int | None = None,
+        max_tokens: int | None = None,
         eval_batch_size: int | None = None,
         num_workers: int = 2,
         seed: int = 0,
@@ -67,6 +75,7 @@ class MultimodalDataModule(LightningDataModule):
         self.media_root, self.frames, self.seed = media_root, frames, seed
         self.order: Order = order
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.global_batch_size, self.max_tokens = global_batch_size, max_tokens
         self.num_workers, self.max_bad_media = num_workers, max_bad_media
         self.conditions: tuple[Condition, ...] = tuple(conditions)
         self.consumed = 0
@@ -79,6 +88,11 @@ class MultimodalDataModule(LightningDataModule):
         counts = ("frames", "batch_size", "eval_batch_size")
         problems = [
             f"data.{name}: got {getattr(self, name)}, expected at least 1" for name in counts if getattr(self, name) < 1
+        ]
+        problems += [
+            f"data.{name}: got {getattr(self, name)}, expected at least 1, or null"
+            for name in ("global_batch_size", "max_tokens")
+            if getattr(self, name) is not None and getattr(self, name) < 1
         ]
         if self.num_workers < 0:
             problems.append(f"data.num_workers: got {self.num_workers}, expected 0 or more")
@@ -113,16 +127,31 @@ class MultimodalDataModule(LightningDataModule):
         bad_media = BadMedia(Path(self.trainer.default_root_dir) / BAD_MEDIA, self.max_bad_media)
         data = self._data("train", bad_media=bad_media)
         self._resume(len(data))
+        samples = self._samples_a_step(self.trainer.world_size)
         sampler = StreamSampler(
             data,
             lambda: self.consumed,
-            batch_size=self.batch_size,
+            batch_size=samples,
             seed=self.seed,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
             sizes=[len(source) for source in self._sources["train"]] if self.order == "in-turn" else (),
         )
-        return self._loader(data, self.batch_size, sampler)
+        if samples == self.batch_size and self.max_tokens is None:
+            return self._loader(data, samples, sampler)
+        collate = partial(micro_batches, batch_size=self.batch_size, max_tokens=self.max_tokens)
+        return self._loader(data, samples, sampler, collate)
+
+    def _samples_a_step(self, devices: int) -> int:
+        """A device's share of an optimizer step. Raises ConfigError where the devices cannot share it evenly."""
+        if self.global_batch_size is None:
+            return self.batch_size
+        share, rest = divmod(self.global_batch_size, devices)
+        if rest:
+            raise ConfigError(
+                f"data.global_batch_size: got {self.global_batch_size}, expected a multiple of the {devices} devices"
+            )
+        return share
 
     def val_dataloader(self) -> Loader | list[Loader]:
         return self._loader(self._data("validation"), self.eval_batch_size) if self._sources["validation"] else []
@@ -137,7 +166,9 @@ class MultimodalDataModule(LightningDataModule):
     def predict_dataloader(self) -> Loader:
         return self._loader(self._data("predict", answer=True), self.eval_batch_size)
 
-    def on_before_batch_transfer(self, batch: Batch | ComposerError, dataloader_idx: int) -> Batch:
+    def on_before_batch_transfer(
+        self, batch: Batch | list[Batch] | ComposerError, dataloader_idx: int
+    ) -> Batch | list[Batch]:
         """Raises what a data worker met."""
         if isinstance(batch, ComposerError):
             raise batch
@@ -179,13 +210,19 @@ class MultimodalDataModule(LightningDataModule):
         processor: Processor = self.trainer.lightning_module.model.processor
         return Conversations(self._sources[name], processor, self.frames, seed=self.seed, **options)
 
-    def _loader(self, data: Conversations, batch_size: int, sampler: Sampler[int] | None = None) -> Loader:
+    def _loader(
+        self,
+        data: Conversations,
+        batch_size: int,
+        sampler: Sampler[int] | None = None,
+        collate: Callable[..., Any] = collate_or_error,
+    ) -> Loader:
         return DataLoader(
             dataset=data,
             batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate_or_error,
+            collate_fn=collate,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

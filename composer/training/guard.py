@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from composer.batch import Batch
+from composer.batch import Batch, sample_ids
 from composer.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,10 @@ class FiniteGuard(Callback):
         self._losses: list[Tensor] = []
         self._sample_ids: list[str] = []
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        self._sample_ids.extend(batch.sample_ids)
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch | list[Batch], batch_idx: int
+    ) -> None:
+        self._sample_ids.extend(sample_ids(batch))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         self._losses.append(loss.detach())

@@ -13,7 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from torch import Tensor
 
-from composer.batch import Batch
+from composer.batch import IGNORE_LABEL, Batch, sample_ids
 from composer.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
 from composer.compose import compose
 from composer.config import ModelConfig
@@ -109,17 +109,29 @@ class ComposerModule(LightningModule):
             }
             print_parts(self.model.parts(), components, parameter_groups(self.model, self.training_config))
 
-    def training_step(self, batch: Batch) -> Tensor:
-        out: Output = self.model(batch)
-        self.trainer.datamodule.trained(len(batch.sample_ids))
-        share = self._share(out)
-        loss = out.loss * share
+    def training_step(self, batch: Batch | list[Batch], batch_idx: int) -> Tensor:
+        """A step over one batch, or over micro-batches: their gradients add up to that of the mean over all targets."""
+        optimizer = self.trainer.optimizers[0]
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            optimizer.zero_grad()
+        *others, last = [batch] if isinstance(batch, Batch) else batch
+        weight = self._weight([*others, last])
+        loss, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for micro in others:
+            part, right = self._weighted(micro, weight)
+            # Lightning divides what is returned in the same way.
+            self.trainer.strategy.backward(part / self.trainer.accumulate_grad_batches, optimizer)
+            loss, correct = loss + part.detach(), correct + right
+        part, right = self._weighted(last, weight)  # Lightning does this one's backward, and what follows it
         several = self.trainer.world_size > 1
-        self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=several)
-        accuracy = share * out.correct / out.targets.clamp(min=1)
-        self.log("train/token_accuracy", accuracy, prog_bar=True, sync_dist=several)
-        self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        self.log("train/loss", loss + part.detach(), prog_bar=True, sync_dist=several)
+        self.log("train/token_accuracy", correct + right, prog_bar=True, sync_dist=several)
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        self.trainer.datamodule.trained(len(sample_ids(batch)))
+        return part
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Nothing: Lightning calls it after `training_step`, whose micro-batches have left their gradients by then."""
 
     def validation_step(self, batch: Batch) -> None:
         out: Output = self.model(batch)
@@ -186,15 +198,20 @@ class ComposerModule(LightningModule):
         rows = zip(batch.sample_ids, batch.question_types, said, batch.answers, strict=True)
         return [Prediction(name, kind, condition, prediction, answer) for name, kind, prediction, answer in rows]
 
-    def _share(self, out: Output) -> Tensor | float:
-        """What this rank's mean loss is multiplied by, so that the ranks' mean is the mean over all target tokens.
+    def _weight(self, batches: list[Batch]) -> Tensor:
+        """What one target token weighs in the step's loss, so that the ranks' mean is the mean over all of them.
 
-        With accumulated gradients the batches count alike, whatever their number of target tokens.
+        With gradients that Lightning accumulates, its batches count alike, whatever their number of target tokens.
         """
-        if self.trainer.world_size == 1:
-            return 1.0
-        total = self.trainer.strategy.reduce(out.targets.clone(), reduce_op="sum")
-        return out.targets * self.trainer.world_size / total.clamp(min=1)
+        targets = torch.stack([(batch.labels[:, 1:] != IGNORE_LABEL).sum() for batch in batches]).sum()
+        if self.trainer.world_size > 1:
+            targets = self.trainer.strategy.reduce(targets, reduce_op="sum")
+        return self.trainer.world_size / targets.clamp(min=1)
+
+    def _weighted(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A micro-batch's share of the step's loss and of its token accuracy."""
+        out: Output = self.model(batch)
+        return out.loss * (out.targets * weight), out.correct * weight
 
 
 def _is_default(callback: Callback) -> bool:

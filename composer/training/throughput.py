@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from composer.batch import Batch
+from composer.batch import Batch, sample_ids
 
 
 class Throughput(Callback):
@@ -19,9 +19,9 @@ class Throughput(Callback):
         self._samples, self._since = 0, time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch | list[Batch], batch_idx: int
     ) -> None:
-        self._samples += len(batch.sample_ids) * trainer.world_size
+        self._samples += len(sample_ids(batch)) * trainer.world_size
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:
             now = time.monotonic()
             rate = self._samples / max(now - self._since, 1e-9)

@@ -239,3 +239,24 @@ def test_options_from_the_command_line() -> None:
     assert data.files["train"] == ["a.jsonl", "b.jsonl"]
     assert data.conditions == ("normal", "blind")
     assert "Largest share of training samples" in parser.format_help()
+
+
+def test_a_step_is_shared_by_the_devices(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "a.jsonl", SIZE)
+    seen: list[list[tuple[str, ...]]] = []
+
+    class Steps(Recorder):
+        def training_step(self, batch: Any) -> torch.Tensor:
+            seen.append([micro.sample_ids for micro in batch])
+            self.trainer.datamodule.trained(sum(len(micro.sample_ids) for micro in batch))
+            return self.model(batch[0]).loss
+
+    for options, cut in (({}, [2, 2, 1]), ({"max_tokens": 10_000}, [5])):
+        seen.clear()
+        data = MultimodalDataModule(train=path, batch_size=2, global_batch_size=5, num_workers=0, seed=SEED, **options)
+        trainer(tmp_path, max_steps=3, max_epochs=-1).fit(Steps(), data)
+        assert [[len(micro) for micro in step] for step in seen] == [cut] * 3
+        assert [name for step in seen for micro in step for name in micro] == stream(15)
+    assert data._samples_a_step(5) == 1
+    with pytest.raises(ConfigError, match=r"global_batch_size: got 5, expected a multiple of the 2 devices"):
+        data._samples_a_step(2)

@@ -21,8 +21,8 @@ class Spoilt(ComposerModule):
 
     bad: dict[int, str] = {}  # noqa: RUF012
 
-    def training_step(self, batch: Batch) -> Tensor:
-        loss = super().training_step(batch)
+    def training_step(self, batch: Batch | list[Batch], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
         if self.bad.get(self.trainer.global_step) == "loss":
             return loss * float("nan")
         return loss

@@ -1,21 +1,24 @@
 """The LightningModule: what it trains, what it reports, what it writes."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import composer.training.module
 from composer.batch import Batch
 from composer.checkpoint import newest
+from composer.data.batches import micro_batches
 from composer.errors import CheckpointError, TrainingError
 from composer.model import MultimodalModel
 from composer.resolve import model_config
 from composer.training.module import ComposerModule
-from tests.composer.training.tiny import MODEL, TinyData, module, trainer
+from tests.composer.training.tiny import MODEL, Colours, EndlessOrder, TinyData, module, trainer
 
 
 def flat(part: nn.Module) -> torch.Tensor:
@@ -151,3 +154,31 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     one, two = (read_checkpoint(tmp_path / str(world))["state_dict"] for world in (1, 2))
     for key, value in one.items():
         torch.testing.assert_close(two[key], value, rtol=2e-4, atol=2e-5)
+
+
+class StepData(TinyData):
+    """Every batch of the loader is one optimizer step, cut into micro-batches."""
+
+    def __init__(self, rows: int, max_tokens: int | None) -> None:
+        super().__init__(batch_size=8)
+        self.cut = partial(micro_batches, batch_size=rows, max_tokens=max_tokens)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        data = Colours(self.processor, self.size)
+        return DataLoader(data, self.batch_size, sampler=EndlessOrder(self.size, self), collate_fn=self.cut)
+
+
+@pytest.mark.parametrize(("rows", "max_tokens"), [(3, None), (1, None), (8, 40), (8, 90)])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_micro_batches_add_up_to_one_step(tmp_path: Path, rows: int, max_tokens: int | None, accumulate: int) -> None:
+    def weights(data: StepData) -> tuple[torch.Tensor, float]:
+        run = module()
+        once = trainer(tmp_path, max_steps=5, accumulate_grad_batches=accumulate, gradient_clip_val=1.0)
+        once.fit(run, data)
+        assert data.trained_samples == 5 * 8 * accumulate
+        return flat(run.model), float(once.callback_metrics["train/loss"])
+
+    expected, loss = weights(StepData(8, None))
+    found, got = weights(StepData(rows, max_tokens))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert got == pytest.approx(loss, rel=1e-5)
