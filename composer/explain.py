@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -39,6 +39,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest name, or a full stop."""
     near = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def differences(before: Any, now: Any, key: str) -> Iterator[str]:
+    """Where two dumps of a model differ, one line each."""
+    if isinstance(before, dict) and isinstance(now, dict) and before.get("name") == now.get("name"):
+        for name in dict.fromkeys((*before, *now)):
+            yield from differences(before.get(name), now.get(name), f"{key}.{name}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from differences(one, other, f"{key}.{place}")
+    elif before != now:
+        yield f"{key} is {now!r} and not {before!r}."
 
 
 def type_name(annotation: Any) -> str:

@@ -13,7 +13,13 @@ def from_flags(arguments: Sequence[str], section: str) -> tuple[list[Located], l
 
     Raises ConfigError for a flag without a key or a value.
     """
-    found: list[Located] = []
+    pairs, rest = take_flags(arguments, section)
+    return [nested(flag.split(".")[1:], parse_yaml(text, Origin(flag))) for flag, text in pairs], rest
+
+
+def take_flags(arguments: Sequence[str], section: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The same flags as they were typed, each with its value. Raises as `from_flags` does."""
+    found: list[tuple[str, str]] = []
     rest: list[str] = []
     remaining = list(arguments)
     while remaining:
@@ -29,7 +35,7 @@ def from_flags(arguments: Sequence[str], section: str) -> tuple[list[Located], l
             if not remaining or remaining[0].startswith("--"):
                 raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
             text = remaining.pop(0)
-        found.append(nested(path, parse_yaml(text, Origin(flag))))
+        found.append((flag, text))
     return found, rest
 
 

@@ -16,8 +16,8 @@ from composer.registry import Registry, load_registry
 from composer.selection import Choice, Statement, combine, read_slot
 from composer.yamlfile import Located, Origin, located, merged
 
-SECTIONS = ("model", "training", "data", "trainer", "seed_everything", "ckpt_path")
-"""A recipe's top level, beside `include`."""
+SECTIONS = ("model", "training", "data", "trainer", "seed_everything", "ckpt_path", "evaluation")
+"""A recipe's top level, beside `include`. `evaluation:` is for `composer run`; the other commands pass over it."""
 
 Layer = Sequence[Located]
 """What one layer says of `model:`: mappings, the last one strongest."""
@@ -201,3 +201,5 @@ def _wrong_sections(file: Located) -> Iterator[str]:
             yield f"{value.origin}: {key}: unknown section{nearest(key, known)} Sections: {', '.join(known)}."
         elif key in ("training", "data", "trainer") and not isinstance(value.value, dict):
             yield f"{value.origin}: {key}: got {value.plain()!r}, expected a mapping."
+        elif key == "evaluation" and not isinstance(value.value, list):
+            yield f"{value.origin}: {key}: got {value.plain()!r}, expected a list such as [{{benchmark: NAME}}]."

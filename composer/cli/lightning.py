@@ -10,7 +10,7 @@ from typing import Any
 from composer.cli.job import Job
 from composer.cli.run_help import help_text
 from composer.errors import CheckpointError, ConfigError
-from composer.explain import nearest, validated
+from composer.explain import differences, nearest, validated
 from composer.overrides import from_environment, from_flags
 from composer.resolve import Layer, other_sections, resolve
 from composer.training.config import TrainingConfig
@@ -66,7 +66,7 @@ def _job(command: str, options: argparse.Namespace, model_flags: Layer, training
     if resolved.note:
         _say(resolved.note)
     if hparams:
-        for line in _differences(hparams["model"], resolved.model.model_dump(mode="json"), "model"):
+        for line in differences(hparams["model"], resolved.model.model_dump(mode="json"), "model"):
             _say(f"unlike the checkpoint, {line}")
     training = located(hparams.get("training", {}), Origin("checkpoint"))
     for layer in (sections.value.get("training", training), *training_flags):
@@ -117,18 +117,6 @@ def _checkpoint(command: str, asked: str | None, folder: Path) -> Path | None:
         raise CheckpointError(f"There is no whole checkpoint in {str(searched)!r}: train with `composer fit` first.")
     _say(f"checkpoint {found}." if found else f"no checkpoint in {str(searched)!r} yet: starting afresh.")
     return found
-
-
-def _differences(before: Any, now: Any, key: str) -> Iterator[str]:
-    """Where two dumps of a model differ, one line each."""
-    if isinstance(before, dict) and isinstance(now, dict) and before.get("name") == now.get("name"):
-        for name in dict.fromkeys((*before, *now)):
-            yield from _differences(before.get(name), now.get(name), f"{key}.{name}")
-    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for place, (one, other) in enumerate(zip(before, now, strict=True)):
-            yield from _differences(one, other, f"{key}.{place}")
-    elif before != now:
-        yield f"{key} is {now!r} and not {before!r}."
 
 
 def _say(text: str) -> None:

@@ -41,6 +41,15 @@ def recipe_schema() -> dict[str, Any]:
             "trainer": {"type": "object", "description": "Arguments of Lightning's Trainer."},
             "seed_everything": {"type": ["integer", "boolean"], "description": "Seed of every random generator."},
             "ckpt_path": {"type": ["string", "null"], "description": "Checkpoint to go on from, or `last`."},
+            "evaluation": {
+                "type": "array",
+                "description": "Benchmarks that `composer run` evaluates the last stage on, each with its options.",
+                "items": {
+                    "type": "object",
+                    "required": ["benchmark"],
+                    "properties": {"benchmark": {"type": "string", "description": "An installed benchmark."}},
+                },
+            },
         },
         **definitions,
     }

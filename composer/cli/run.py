@@ -1,0 +1,154 @@
+"""`composer run`: a recipe's stages one after the other, then its benchmarks. Everything is an ordinary command."""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from composer.cli.process import start_process
+from composer.cli.steps import Start, Step, carry_out, set_aside
+from composer.errors import ConfigError
+from composer.explain import nearest, validated
+from composer.overrides import from_environment, from_flags, take_flags
+from composer.resolve import resolve
+from composer.stages import Stage, stages_of
+from composer.training.config import TrainingConfig
+from composer.yamlfile import Located, load_recipes, merged
+
+SUMMARY = "Train a recipe's stages one after the other, then evaluate; go on where it stopped."
+
+PASSED = ("model", "training", "data", "trainer")
+EVALUATION = "evaluation"
+
+
+class Parser(argparse.ArgumentParser):
+    """Puts the flags that every stage gets aside as `flags`: argparse cannot know their names."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags: list[str] = []
+        for section in PASSED:
+            found, args = take_flags(args, section)
+            flags += [f"{flag}={text}" for flag, text in found]
+        namespace, unknown = super().parse_known_args(args, namespace)
+        namespace.flags = flags
+        return namespace, unknown
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Every flag --model.*, --training.*, --data.* and --trainer.* of `composer fit` is given to each stage."
+    )
+    parser.add_argument("recipe", type=Path, help="a folder of stages such as 1-pretrain.yaml, or one recipe")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--stage", metavar="NAME", help="only this stage; the one before must be finished")
+    which.add_argument(
+        "--from",
+        dest="start",
+        metavar="NAME",
+        help="do this stage and all after it again; their folders are set aside. `evaluation`: only the benchmarks",
+    )
+    parser.add_argument(
+        "--overlay", action="append", type=Path, default=[], metavar="FILE", help="recipe over that of each stage"
+    )
+    parser.add_argument("--seed_everything", metavar="SEED", help="seed of every stage")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
+
+
+def run(args: argparse.Namespace) -> int:
+    return run_recipe(args, start_process)
+
+
+def run_recipe(args: argparse.Namespace, start: Start) -> int:
+    """Carry out the steps that the arguments ask for with `start`; returns the exit status of the last one."""
+    stages = stages_of(args.recipe)
+    flags = [*args.flags, *([] if args.seed_everything is None else [f"--seed_everything={args.seed_everything}"])]
+    _refuse_own(flags)
+    output = args.output or Path("runs") / (args.recipe if args.recipe.is_file() else args.recipe.resolve()).stem
+    fits = list(_fits(stages, args.overlay, flags, output))
+    evaluations = list(_evaluations(args.recipe, args.overlay, fits[-1], output))
+    if args.stage is not None:
+        _known("--stage", args.stage, [step.name for step in fits])
+        return carry_out([step for step in fits if step.name == args.stage], output, start)
+    if args.start is not None:
+        names = [step.name for step in fits]
+        _known("--from", args.start, [*names, EVALUATION])
+        again = [] if args.start == EVALUATION else fits[names.index(args.start) :]
+        # Last first: killed in between, what is left is still a whole beginning of the run.
+        for folder in (output / EVALUATION, *(step.folder for step in reversed(again))):
+            set_aside(folder)
+    return carry_out([*fits, *evaluations], output, start)
+
+
+def _fits(stages: Sequence[Stage], overlays: Sequence[Path], flags: Sequence[str], output: Path) -> Iterator[Step]:
+    """A step for each stage. Raises ConfigError for the first stage whose recipe is wrong."""
+    previous: Step | None = None
+    for stage in stages:
+        words = ["fit"]
+        for path in (stage.path, *overlays):
+            words += ["--config", str(path)]
+        if previous is not None:
+            words.append(f"--training.initial_weights={previous.folder}")
+        folder = output / stage.name
+        words += ["--ckpt_path", "last", f"--trainer.default_root_dir={folder}", *flags]
+        previous = Step(stage.name, tuple(words), folder, _recipe([stage.path, *overlays], flags), previous)
+        yield previous
+
+
+def _recipe(paths: Sequence[Path], flags: Sequence[str]) -> dict[str, Any]:
+    """All that a stage's files say, resolved, and checked as far as it can be without torch."""
+    layers = {section: from_flags(flags, section)[0] for section in ("model", "training")}
+    resolved = resolve(load_recipes(paths), flags=layers["model"], environment=from_environment(os.environ))
+    sections = {key: value for key, value in resolved.sections.value.items() if key != EVALUATION}
+    training = sections.get("training", Located({}, resolved.sections.origin))
+    for layer in layers["training"]:
+        training = merged(training, layer)
+    validated(TrainingConfig, "training", training)
+    plain = {key: value.plain() for key, value in sections.items()}
+    return {"model": resolved.model.model_dump(mode="json"), **plain}
+
+
+def _evaluations(recipe: Path, overlays: Sequence[Path], last: Step, output: Path) -> Iterator[Step]:
+    """A step for each benchmark that `evaluation:` names; an overlay's list replaces the recipe's."""
+    path = recipe / f"{EVALUATION}.yaml" if recipe.is_dir() else recipe
+    own = load_recipes([path]) if path.is_file() else []
+    if recipe.is_dir():
+        wrong = [item for file in own for key, item in file.value.items() if key != EVALUATION]
+        if wrong:
+            raise ConfigError([f"{item.origin}: expected only the section `evaluation:` here." for item in wrong])
+    asked = [file.value[EVALUATION] for file in [*own, *load_recipes(overlays)] if EVALUATION in file.value]
+    if not asked:
+        return
+    if not isinstance(asked[-1].value, list):
+        got = asked[-1].plain()
+        raise ConfigError(
+            f"{asked[-1].origin}: evaluation: got {got!r}, expected a list such as [{{benchmark: NAME}}]."
+        )
+    seen: list[str] = []
+    for item in asked[-1].value:
+        options = item.plain()
+        name = options.pop("benchmark", None) if isinstance(options, dict) else None
+        if not isinstance(name, str):
+            raise ConfigError(f"{item.origin}: evaluation: got {item.plain()!r}, expected {{benchmark: NAME, ...}}.")
+        seen.append(name)
+        folder = output / EVALUATION / (name if seen.count(name) == 1 else f"{name}-{seen.count(name)}")
+        given = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+        words = ("evaluate", str(last.folder), name, *given, "--output", str(folder))
+        yield Step(f"{EVALUATION}/{folder.name}", words, folder, {}, last, "results.json", EVALUATION)
+
+
+def _refuse_own(flags: Sequence[str]) -> None:
+    """Raise ConfigError for flags that `composer run` sets itself."""
+    instead = {
+        "--trainer.default_root_dir": "every stage has a folder of its own; set the run's with --output DIR.",
+        "--training.initial_weights": "a stage starts from the one before; write the first one's in its own file.",
+    }
+    given = [flag.partition("=")[0] for flag in flags]
+    if problems := [f"{flag}: {instead[flag]}" for flag in given if flag in instead]:
+        raise ConfigError(problems)
+
+
+def _known(flag: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise ConfigError(f"{flag}: got {name!r}, expected one of {', '.join(names)}{nearest(name, names)}")
