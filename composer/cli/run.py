@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from composer.cli.process import start_process
-from composer.cli.steps import Start, Step, carry_out, set_aside
+from composer.cli.steps import Step, carry_out, set_aside
 from composer.errors import ConfigError
 from composer.explain import nearest, validated
 from composer.overrides import from_environment, from_flags, take_flags
@@ -57,11 +57,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return run_recipe(args, start_process)
-
-
-def run_recipe(args: argparse.Namespace, start: Start) -> int:
-    """Carry out the steps that the arguments ask for with `start`; returns the exit status of the last one."""
     stages = stages_of(args.recipe)
     flags = [*args.flags, *([] if args.seed_everything is None else [f"--seed_everything={args.seed_everything}"])]
     _refuse_own(flags)
@@ -70,7 +65,7 @@ def run_recipe(args: argparse.Namespace, start: Start) -> int:
     evaluations = list(_evaluations(args.recipe, args.overlay, fits[-1], output))
     if args.stage is not None:
         _known("--stage", args.stage, [step.name for step in fits])
-        return carry_out([step for step in fits if step.name == args.stage], output, start)
+        return carry_out([step for step in fits if step.name == args.stage], output, start_process)
     if args.start is not None:
         names = [step.name for step in fits]
         _known("--from", args.start, [*names, EVALUATION])
@@ -78,7 +73,7 @@ def run_recipe(args: argparse.Namespace, start: Start) -> int:
         # Last first: killed in between, what is left is still a whole beginning of the run.
         for folder in (output / EVALUATION, *(step.folder for step in reversed(again))):
             set_aside(folder)
-    return carry_out([*fits, *evaluations], output, start)
+    return carry_out([*fits, *evaluations], output, start_process)
 
 
 def _fits(stages: Sequence[Stage], overlays: Sequence[Path], flags: Sequence[str], output: Path) -> Iterator[Step]:
