@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from composer.data.sampler import permutation
 
-FIRST_ROUND = 2**63
+FIRST_ROUND = 2**62
 """Rounds of permutations from here on choose what a fraction holds; those below order the passes of training."""
 
 
