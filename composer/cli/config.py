@@ -15,6 +15,7 @@ from composer.errors import ConfigError
 from composer.explain import validated
 from composer.overrides import from_environment, from_flags
 from composer.resolve import Layer, resolve
+from composer.sources import check_sources
 from composer.training.config import TrainingConfig
 from composer.yamlfile import load_recipes
 
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "check",
         help="resolve recipes and print their model, or every error",
         usage="composer config check FILE [FILE ...] [--model.SLOT=NAME] [--model.SLOT.OPTION=VALUE]",
-        epilog="The sections `data:` and `trainer:` are checked by the command that uses them.",
+        epilog="Of `data:` the sources are checked; its other options and `trainer:` by the command that uses them.",
     )
     check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="recipes, the last one strongest")
     schema = actions.add_parser("schema", help="write the JSON Schema of a recipe with every installed component")
@@ -61,6 +62,7 @@ def _check(files: Sequence[Path], flags: Layer) -> int:
     resolved = resolve(load_recipes(files), flags=flags, environment=from_environment(os.environ))
     if "training" in resolved.sections.value:
         validated(TrainingConfig, "training", resolved.sections.value["training"])
+    check_sources(resolved.sections.at(["data"]))
     sys.stdout.write(yaml.safe_dump({"model": resolved.model.model_dump(mode="json")}, sort_keys=False))
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")

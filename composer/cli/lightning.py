@@ -13,6 +13,7 @@ from composer.errors import CheckpointError, ConfigError
 from composer.explain import differences, nearest, validated
 from composer.overrides import from_environment, from_flags
 from composer.resolve import Layer, other_sections, resolve
+from composer.sources import check_sources
 from composer.training.config import TrainingConfig
 from composer.yamlfile import Origin, load_recipes, located, merged
 
@@ -72,6 +73,10 @@ def _job(command: str, options: argparse.Namespace, model_flags: Layer, training
     for layer in (sections.value.get("training", training), *training_flags):
         training = merged(training, layer)
     trained = validated(TrainingConfig, "training", training)
+    data = sections.value.get("data", located({}, Origin("the recipe")))
+    for layer in from_flags(rest, "data")[0]:
+        data = merged(data, layer)
+    check_sources(data)
     return Job(command, resolved.model, trained, sections, rest, Path(folder), checkpoint)
 
 

@@ -14,30 +14,40 @@ from composer.batch import Batch, Example
 from composer.data.badmedia import BadMedia
 from composer.data.batches import micro_batches
 from composer.data.dataset import Condition, Conversations, collate_or_error
-from composer.data.reader import Records, check_ids
+from composer.data.mixture import mixed_sizes
 from composer.data.sampler import StreamSampler
+from composer.data.sources import check_ids, open_sources
 from composer.errors import CheckpointError, ComposerError, ConfigError
 from composer.processor import Processor
+from composer.reader import Reader
+from composer.sources import SourceConfig, check_sources, read_sources
+from composer.yamlfile import Origin, located
 
 BAD_MEDIA = "bad_media.jsonl"
 STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
 Order = Literal["mixed", "in-turn"]
+Given = str | list[str | dict[str, Any]] | None
+"""A file, a source's name, or a list of these and of `{source: NAME, repeat: NUMBER}`."""
 Loader = DataLoader[Example | ComposerError]
 
 
 class MultimodalDataModule(LightningDataModule):
-    """LLaVA-style conversations about images and videos.
+    """Conversations about images and videos, from sources that readers open.
 
     Training and validation learn from whole conversations; test and predict ask for the last answer of each.
 
     Args:
-        train: JSON or JSONL file to train on, or a list of them.
-        order: How several training files are learned: `mixed`, or `in-turn` (a curriculum: a pass over each file in
-            the order given, then further passes over the last one).
-        validation: File or files whose loss is measured while training.
-        test: File or files whose answers are compared with the model's.
-        predict: File or files whose questions are answered; answers in them are not needed.
-        media_root: Folder that paths of media start from; each data file's own folder if not given.
+        train: What to train on: a LLaVA-style JSON or JSONL file, a name in `sources`, or a list of these and of
+            `{source: NAME, repeat: NUMBER}`.
+        order: How several sources are learned: `mixed`, or `in-turn` (a curriculum: a pass over each source in the
+            order given, then further passes over the last one).
+        validation: Files or sources whose loss is measured while training.
+        test: Files or sources whose answers are compared with the model's.
+        predict: Files or sources whose questions are answered; answers in them are not needed.
+        sources: Sources by name: `reader` (an installed reader's name and options), `repeat` (copies of it in a
+            training), `samples` (how many are expected), `hub`, `revision`, `licence`, `note`.
+        root: Folder that the paths of data start from; the current one if not given.
+        media_root: Folder that paths of media in files start from; each data file's own folder if not given.
         frames: Frames taken of a video, uniform in time.
         batch_size: Samples in a training batch, per device.
         global_batch_size: Samples of one optimizer step, over all devices; each device takes its share in batches of
@@ -54,11 +64,13 @@ class MultimodalDataModule(LightningDataModule):
 
     def __init__(
         self,
-        train: str | list[str] | None = None,
+        train: Given = None,
         order: Order = "mixed",
-        validation: str | list[str] | None = None,
-        test: str | list[str] | None = None,
-        predict: str | list[str] | None = None,
+        validation: Given = None,
+        test: Given = None,
+        predict: Given = None,
+        sources: dict[str, dict[str, Any]] | None = None,
+        root: str | None = None,
         media_root: str | None = None,
         frames: int = 8,
         batch_size: int = 8,
@@ -72,7 +84,10 @@ class MultimodalDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.files = {"train": train, "validation": validation, "test": test, "predict": predict}
-        self.media_root, self.frames, self.seed = media_root, frames, seed
+        self.frames, self.seed = frames, seed
+        self._section = located(
+            {**self.files, "sources": sources, "root": root, "media_root": media_root}, Origin("the data module")
+        )
         self.order: Order = order
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.global_batch_size, self.max_tokens = global_batch_size, max_tokens
@@ -80,7 +95,8 @@ class MultimodalDataModule(LightningDataModule):
         self.conditions: tuple[Condition, ...] = tuple(conditions)
         self.consumed = 0
         """Samples of the stream that are trained, over all ranks."""
-        self._sources: dict[str, list[Records]] = {}
+        self._configs: dict[str, list[SourceConfig]] = {}
+        self._sources: dict[str, list[Reader]] = {}
         self._restored: dict[str, Any] | None = None
         self._check()
 
@@ -107,6 +123,10 @@ class MultimodalDataModule(LightningDataModule):
             problems.append(
                 f"data.conditions: got {list(self.conditions)}, expected some of {', '.join(known)}, each once"
             )
+        try:
+            check_sources(self._section)
+        except ConfigError as error:
+            problems += error.problems
         if problems:
             raise ConfigError(problems)
 
@@ -114,18 +134,19 @@ class MultimodalDataModule(LightningDataModule):
         """Index the files that a stage reads. Raises DataError; questions are all read, so that they fail early."""
         needed = STAGES[stage]
         if not self.files[needed]:
-            raise ConfigError(f"data.{needed}: nothing given, expected a JSON or JSONL file or a list of them")
+            raise ConfigError(
+                f"data.{needed}: nothing given, expected a JSON or JSONL file, a source, or a list of them"
+            )
         for name in {needed, "validation"} if stage == "fit" else {needed}:
-            given = self.files[name] or []
-            paths = [given] if isinstance(given, str) else given
-            self._sources[name] = [Records(path, self.media_root) for path in paths]
+            self._configs[name] = read_sources(self._section, name)
+            self._sources[name] = open_sources(self._configs[name])
         if needed in ("test", "predict"):
             check_ids(self._sources[needed])
 
     def train_dataloader(self) -> Loader:
         assert self.trainer is not None
         bad_media = BadMedia(Path(self.trainer.default_root_dir) / BAD_MEDIA, self.max_bad_media)
-        data = self._data("train", bad_media=bad_media)
+        data = self._data("train", repeats=self._repeats(), bad_media=bad_media)
         self._resume(len(data))
         samples = self._samples_a_step(self.trainer.world_size)
         sampler = StreamSampler(
@@ -135,7 +156,7 @@ class MultimodalDataModule(LightningDataModule):
             seed=self.seed,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
-            sizes=[len(source) for source in self._sources["train"]] if self.order == "in-turn" else (),
+            sizes=data.mixture.sizes if self.order == "in-turn" else (),
         )
         if samples == self.batch_size and self.max_tokens is None:
             return self._loader(data, samples, sampler)
@@ -183,11 +204,14 @@ class MultimodalDataModule(LightningDataModule):
         self.consumed += samples * self.trainer.world_size
 
     def state_dict(self) -> dict[str, Any]:
-        samples = sum(map(len, self._sources.get("train", [])))
+        samples = sum(mixed_sizes([len(source) for source in self._sources.get("train", [])], self._repeats()))
         return {"consumed": self.consumed, "seed": self.seed, "samples": samples, "order": self.order}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict
+
+    def _repeats(self) -> list[float]:
+        return [source.repeat for source in self._configs.get("train", [])]
 
     def _resume(self, samples: int) -> None:
         """Go on in the stream where the checkpoint stands. Raises CheckpointError where it is another stream."""

@@ -1,9 +1,7 @@
 """Records to examples: the map-style data set that loaders read, and what stands between it and a batch."""
 
 import random
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -12,9 +10,10 @@ from torch.utils.data import Dataset, get_worker_info
 from composer.batch import IGNORE_LABEL, Batch, Clip, Example
 from composer.data.badmedia import BadMedia
 from composer.data.media import load_clip
-from composer.data.reader import Records
+from composer.data.mixture import Mixture
 from composer.errors import ComposerError, DataError, MediaError
 from composer.processor import Processor, collate
+from composer.reader import Reader
 from composer.sample import Message, Sample
 from composer.transform import PAD_VALUE
 
@@ -23,8 +22,9 @@ Condition = Literal["normal", "blind", "shuffled"]
 
 
 class Conversations(Dataset[Example | ComposerError]):
-    """Conversations of one or several files, ready for a batch.
+    """Conversations of one or several sources, ready for a batch.
 
+    repeats: copies of each source, see `Mixture`; one of each if not given.
     processor, frames: how media and text become an example, and the frames taken of a video.
     answer: True to ask for the last answer (test, predict), False to learn from the whole conversation.
     bad_media: where media that cannot be decoded are noted; such a sample keeps its text and has no loss. Without it
@@ -33,10 +33,11 @@ class Conversations(Dataset[Example | ComposerError]):
 
     def __init__(
         self,
-        sources: Sequence[Records],
+        sources: Sequence[Reader],
         processor: Processor,
         frames: int,
         *,
+        repeats: Sequence[float] = (),
         answer: bool = False,
         condition: Condition = "normal",
         seed: int = 0,
@@ -44,10 +45,10 @@ class Conversations(Dataset[Example | ComposerError]):
     ) -> None:
         self.sources, self.processor, self.frames = sources, processor, frames
         self.answer, self.condition, self.seed, self.bad_media = answer, condition, seed, bad_media
-        self._ends = list(accumulate(len(source) for source in sources))
+        self.mixture = Mixture([len(source) for source in sources], repeats or [1.0] * len(sources), seed)
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return len(self.mixture)
 
     def __getitem__(self, index: int) -> Example | ComposerError:
         """An example. In a data worker an error is returned, for PyTorch would bury it in a traceback."""
@@ -75,8 +76,8 @@ class Conversations(Dataset[Example | ComposerError]):
         return self.processor.encode(sample, shown, answer=self.answer)
 
     def sample(self, index: int) -> Sample:
-        source = bisect_right(self._ends, index)
-        sample = self.sources[source][index - (self._ends[source - 1] if source else 0)]
+        source, record = self.mixture[index]
+        sample = self.sources[source][record]
         return sample if self.answer else answered(sample)
 
 

@@ -16,6 +16,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "composer.benchmark",
         "composer.plugin",
         "composer.reader",
+        "composer.records",
         "composer.prompt",
         "composer.tokenizer",
         "composer.transform",
@@ -24,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("composer.config", "composer.explain", "composer.overrides", "composer.selection", "composer.stages"),
     ("composer.registry",),
     ("composer.resolve",),
+    ("composer.sources",),
     # Torch.
     ("composer.packing", "composer.state"),
     ("composer.batch", "composer.parts"),
@@ -43,7 +45,7 @@ PUBLIC = {
     *("composer.plugin", "composer.parts", "composer.errors", "composer.prompt", "composer.tokenizer"),
     *("composer.transform", "composer.batch", "composer.sample"),
     *("composer.atomic", "composer.packing", "composer.state"),
-    *("composer.benchmark", "composer.reader"),
+    *("composer.benchmark", "composer.reader", "composer.records"),
 }
 """What a plugin may import."""
 
@@ -148,7 +150,7 @@ def test_plugins_import_the_public_interface_and_not_each_other() -> None:
     [
         ("composer.errors", "import composer.config"),
         ("composer.model", "from composer.training.module import ComposerModule"),
-        ("composer.data.reader", "from composer.evaluation import accuracy"),
+        ("composer.data.sources", "from composer.evaluation import accuracy"),
         ("composer.registry", "def f():\n    from composer import resolve"),
         ("composer.training.config", "import composer.cli"),
     ],
@@ -167,8 +169,8 @@ def test_a_module_of_no_layer_is_found() -> None:
 
 def test_a_planted_circle_is_found() -> None:
     line = "def f():\n    from composer.data.datamodule import MultimodalDataModule\n"
-    found = circles(COMPOSER | {"composer.data.reader": f"{COMPOSER['composer.data.reader']}\n{line}"})
-    assert {"composer.data.reader", "composer.data.datamodule"} <= set(found)
+    found = circles(COMPOSER | {"composer.data.sources": f"{COMPOSER['composer.data.sources']}\n{line}"})
+    assert {"composer.data.sources", "composer.data.datamodule"} <= set(found)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from composer.batch import IGNORE_LABEL, MEDIA_ID
 from composer.data.badmedia import BadMedia
 from composer.data.dataset import Conversations, answered, show
 from composer.data.media import load_clip
-from composer.data.reader import Records
 from composer.errors import DataError, MediaError, TrainingError
 from composer.processor import Processor, collate
 from composer.sample import Media, Message, Sample
 from composer.transform import FrameTransform
+from composer_plugins.readers.llava import LlavaReader
 from tests.composer.data.files import write_video
 from tests.composer.stand_ins import FirstTokens, MeanEncoder, SumBackbone
 
@@ -28,16 +28,16 @@ def record(name: str, video: str | None = "a.mp4", answer: str = "Red.") -> dict
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Records:
+def source(tmp_path: Path) -> LlavaReader:
     write_video(tmp_path / "a.mp4", 12)
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     records = [record("good"), record("broken", "broken.mp4"), record("gone", "gone.mp4"), record("text", None)]
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(r) + "\n" for r in records))
-    return Records(path)
+    return LlavaReader(path)
 
 
-def test_learning_and_asking(source: Records) -> None:
+def test_learning_and_asking(source: LlavaReader) -> None:
     learned = Conversations([source], PROCESSOR, 4).example(0)
     assert (learned.ids == MEDIA_ID).sum() == 4 * 2
     said = learned.labels[learned.labels != IGNORE_LABEL].tolist()
@@ -48,13 +48,13 @@ def test_learning_and_asking(source: Records) -> None:
     assert len(asked.ids) < len(learned.ids)
 
 
-def test_files_one_after_the_other(source: Records) -> None:
+def test_files_one_after_the_other(source: LlavaReader) -> None:
     data = Conversations([source, source, source], PROCESSOR, 2)
     assert len(data) == 12
     assert [data.sample(i).id for i in range(12)] == ["good", "broken", "gone", "text"] * 3
 
 
-def test_bad_media_keep_their_text_and_teach_nothing(source: Records, tmp_path: Path) -> None:
+def test_bad_media_keep_their_text_and_teach_nothing(source: LlavaReader, tmp_path: Path) -> None:
     log = tmp_path / "bad.jsonl"
     data = Conversations([source], PROCESSOR, 4, bad_media=BadMedia(log, 0.5))
     example = data.example(1)
@@ -70,13 +70,13 @@ def test_bad_media_keep_their_text_and_teach_nothing(source: Records, tmp_path: 
     assert batch.sample_ids == ("good", "broken", "gone", "text")
 
 
-def test_bad_media_are_bounded(source: Records, tmp_path: Path) -> None:
+def test_bad_media_are_bounded(source: LlavaReader, tmp_path: Path) -> None:
     data = Conversations([source], PROCESSOR, 4, bad_media=BadMedia(tmp_path / "bad.jsonl", 0.01))
     with pytest.raises(TrainingError, match=r"data\.max_bad_media"):
         [data.example(1) for _ in range(4)]
 
 
-def test_bad_media_are_an_error_in_evaluation(source: Records) -> None:
+def test_bad_media_are_an_error_in_evaluation(source: LlavaReader) -> None:
     with pytest.raises(MediaError, match=r"broken\.mp4: .*\(sample 'broken' of .*a\.jsonl\)"):
         Conversations([source], PROCESSOR, 4, answer=True)[1]
 
@@ -103,7 +103,7 @@ def test_shuffled_moves_frames_and_keeps_times(tmp_path: Path) -> None:
     assert len(orders) > 6
 
 
-def test_conditions_reach_the_example(source: Records) -> None:
+def test_conditions_reach_the_example(source: LlavaReader) -> None:
     normal, blind = (Conversations([source], PROCESSOR, 4, answer=True, condition=c)[0] for c in ("normal", "blind"))
     assert torch.equal(normal.ids, blind.ids)
     assert not torch.equal(normal.clips[0].pixels, blind.clips[0].pixels)

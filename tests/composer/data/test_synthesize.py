@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from composer.cli import main
-from composer.data.reader import Records
 from composer.data.shapes import FRAMES, QUESTIONS, SIDE, Split, draw_scene, generator, render
 from composer.data.synthesize import encode, synthesize
 from composer.errors import DataError
 from composer.sample import Media
+from composer_plugins.readers.llava import LlavaReader
 
 COUNTS: dict[Split, int] = {"train": 6, "stills": 5, "heldout": 3}
 
@@ -44,7 +44,7 @@ def test_the_encoder_gives_the_same_bytes_again_and_again() -> None:
 
 def test_records_are_read_back_and_videos_show_what_was_rendered(tmp_path: Path) -> None:
     synthesize(tmp_path / "set", COUNTS, 0)
-    train, stills, heldout = (Records(tmp_path / "set" / f"{name}.jsonl") for name in COUNTS)
+    train, stills, heldout = (LlavaReader(tmp_path / "set" / f"{name}.jsonl") for name in COUNTS)
     assert (len(train), len(stills), len(heldout)) == (6, 5, 3 * len(QUESTIONS))
     assert sorted(heldout[i].meta["question_type"] for i in range(5)) == sorted(QUESTIONS)
     assert all(len(str(record.messages[1].content[0]).split()) == 5 for record in stills)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from composer.data import reader
-from composer.data.reader import Records, check_ids
+from composer import records
+from composer.data.sources import check_ids
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
+from composer_plugins.readers.llava import LlavaReader
 
 
 def turn(speaker: str, value: str) -> dict[str, str]:
@@ -26,7 +27,7 @@ def lines(path: Path, *records: Any) -> Path:
 
 
 def only(path: Path, record: Any, **options: Any) -> Sample:
-    return Records(lines(path / "a.jsonl", record), **options)[0]
+    return LlavaReader(lines(path / "a.jsonl", record), **options)[0]
 
 
 def test_video(tmp_path: Path) -> None:
@@ -84,11 +85,47 @@ def test_leading_answers_are_dropped(tmp_path: Path) -> None:
     assert [m.role for m in only(tmp_path, {"conversations": conversations}).messages] == ["user", "assistant"]
 
 
+def test_cambrian(tmp_path: Path) -> None:
+    """System prompts, as a turn or as a key; text alone, its image empty."""
+    turns = [turn("system", "Be brief."), *talk("<image>\nWhat?", "A.")]
+    record = {"id": "c", "image": "coco/1.jpg", "source": "sqa.json", "conversations": turns}
+    sample = only(tmp_path, record)
+    assert sample.messages[0] == Message("system", ("Be brief.",))
+    assert sample.messages[1].content == (Media("image", str(tmp_path / "coco/1.jpg")), "What?")
+    assert sample.meta == {"source": "sqa.json"}
+    assert only(tmp_path, record | {"system_prompt": "Another."}).messages == sample.messages
+    text = {"image": "", "system_prompt": "Be kind.", "conversations": talk("Hi?", "Yes.")}
+    asked = only(tmp_path, text)
+    assert [(m.role, m.content) for m in asked.messages[:2]] == [("system", ("Be kind.",)), ("user", ("Hi?",))]
+    assert asked.media == ()
+
+
+def test_m4_instruct(tmp_path: Path) -> None:
+    record = {
+        "sample_id": 12,
+        "image": ["HQ-Edit/a.jpg", "HQ-Edit/b.jpg"],
+        "conversations": talk("<image><image>\nWhat changed?", "The sky."),
+        "choice_list": None,
+        "metadata": {"dataset": "HQ-Edit"},
+    }
+    sample = only(tmp_path, record, media_root="/m4")
+    assert sample.id == "12"
+    assert [m.path for m in sample.media] == ["/m4/HQ-Edit/a.jpg", "/m4/HQ-Edit/b.jpg"]
+    assert sample.meta == {"choice_list": None, "metadata": {"dataset": "HQ-Edit"}}
+
+
+def test_allava_and_sharegpt4v(tmp_path: Path) -> None:
+    allava = {"id": "allava_laion_inst_0", "image": "allava_laion/images/1.jpeg", "conversations": talk("Q?", "A.")}
+    shared = {"id": "0001", "image": "sam/images/sa_1.jpg", "conversations": talk("Describe it.\n<image>", "A hill.")}
+    assert only(tmp_path, allava).messages[0].content[1] == "Q?"
+    assert only(tmp_path, shared).messages[0].content[0] == "Describe it."
+
+
 def test_list_and_lines_give_the_same(tmp_path: Path) -> None:
     records = [{"id": str(i), "conversations": talk(f"{i}?", f"{i}.")} for i in range(5)]
     listed = tmp_path / "b.json"
     listed.write_text(json.dumps(records, indent=1))
-    one, other = Records(lines(tmp_path / "a.jsonl", *records)), Records(listed)
+    one, other = LlavaReader(lines(tmp_path / "a.jsonl", *records)), LlavaReader(listed)
     assert len(one) == len(other) == 5
     assert [s.messages for s in one] == [s.messages for s in other]
     assert one[-1].id == "4"
@@ -100,15 +137,15 @@ def test_list_and_lines_give_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("last", [True, False])
 def test_lines_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, last: bool) -> None:
     """Blank lines, a byte order mark, letters of several bytes, no line break at the end, chunks that cut lines."""
-    monkeypatch.setattr(reader, "CHUNK", 64)
+    monkeypatch.setattr(records, "CHUNK", 64)
     texts = [json.dumps({"id": str(i), "conversations": talk("é" * i, "ü")}, ensure_ascii=False) for i in range(30)]
     text = "\ufeff" + f"{end}  {end}{end}".join(texts) + end * last
     path = tmp_path / "a.jsonl"
     path.write_bytes(text.encode())
-    records = Records(path)
-    assert [sample.id for sample in records] == [str(i) for i in range(30)]
-    assert records[29].messages[0].content == ("é" * 29,)
-    assert records.place(1) == f"{path}:4"
+    found = LlavaReader(path)
+    assert [sample.id for sample in found] == [str(i) for i in range(30)]
+    assert found[29].messages[0].content == ("é" * 29,)
+    assert found.place(1) == f"{path}:4"
 
 
 GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
@@ -127,21 +164,22 @@ GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
         ({"text": "Q?"}, "expected a list of turns, got NoneType"),
         ({"conversations": []}, "no human turn"),
         ({"conversations": [turn("gpt", "A.")]}, "no human turn"),
+        ({"conversations": talk("Q?", "A."), "system_prompt": 3}, '"system_prompt": expected text, got 3'),
         ({"conversations": talk("Q?", "A."), "video": 3}, '"video": expected a path or a list of paths, got 3'),
         ({"conversations": talk("Q?", "A."), "video": "v", "start": "0:10"}, '"start": expected seconds'),
         ({"conversations": talk("Q?", "A."), "video": "v", "start": 3, "end": 3}, "expected start < end"),
     ],
 )
 def test_bad_record(tmp_path: Path, record: dict[str, Any], message: str) -> None:
-    records = Records(lines(tmp_path / "a.jsonl", GOOD, {"id": "bad", **record}))
+    found = LlavaReader(lines(tmp_path / "a.jsonl", GOOD, {"id": "bad", **record}))
     with pytest.raises(DataError) as caught:
-        records[1]
+        found[1]
     assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}:2: id 'bad': ")
     assert message in str(caught.value)
     listed = tmp_path / "b.json"
     listed.write_text(json.dumps([GOOD, record]))
     with pytest.raises(DataError, match=r"b\.json: record 2: id 'b-1': "):
-        Records(listed)[1]
+        LlavaReader(listed)[1]
 
 
 @pytest.mark.parametrize(
@@ -157,30 +195,30 @@ def test_a_line_that_is_no_record(tmp_path: Path, line: bytes, message: str) -> 
     good = json.dumps(GOOD).encode()
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join([good, b"", line, good]))
-    records = Records(path)
-    assert records[2].id == "g"
+    found = LlavaReader(path)
+    assert found[2].id == "g"
     with pytest.raises(DataError, match=message):
-        records[1]
+        found[1]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
 def test_empty_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=r"a\.json: no records in it"):
-        Records(tmp_path / "a.json")
+        LlavaReader(tmp_path / "a.json")
 
 
 def test_broken_list_and_missing_file(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[\n{"id": 1},\n{"id" 2}]')
     with pytest.raises(DataError, match=r"a\.json:3: not JSON"):
-        Records(tmp_path / "a.json")
+        LlavaReader(tmp_path / "a.json")
     with pytest.raises(DataError, match=r"gone\.json: cannot read the data file: No such file"):
-        Records(tmp_path / "gone.json")
+        LlavaReader(tmp_path / "gone.json")
 
 
 def test_two_records_of_one_id(tmp_path: Path) -> None:
-    first = Records(lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "id": "h"}))
+    first = LlavaReader(lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "id": "h"}))
     check_ids([first])
-    second = Records(lines(tmp_path / "b.jsonl", {**GOOD, "id": "h"}))
+    second = LlavaReader(lines(tmp_path / "b.jsonl", {**GOOD, "id": "h"}))
     with pytest.raises(DataError, match=r"b\.jsonl:1: id 'h' is already that of .*a\.jsonl:2; give each record"):
         check_ids([first, second])

@@ -1,0 +1,46 @@
+"""Sources of `data:` opened: their readers, and what is asked of all of them."""
+
+import warnings
+from collections.abc import Sequence
+
+from composer.errors import DataError
+from composer.reader import Reader
+from composer.registry import load_registry
+from composer.sources import SourceConfig
+
+ROUNDED = 0.01
+"""How far a source's size may be from the one expected: data sets are published with rounded counts."""
+
+
+def open_sources(sources: Sequence[SourceConfig]) -> list[Reader]:
+    """The reader of each source. Raises DataError for one that cannot be opened or is of another size."""
+    return [_opened(source) for source in sources]
+
+
+def _opened(source: SourceConfig) -> Reader:
+    reader: Reader = load_registry().build("reader", source.reader)
+    if source.samples is None or len(reader) == source.samples:
+        return reader
+    text = f"source {source.name!r}: got {len(reader):,} samples, expected {source.samples:,}"
+    if abs(len(reader) - source.samples) > ROUNDED * source.samples:
+        raise DataError(
+            f"{text} to within 1 % in {getattr(source.reader, 'path', 'it')}: get the whole of it, or correct "
+            f"data.sources.{source.name}.samples"
+        )
+    warnings.warn(text, stacklevel=2)
+    return reader
+
+
+def check_ids(sources: Sequence[Reader]) -> None:
+    """Raises DataError for two records of one id, whose answers could not be told apart. Reads every record."""
+    seen: dict[str, tuple[Reader, int]] = {}
+    for source in sources:
+        for index in range(len(source)):
+            sample = source[index]
+            if sample.id in seen:
+                first, at = seen[sample.id]
+                raise DataError(
+                    f"{source.place(index)}: id {sample.id!r} is already that of {first.place(at)}; "
+                    "give each record an id of its own"
+                )
+            seen[sample.id] = source, index

@@ -1,0 +1,162 @@
+"""Any record of a large file at once: JSON Lines, one JSON list, CSV. What readers are made of. No torch here."""
+
+import csv
+import io
+import json
+import mmap
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer.errors import DataError
+
+CHUNK = 2**26
+SHORT = 64
+"""Bytes of a line that may be blank: no record of use is so short, and looking at each costs time."""
+
+
+class _Lines(ABC):
+    """The lines of a file that hold something. Only where they start is kept, 8 bytes each."""
+
+    quoted = False
+    """Whether line breaks between quotes belong to the line."""
+
+    def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
+        self.path, self.encoding = Path(path), encoding
+        self._starts = _line_starts(self.path, self.quoted)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Any: ...
+
+    def place(self, index: int) -> str:
+        """Where a record stands: "file:line"."""
+        with self.path.open("rb") as file:
+            line = file.read(self._starts[index]).count(b"\n") + 1
+        return f"{self.path}:{line}"
+
+    def _text(self, index: int) -> str:
+        with self.path.open("rb") as file:
+            file.seek(self._starts[index])
+            size = self._starts[index + 1] - self._starts[index] if index + 1 < len(self._starts) else -1
+            line = file.read(size)
+        try:
+            return line.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            name = self.encoding.removesuffix("-sig").upper()
+            raise DataError(f"{_Lines.place(self, index)}: not {name}: {error}") from None
+
+
+class JsonRecords(_Lines):
+    """The values of a JSON Lines file or of one JSON list. Opening JSON Lines parses nothing.
+
+    Raises DataError, with file and line, for a file that cannot be read or is empty, and for a line that is no JSON.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        head = _head(Path(path))
+        self._list: list[Any] | None = None
+        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+            self.path, self._list = Path(path), _load_list(Path(path))
+        else:
+            super().__init__(path)
+        if not len(self):
+            raise DataError(f"{path}: no records in it, expected a JSON list or one JSON object a line")
+
+    def __len__(self) -> int:
+        return super().__len__() if self._list is None else len(self._list)
+
+    def __getitem__(self, index: int) -> Any:
+        index = range(len(self))[index]
+        if self._list is not None:
+            return self._list[index]
+        try:
+            return json.loads(self._text(index))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{self.place(index)}: not JSON: {error.msg} (column {error.colno})") from None
+
+    def place(self, index: int) -> str:
+        """Where a record stands: "file:line", or its number (from 1) in a JSON list."""
+        return super().place(index) if self._list is None else f"{self.path}: record {index + 1}"
+
+
+class CsvRecords(_Lines):
+    """The rows of a CSV file as mappings from column to text. columns: the names in its first line.
+
+    Raises DataError, with file and line, for a file without rows, and for a row that has not one value per column.
+    """
+
+    quoted = True
+
+    def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
+        _head(Path(path))
+        super().__init__(path, encoding)
+        if len(self._starts) < 2:
+            raise DataError(f"{path}: no rows in it, expected CSV: a line of column names, then one row a record")
+        self.columns = tuple(self._row(0))
+
+    def __len__(self) -> int:
+        return super().__len__() - 1
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        index = range(len(self))[index]
+        row = self._row(index + 1)
+        if len(row) != len(self.columns):
+            raise DataError(f"{self.place(index)}: got {len(row)} values, expected {len(self.columns)}, one per column")
+        return dict(zip(self.columns, row, strict=True))
+
+    def place(self, index: int) -> str:
+        """Where a row stands: the file and its first line."""
+        return super().place(index + 1)
+
+    def _row(self, line: int) -> list[str]:
+        try:
+            return next(csv.reader(io.StringIO(self._text(line), newline=""), strict=True))
+        except csv.Error as error:
+            raise DataError(f"{super().place(line)}: not CSV: {error}") from None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the data file: {error.strerror}") from error
+
+
+def _load_list(path: Path) -> list[Any]:
+    try:
+        return json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}") from None
+
+
+def _line_starts(path: Path, quoted: bool) -> NDArray[np.int64]:
+    """Where each line that is not blank starts. The file is mapped, not read into memory."""
+    size = os.path.getsize(path)
+    if not size:
+        return np.empty(0, np.int64)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        pieces, inside = [np.zeros(1, np.int64)], False
+        for offset in range(0, size, CHUNK):
+            chunk = np.frombuffer(data[offset : offset + CHUNK], np.uint8)
+            ends = chunk == ord("\n")
+            if quoted:  # an odd number of quotes before a line break: it is inside of a value
+                odd = np.cumsum(chunk == ord('"'), dtype=np.uint8) % 2 != inside
+                ends &= ~odd
+                inside = bool(odd[-1])
+            pieces.append(np.flatnonzero(ends) + offset + 1)
+        starts = np.concatenate(pieces)
+        lengths = np.diff(starts, append=size)
+        full = lengths > 0
+        for line in np.flatnonzero(full & (lengths < SHORT)):
+            full[line] = bool(data[starts[line] : starts[line] + lengths[line]].strip())
+    return starts[full]

@@ -1,0 +1,79 @@
+"""The readers `llava`, `m3it`, `miradata`, `sharegpt4video`: data sets in the files in which they are published."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from composer.plugin import Component, ComponentConfig, hookimpl
+
+
+class FileConfig(ComponentConfig):
+    """Options of a reader whose records carry everything."""
+
+    path: str = Field(description="The data file, relative to `data.root`.")
+
+
+class LlavaConfig(FileConfig):
+    """Options of the reader `llava`."""
+
+    media_root: str | None = Field(
+        None, description="Folder that paths of media start from, relative to `data.root`; the data file's if null."
+    )
+
+
+class ShareGPT4VideoConfig(LlavaConfig):
+    """Options of the reader `sharegpt4video`."""
+
+    question: str = Field("Describe this video in detail.", min_length=1, description="What every video is asked.")
+
+
+class MiraDataConfig(ShareGPT4VideoConfig):
+    """Options of the reader `miradata`."""
+
+    caption: str = Field("dense_caption", description="Column that answers the question.")
+    file: str = Field(
+        "{folder}/{index}.mp4",
+        description="Each row's video below `media_root`: columns in braces, and of `000000008783_AJp-000114` "
+        "{folder} 000000008, {video} 000000008783_AJp, as the set's own download script names them.",
+    )
+    start: str | None = Field(
+        None, description="Column where a row's segment of the video starts; null where each row has a file of its own."
+    )
+    end: str | None = Field(None, description="Column where the segment ends.")
+    fps: str | None = Field(
+        None, description="Column of frames a second, where `start` and `end` count frames; else seconds or h:mm:ss."
+    )
+    encoding: Literal["utf-8", "cp1252", "latin-1"] = Field("utf-8", description="How the file's text is encoded.")
+
+
+@hookimpl
+def composer_components() -> Iterable[Component]:
+    yield Component(
+        "reader",
+        "llava",
+        "LLaVA-style conversations, JSON or JSONL: also ShareGPT4V, ALLaVA, Cambrian, M4-Instruct, LLaVA-Video-178K.",
+        LlavaConfig,
+        "composer_plugins.readers.llava:LlavaReader",
+    )
+    yield Component(
+        "reader",
+        "m3it",
+        "M3IT's JSONL: an instruction, inputs, pictures within the record, outputs.",
+        FileConfig,
+        "composer_plugins.readers.m3it:M3ITReader",
+    )
+    yield Component(
+        "reader",
+        "miradata",
+        "MiraData's CSV: a row per clip with captions of several kinds.",
+        MiraDataConfig,
+        "composer_plugins.readers.miradata:MiraDataReader",
+    )
+    yield Component(
+        "reader",
+        "sharegpt4video",
+        "ShareGPT4Video's JSONL: the summary caption of each video.",
+        ShareGPT4VideoConfig,
+        "composer_plugins.readers.sharegpt4video:ShareGPT4VideoReader",
+    )

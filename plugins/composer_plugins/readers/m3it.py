@@ -1,0 +1,45 @@
+"""M3IT's records to samples: JSON Lines with the pictures inside.
+
+{"instruction": "Answer the question.", "inputs": "What moves?", "image_base64_str": ["/9j/..."], "outputs": "A ball."}
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from composer.errors import DataError
+from composer.sample import Media, Message, Sample
+from composer_plugins.readers.records import JsonReader, text_of
+
+KEYS = {"id", "instruction", "inputs", "image_base64_str", "outputs"}
+
+
+class M3ITReader(JsonReader):
+    """Pictures, then instruction and inputs, are the question; the outputs are the answer. Other keys go to `meta`."""
+
+    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+        inputs = record.get("inputs") or ""
+        if not isinstance(inputs, str):
+            raise DataError(f'"inputs": expected text, got {inputs!r}')
+        question = "\n\n".join(part.strip() for part in (text_of(record, "instruction"), inputs) if part.strip())
+        messages = (
+            Message("user", (*self._pictures(record, index), question)),
+            Message("assistant", (text_of(record, "outputs"),)),
+        )
+        meta = {key: value for key, value in record.items() if key not in KEYS}
+        return Sample(str(record.get("id", f"{self.path.stem}-{index}")), str(self.path), messages, meta)
+
+    def _pictures(self, record: Mapping[str, Any], index: int) -> list[Media]:
+        given = record.get("image_base64_str") or []
+        given = [given] if isinstance(given, str) else given
+        if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+            raise DataError(f'"image_base64_str": expected a list of texts, got {type(given).__name__}')
+        pictures = []
+        for number, text in enumerate(given, 1):
+            try:
+                data = base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError) as error:
+                raise DataError(f'"image_base64_str", picture {number}: not base64: {error}') from None
+            pictures.append(Media("image", f"{self.path}, record {index + 1}, picture {number}", data=data))
+        return pictures

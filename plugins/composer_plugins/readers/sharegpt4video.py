@@ -1,0 +1,41 @@
+"""ShareGPT4Video's records to samples: JSON Lines with a caption per key frame and one, `idx` -1, of the whole.
+
+{"video_id": "9fd3", "video_path": "mixkit/9fd3.mp4", "timestamp": ["00:00:00.000"], "keyframe": [0],
+ "captions": [{"idx": "1", "content": "A hill."}, {"idx": "-1", "content": "The video shows a hill."}]}
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from composer.errors import DataError
+from composer.sample import Media, Message, Sample
+from composer_plugins.readers.records import JsonReader, text_of
+
+KEYS = {"video_id", "video_path", "captions"}
+SUMMARY = "-1"
+
+
+class ShareGPT4VideoReader(JsonReader):
+    """The question is the same for all; the answer is the caption of the whole video. Other keys go to `meta`."""
+
+    def __init__(self, path: str | Path, question: str, media_root: str | Path | None = None) -> None:
+        super().__init__(path)
+        self.question, self.media_root = question, self.path.parent if media_root is None else Path(media_root)
+
+    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+        video = Media("video", str(self.media_root / text_of(record, "video_path")))
+        messages = (Message("user", (video, self.question)), Message("assistant", (_summary(record),)))
+        meta = {key: value for key, value in record.items() if key not in KEYS}
+        return Sample(str(record.get("video_id", f"{self.path.stem}-{index}")), str(self.path), messages, meta)
+
+
+def _summary(record: Mapping[str, Any]) -> str:
+    captions = record.get("captions")
+    if not isinstance(captions, list) or not all(isinstance(caption, Mapping) for caption in captions):
+        raise DataError(f'"captions": expected a list of {{"idx": ..., "content": TEXT}}, got {captions!r}')
+    found = [caption for caption in captions if str(caption.get("idx")) == SUMMARY]
+    if len(found) != 1:
+        numbers = ", ".join(str(caption.get("idx")) for caption in captions) or "none"
+        raise DataError(f'"captions": expected one with "idx": "{SUMMARY}", the caption of the whole, got {numbers}')
+    return text_of(found[0], "content")

@@ -1,0 +1,76 @@
+"""Records of JSON and CSV files at random, against the whole file read at once."""
+
+import csv
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from composer import records
+from composer.errors import DataError
+from composer.records import CsvRecords, JsonRecords
+
+VALUES = ["plain", "a, b", 'says "x"', "two\nlines", 'a\r\n"\n', "", "é" * 50, '""', " "]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 2**26])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_rows_are_those_that_csv_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, end: str) -> None:
+    monkeypatch.setattr(records, "CHUNK", chunk)
+    path = tmp_path / "a.csv"
+    rows = [{"id": str(i), "x": VALUES[i % 9], "y": VALUES[i * 5 % 9]} for i in range(60)]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, ["id", "x", "y"], lineterminator=end)
+        writer.writeheader()
+        writer.writerows(rows)
+        file.write(end)
+    found = CsvRecords(path)
+    assert found.columns == ("id", "x", "y")
+    assert [found[i] for i in range(len(found))] == rows
+    assert found[-1] == rows[-1]
+    for index in (0, 3, 17, 59):
+        name, _, line = found.place(index).rpartition(":")
+        assert name == str(path)
+        assert path.read_bytes().split(b"\n")[int(line) - 1].startswith(str(index).encode())
+    with pytest.raises(IndexError):
+        found[60]
+
+
+def test_a_row_of_another_width_and_other_bad_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id,x\n1,"a\nb"\n2,c,d\n')
+    with pytest.raises(DataError, match=r"a\.csv:4: got 3 values, expected 2, one per column"):
+        CsvRecords(path)[1]
+    path.write_text('id,x\n1,"a"b\n')
+    with pytest.raises(DataError, match=r"a\.csv:2: not CSV: "):
+        CsvRecords(path)[0]
+    path.write_bytes(b"id,x\n1,\xe9\n")
+    with pytest.raises(DataError, match=r"a\.csv:2: not UTF-8: "):
+        CsvRecords(path)[0]
+    assert CsvRecords(path, "cp1252")[0] == {"id": "1", "x": "é"}
+    for text in ("", "\n\n", "id,x\n"):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"a\.csv: no rows in it, expected CSV"):
+            CsvRecords(path)
+    with pytest.raises(DataError, match=r"gone\.csv: cannot read the data file: No such file"):
+        CsvRecords(tmp_path / "gone.csv")
+
+
+def test_json_values_of_any_kind(tmp_path: Path) -> None:
+    values = [{"a": 1}, [2], "three", None]
+    lines, listed = tmp_path / "a.jsonl", tmp_path / "b.json"
+    lines.write_text("".join(json.dumps(value) + "\n" for value in values[:1] + values[2:]))
+    listed.write_text(json.dumps(values))
+    assert [JsonRecords(lines)[i] for i in range(3)] == values[:1] + values[2:]
+    assert [JsonRecords(listed)[i] for i in range(4)] == values
+    assert JsonRecords(listed).place(2) == f"{listed}: record 3"
+    assert JsonRecords(lines).place(2) == f"{lines}:3"
+
+
+def test_lines_pickle_small(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text((json.dumps("x" * 1000) + "\n") * 100)
+    pickled = pickle.dumps(JsonRecords(path))
+    assert len(pickled) < 3000
+    assert pickle.loads(pickled)[99] == "x" * 1000
