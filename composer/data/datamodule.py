@@ -16,7 +16,7 @@ from composer.data.batches import micro_batches
 from composer.data.dataset import Condition, Conversations, collate_or_error
 from composer.data.mixture import mixed_sizes
 from composer.data.sampler import StreamSampler
-from composer.data.sources import check_ids, open_sources
+from composer.data.sources import check_ids, check_total, open_sources
 from composer.errors import CheckpointError, ComposerError, ConfigError
 from composer.processor import Processor
 from composer.reader import Reader
@@ -48,6 +48,7 @@ class MultimodalDataModule(LightningDataModule):
             training), `samples` (how many are expected), `hub`, `revision`, `licence`, `note`.
         root: Folder that the paths of data start from; the current one if not given.
         media_root: Folder that paths of media in files start from; each data file's own folder if not given.
+        expected_samples: Samples in one pass of training, repeats included; more than 1 % off is an error.
         frames: Frames taken of a video, uniform in time.
         batch_size: Samples in a training batch, per device.
         global_batch_size: Samples of one optimizer step, over all devices; each device takes its share in batches of
@@ -72,6 +73,7 @@ class MultimodalDataModule(LightningDataModule):
         sources: dict[str, dict[str, Any]] | None = None,
         root: str | None = None,
         media_root: str | None = None,
+        expected_samples: int | None = None,
         frames: int = 8,
         batch_size: int = 8,
         global_batch_size: int | None = None,
@@ -84,7 +86,7 @@ class MultimodalDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.files = {"train": train, "validation": validation, "test": test, "predict": predict}
-        self.frames, self.seed = frames, seed
+        self.expected_samples, self.frames, self.seed = expected_samples, frames, seed
         self._section = located(
             {**self.files, "sources": sources, "root": root, "media_root": media_root}, Origin("the data module")
         )
@@ -107,7 +109,7 @@ class MultimodalDataModule(LightningDataModule):
         ]
         problems += [
             f"data.{name}: got {getattr(self, name)}, expected at least 1, or null"
-            for name in ("global_batch_size", "max_tokens")
+            for name in ("expected_samples", "global_batch_size", "max_tokens")
             if getattr(self, name) is not None and getattr(self, name) < 1
         ]
         if self.num_workers < 0:
@@ -147,6 +149,7 @@ class MultimodalDataModule(LightningDataModule):
         assert self.trainer is not None
         bad_media = BadMedia(Path(self.trainer.default_root_dir) / BAD_MEDIA, self.max_bad_media)
         data = self._data("train", repeats=self._repeats(), bad_media=bad_media)
+        check_total(data.mixture.sizes, [source.name for source in self._configs["train"]], self.expected_samples)
         self._resume(len(data))
         samples = self._samples_a_step(self.trainer.world_size)
         sampler = StreamSampler(

@@ -31,6 +31,17 @@ def _opened(source: SourceConfig) -> Reader:
     return reader
 
 
+def check_total(sizes: Sequence[int], names: Sequence[str], expected: int | None) -> None:
+    """Raises DataError where the samples of a pass over all sources, repeats included, are not what was claimed."""
+    total = sum(sizes)
+    if expected is not None and abs(total - expected) > ROUNDED * expected:
+        listed = ", ".join(f"{name} {size:,}" for name, size in zip(names, sizes, strict=True))
+        raise DataError(
+            f"data.train: got {total:,} samples a pass, expected {expected:,} (data.expected_samples) to within 1 %: "
+            f"{listed}. Correct a `repeat`, or the claim."
+        )
+
+
 def check_ids(sources: Sequence[Reader]) -> None:
     """Raises DataError for two records of one id, whose answers could not be told apart. Reads every record."""
     seen: dict[str, tuple[Reader, int]] = {}

@@ -260,3 +260,18 @@ def test_a_step_is_shared_by_the_devices(tmp_path: Path) -> None:
     assert data._samples_a_step(5) == 1
     with pytest.raises(ConfigError, match=r"global_batch_size: got 5, expected a multiple of the 2 devices"):
         data._samples_a_step(2)
+
+
+def test_a_pass_is_as_long_as_claimed(tmp_path: Path) -> None:
+    path = write_records(tmp_path / "a.jsonl", SIZE)
+    sources = {"a": {"reader": {"name": "llava", "path": path}, "repeat": 2}}
+
+    def fit(claim: int) -> list[str]:
+        data = MultimodalDataModule(train="a", sources=sources, expected_samples=claim, batch_size=2, num_workers=0)
+        module = Recorder()
+        trainer(tmp_path, max_steps=1).fit(module, data)
+        return module.seen
+
+    assert len(fit(2 * SIZE)) == 2
+    with pytest.raises(DataError, match=r"got 22 samples a pass, expected 20 .*: a 22"):
+        fit(20)
