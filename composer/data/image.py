@@ -7,28 +7,29 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from composer.data.limits import MAX_PIXELS, check_size
+from composer.data.opened import opened
 from composer.errors import MediaError
+from composer.sample import Media
 from composer.transform import FrameTransform
 
 BACKGROUND = (255, 255, 255)
 """Transparent pixels lie on white: most transparent pictures are drawings and logos made for white pages."""
 
 
-def read_image(path: str, transform: FrameTransform) -> NDArray[np.uint8]:
+def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
     """Decode, turn upright by EXIF, bring to RGB, scale (bicubic, antialiased), crop or pad.
 
     Returns [H, W, 3] uint8, with (H, W) = `transform.size_of` of the upright picture. Raises MediaError for a file
     that is missing, no image, truncated, too large, or too thin.
     """
+    path = media.path
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), opened(media) as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` decides
-            with Image.open(path) as image:
+            with Image.open(file) as image:
                 check_size(path, image.height, image.width)
                 image.draft("RGB", _draft_size(image, transform))
                 upright = _rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise MediaError(f"{path}: no such file; paths are relative to media_root or to the data file") from None
     except Image.DecompressionBombError:
         raise MediaError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got far more") from None
     except UnidentifiedImageError:

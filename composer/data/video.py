@@ -4,7 +4,6 @@ Headers count no frames in Matroska and too many with edit lists, so nothing her
 found by when it is on screen.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -18,46 +17,66 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from composer.data.limits import check_size
-from composer.data.timeline import Span, has_index, seconds, span_of, time_of
+from composer.data.opened import opened
+from composer.data.timeline import (
+    TICK,
+    Span,
+    has_index,
+    mvbench_frames,
+    picture_times,
+    seconds,
+    segment,
+    span_of,
+    time_of,
+)
 from composer.errors import MediaError
+from composer.sample import Media
 from composer.transform import FrameTransform
 
 KEY_INTERVAL = 1.0
 """Seconds between key frames that are assumed until the file shows its own."""
 
-TICK = 1e-3
-"""A frame due within this many seconds is on screen already: Matroska rounds times to milliseconds."""
-
 ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 """FFmpeg 8 would start a thread per core for every frame that is scaled, which doubles the cost of a small clip."""
 
 
-def read_video(
-    path: str, transform: FrameTransform, frames: int, start: float | None = None, end: float | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The frames on screen at the middle of each of `frames` equal parts of the video, or of its segment.
 
-    start, end: seconds from the video's first frame; an end beyond the video's own is moved there. A video with fewer
-    frames than asked shows some of them several times. Frames are turned upright and scaled one at a time.
+    The segment's start and end are seconds from the video's first frame; an end beyond the video's own is moved there.
+    A video with fewer frames than asked shows some of them several times. By `rule` mvbench the frames are those that
+    MVBench's code counts. Frames are turned upright and scaled one at a time.
 
     Returns [F, H, W, 3] uint8, and [F] fp32 seconds from the segment's start: the times asked for. Raises MediaError
     for a file that is missing, no video, empty, or that cannot be decoded where a frame is needed.
     """
-    if not os.path.isfile(path):
-        raise MediaError(f"{path}: no such file; paths are relative to media_root or to the data file")
+    path = media.path
     try:
-        with av.open(path) as container:
+        with opened(media) as file, av.open(file, "r") as container:
             stream = _video_stream(path, container)
             stream.codec_context.thread_count = 1
-            span = span_of(path, container, stream)
-            first, last = _segment(path, span, start, end)
-            times = (np.arange(frames) + 0.5) * ((last - first) / frames)
+            span = span_of(media, container, stream)
+            times: NDArray[np.floating]
+            if media.rule == "mvbench":
+                first, times = media.start or 0.0, _counted(media, stream, span, frames)
+            else:
+                first, last = segment(media, span)
+                times = (np.arange(frames) + 0.5) * ((last - first) / frames)
             cursor = Cursor(path, container, stream, span)
             scale = Scaler(path, transform)
             pictures = [scale(cursor.at(span.start + first + float(time))) for time in times]
     except av.error.FFmpegError as error:
         raise MediaError(f"{path}: cannot be read as a video: {error.strerror}") from error
-    return np.stack(pictures), times.astype(np.float32)
+    return np.stack(pictures), np.maximum(times, 0.0).astype(np.float32)
+
+
+def _counted(media: Media, stream: VideoStream, span: Span, frames: int) -> NDArray[np.float64]:
+    """When the frames that MVBench's code counts appear, in seconds from the segment's start."""
+    appear = picture_times(media, stream.index)
+    if not appear or not stream.average_rate:
+        raise MediaError(f"{media.path}: the file does not say how many frames it shows a second")
+    numbers = mvbench_frames(media, frames, float(stream.average_rate), 0, len(appear) - 1)
+    return np.array(appear)[numbers] - span.start - (media.start or 0.0)
 
 
 def _video_stream(path: str, container: InputContainer) -> VideoStream:
@@ -68,16 +87,6 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
             return stream
     kinds = sorted({stream.type for stream in container.streams})
     raise MediaError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}")
-
-
-def _segment(path: str, span: Span, start: float | None, end: float | None) -> tuple[float, float]:
-    first, last = start or 0.0, span.length if end is None else min(end, span.length)
-    if not 0 <= first < last:
-        raise MediaError(
-            f"{path}: no picture between {first:g} and {last if end is None else end:g} s, "
-            f"the video is {span.length:.2f} s long"
-        )
-    return first, last
 
 
 class Cursor:

@@ -8,14 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composer.data import limits
-from composer.data.image import BACKGROUND, read_image
+from composer.data import image, limits
+from composer.data.image import BACKGROUND
 from composer.errors import MediaError
+from composer.sample import Media
 from composer.transform import FrameTransform
 
 SAME = FrameTransform(16, 8)
 RNG = np.random.default_rng(0)
 SQUARE = RNG.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+
+
+def read_image(path: str, transform: FrameTransform) -> np.ndarray:
+    return image.read_image(Media("image", path), transform)
 
 
 def save(path: Path, image: Image.Image, **options: object) -> str:

@@ -7,13 +7,17 @@ import pytest
 from av.video.stream import VideoStream
 
 from composer.data import limits, video
-from composer.data.video import read_video
 from composer.errors import MediaError
+from composer.sample import Media
 from composer.transform import FrameTransform
 from tests.composer.data.files import number_of, numbered, shown_at, write_video
 
 PLAIN = FrameTransform(64, 8)
 SMALL = FrameTransform(32, 8)
+
+
+def read_video(path: str, transform: FrameTransform, frames: int, **segment: float) -> tuple[np.ndarray, np.ndarray]:
+    return video.read_video(Media("video", path, **segment), transform, frames)  # type: ignore[arg-type]
 
 
 def numbers(pictures: np.ndarray) -> list[int]:

@@ -1,0 +1,51 @@
+"""A folder of pictures as a video: TVQA's frames, for one."""
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from composer.data.image import read_image
+from composer.data.timeline import TICK, Span, mvbench_frames, segment
+from composer.errors import MediaError
+from composer.sample import Media
+from composer.transform import FrameTransform
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """`frames` pictures of the folder, which in the order of their names follow each other `media.fps` a second.
+
+    Which ones, and what is returned: as `read_video` does. Raises MediaError for a folder that is missing or empty,
+    and for pictures of several sizes.
+    """
+    assert media.fps is not None
+    names = _names(media.path)
+    if media.fps <= 0:
+        raise MediaError(f"{media.path}: got {media.fps:g} pictures a second, expected more than 0")
+    if media.rule == "mvbench":  # whose pictures count from 1
+        numbers = mvbench_frames(media, frames, media.fps, 1, len(names))
+        chosen = np.array(numbers) - 1
+        times = np.maximum(chosen / media.fps - (media.start or 0.0), 0.0)
+    else:
+        first, last = segment(media, Span(0.0, len(names) / media.fps))
+        times = (np.arange(frames) + 0.5) * ((last - first) / frames)
+        chosen = np.minimum(((first + times + TICK) * media.fps).astype(int), len(names) - 1)
+    pictures = {int(n): read_image(Media("image", os.path.join(media.path, names[n])), transform) for n in chosen}
+    sizes = sorted({picture.shape[:2] for picture in pictures.values()})
+    if len(sizes) > 1:
+        raise MediaError(f"{media.path}: got pictures of several sizes, once scaled {sizes}; expected one size")
+    return np.stack([pictures[int(n)] for n in chosen]), times.astype(np.float32)
+
+
+def _names(path: str) -> list[str]:
+    try:
+        names = sorted(name for name in os.listdir(path) if name.lower().endswith(PICTURES))
+    except FileNotFoundError:
+        raise MediaError(f"{path}: no such folder; paths are relative to media_root or to the data file") from None
+    except OSError as error:
+        raise MediaError(f"{path}: cannot read this folder of pictures: {error.strerror}") from None
+    if not names:
+        raise MediaError(f"{path}: no pictures in it, expected files that end in {', '.join(PICTURES)}")
+    return names

@@ -1,0 +1,65 @@
+"""Where a medium's bytes lie: in a file, in its record, or in a stretch of an archive."""
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from composer.errors import MediaError
+from composer.sample import Media
+
+
+@contextmanager
+def opened(media: Media) -> Iterator[str | BinaryIO]:
+    """What Pillow and PyAV open, a path where there is one. Raises MediaError for a file that is missing or short."""
+    if media.data is not None:
+        yield io.BytesIO(media.data)
+        return
+    if not (os.path.exists(media.path) if media.span is None else os.path.isfile(media.path)):
+        raise MediaError(f"{media.path}: no such file; paths are relative to media_root or to the data file")
+    if media.span is None:
+        yield media.path
+        return
+    offset, size = media.span
+    with open(media.path, "rb") as archive:
+        there = os.fstat(archive.fileno()).st_size
+        if not 0 <= offset <= offset + size <= there:
+            raise MediaError(
+                f"{media.path}: got an archive of {there:,} bytes, expected a file at {offset:,} to {offset + size:,}: "
+                "the archive is truncated, or its index is of another one"
+            )
+        with io.BufferedReader(Stretch(archive, offset, size)) as file:
+            yield file
+
+
+class Stretch(io.RawIOBase):
+    """Bytes `offset` to `offset + size` of a file, as a file of their own."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
+        self.file, self.offset, self.size = file, offset, size
+        self.position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        if position < 0:
+            raise ValueError(f"a position of {position}, before the start")
+        self.position = position
+        return position
+
+    def tell(self) -> int:
+        return self.position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = max(min(len(buffer), self.size - self.position), 0)
+        self.file.seek(self.offset + self.position)
+        data = self.file.read(count)
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
