@@ -16,6 +16,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("media", metavar="MEDIA", help="an image or a video")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture (default: merges.png by CHECKPOINT)")
     parser.add_argument("--frames", type=int, default=5, help="frames taken of a video (default: %(default)s)")
+    parser.add_argument(
+        "--layers",
+        type=_layers,
+        metavar="N,N,...",
+        help="layers of the encoder after which tokens are drawn, such as 6,12,18,24 (default: quarters of its depth)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,9 +34,16 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.checkpoint)
     folder = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
     output = args.output or folder / "merges.png"
-    draw_merges(model, load_clip(media, model.processor.transform, args.frames), output)
+    draw_merges(model, load_clip(media, model.processor.transform, args.frames), output, layers=args.layers)
     sys.stdout.write(f"{output}\n")
     return 0
+
+
+def _layers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected numbers such as 6,12,18,24") from error
 
 
 def _media(path: str) -> Media:

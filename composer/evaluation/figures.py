@@ -5,6 +5,7 @@ Legend: F frames, P patches of a frame, H x W pixels.
 
 import csv
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +70,15 @@ def read_curves(run: Path) -> dict[str, Curve]:
     return {name: sorted(points.items()) for name, points in found.items()}
 
 
-def draw_merges(model: MultimodalModel, clip: Clip, output: Path, *, max_frames: int = 8) -> None:
+def draw_merges(
+    model: MultimodalModel, clip: Clip, output: Path, *, layers: Sequence[int] | None = None, max_frames: int = 8
+) -> None:
     """Draw a clip's frames and, below each, its tokens, painted in their patches' mean colour and outlined.
 
-    With a reducer that works inside the encoder's blocks, two rows between them show the tokens after a third and two
-    thirds of the blocks.
-    Raises ComposeError where a reducer does not keep track of which patch went to which token.
+    With a reducer that works inside the encoder's layers there is a row for each of `layers`, counted from 1; without
+    `layers` for each quarter of the depth. A last row shows what the projector gets where more reducers follow.
+    Raises ComposeError where a reducer does not keep track of which patch went to which token, and for layers that the
+    encoder does not have or in which nothing is merged.
     """
     places = torch.linspace(0, len(clip.pixels) - 1, min(max_frames, len(clip.pixels))).round().long()
     pixels, times = clip.pixels[places], clip.time[places]
@@ -82,7 +86,7 @@ def draw_merges(model: MultimodalModel, clip: Clip, output: Path, *, max_frames:
     grid = model.encoder.shape(height, width).grid
     if grid is None:
         raise ComposeError("The encoder's patches lie on no grid, so there is nothing to draw.")
-    stages = merge_stages(model, pixels)
+    stages = merge_stages(model, pixels, layers)
 
     rows, columns = len(stages) + 1, len(pixels)
     figure = Figure(figsize=(1.8 * columns + 0.6, 1.8 * rows * height / width + 0.6), layout="constrained")
@@ -100,8 +104,8 @@ def draw_merges(model: MultimodalModel, clip: Clip, output: Path, *, max_frames:
 
 
 @torch.no_grad()
-def merge_stages(model: MultimodalModel, pixels: Tensor) -> dict[str, Tensor]:
-    """Which token each patch is in, [F, P] int64, by the name of a stage; the last one is what the projector gets.
+def merge_stages(model: MultimodalModel, pixels: Tensor, layers: Sequence[int] | None = None) -> dict[str, Tensor]:
+    """Which token each patch is in, [F, P] int64, by the title of a row of `draw_merges`.
 
     pixels: [F, 3, H, W] uint8 of one clip. Raises as `draw_merges` does.
     """
@@ -109,14 +113,29 @@ def merge_stages(model: MultimodalModel, pixels: Tensor) -> dict[str, Tensor]:
     frames = len(pixels)
     group = FrameGroup(pixels, pixels.new_zeros(frames, dtype=torch.int64), torch.arange(frames).to(pixels.device))
     stages: dict[str, Tensor] = {}
-    if len(model.reducers) and isinstance(model.reducers[0], BlockReducer):
-        depth = model.encoder.depth
-        for blocks in sorted({depth // 3, 2 * depth // 3} - {0, depth}):
-            tokens = model.encoder(group.pixels, FirstBlocks(model.reducers[0], blocks), keep_sources=True)
-            stages[f"{tokens.features.shape[1]} tokens\nafter block {blocks}"] = _sources(tokens)
-    tokens = model.reduce(group, keep_sources=True)
-    stages[f"{tokens.features.shape[1]} tokens\nin the end"] = _sources(tokens)
+    inside = len(model.reducers) > 0 and isinstance(model.reducers[0], BlockReducer)
+    if inside:
+        for layer in _layers(model.encoder.depth, layers):
+            tokens = model.encoder(group.pixels, FirstBlocks(model.reducers[0], layer), keep_sources=True)
+            stages[f"{tokens.features.shape[1]} tokens\nafter layer {layer}"] = _sources(tokens)
+    elif layers is not None:
+        raise ComposeError(
+            f"Layers {', '.join(map(str, layers))}: the model merges nothing inside its encoder's layers; leave them "
+            "out to draw what its reducers make of the encoder's tokens."
+        )
+    if len(model.reducers) != 1 or not inside:
+        tokens = model.reduce(group, keep_sources=True)
+        stages[f"{tokens.features.shape[1]} tokens\nin the end"] = _sources(tokens)
     return stages
+
+
+def _layers(depth: int, asked: Sequence[int] | None) -> list[int]:
+    """The layers to draw, in order: those that are asked, or the quarters of the depth."""
+    if asked is None:
+        return sorted({depth * quarter // 4 for quarter in range(1, 5)} - {0})
+    if wrong := [layer for layer in asked if not 1 <= layer <= depth]:
+        raise ComposeError(f"Layers: got {', '.join(map(str, wrong))}, expected 1 to {depth}, the encoder's depth.")
+    return sorted(set(asked))
 
 
 class FirstBlocks(BlockReducer):

@@ -29,6 +29,21 @@ def test_videos_and_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert narrow.std() > 10
 
 
+def test_layers(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "picture.png"
+    Image.fromarray(numbered(5)).save(image)
+    heights = []
+    for layers in ("1", "1,2,3"):
+        assert main(["visualize-merge", str(run), str(image), f"--layers={layers}", "-o", f"{tmp_path}/out.png"]) == 0
+        heights.append(np.asarray(Image.open(tmp_path / "out.png")).shape[0])
+    assert heights[1] > 1.7 * heights[0]  # four rows and two
+    assert main(["visualize-merge", str(run), str(image), "--layers", "4"]) == 2
+    assert "got 4, expected 1 to 3" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["visualize-merge", str(run), str(image), "--layers", "six"])
+    assert "got 'six', expected numbers such as 6,12,18,24" in capsys.readouterr().err
+
+
 def test_a_file_of_unknown_kind_is_an_error(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["visualize-merge", str(run), "notes.txt"]) == 1
     assert "notes.txt" in capsys.readouterr().err

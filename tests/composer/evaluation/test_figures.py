@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from composer.batch import Clip
+from composer.batch import Clip, FrameGroup
 from composer.errors import ComposeError, DataError
 from composer.evaluation.figures import (
     draw_curves,
@@ -83,11 +83,26 @@ def clip(frames: int = 2) -> Clip:
 
 def test_stages_follow_the_blocks_and_then_the_other_reducers() -> None:
     stages = merge_stages(model(LastIntoFirst(dim=3, depth=6), Halve(dim=3, depth=6)), clip().pixels)
-    assert list(stages) == ["16 tokens\nafter block 2", "12 tokens\nafter block 4", "4 tokens\nin the end"]
-    after_two, after_four, end = (sources[0].tolist() for sources in stages.values())
-    assert after_two == [*range(16), 0, 0, 0, 0]
+    assert list(stages) == [
+        *("18 tokens\nafter layer 1", "14 tokens\nafter layer 3", "12 tokens\nafter layer 4"),
+        *("8 tokens\nafter layer 6", "4 tokens\nin the end"),
+    ]
+    after_one, _, after_four, _, end = (sources[0].tolist() for sources in stages.values())
+    assert after_one == [*range(18), 0, 0]
     assert after_four == [*range(12), *[0] * 8]
     assert end == [i // 2 for i in (*range(8), *[0] * 12)]
+
+
+def test_the_layers_that_are_asked() -> None:
+    parts, pixels = model(LastIntoFirst(dim=3, depth=6)), clip().pixels
+    assert list(merge_stages(parts, pixels, [5, 2])) == ["16 tokens\nafter layer 2", "10 tokens\nafter layer 5"]
+    (*_, last) = merge_stages(parts, pixels).values()
+    group = FrameGroup(pixels, torch.zeros(2, dtype=torch.int64), torch.arange(2))
+    assert torch.equal(last, parts.reduce(group, keep_sources=True).sources)
+    with pytest.raises(ComposeError, match="got 0, 7, expected 1 to 6"):
+        merge_stages(parts, pixels, [0, 3, 7])
+    with pytest.raises(ComposeError, match=r"Layers 3: the model merges nothing inside"):
+        merge_stages(model(Halve(dim=3, depth=6)), pixels, [3])
 
 
 def test_a_model_without_reducer_shows_its_patches() -> None:
