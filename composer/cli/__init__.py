@@ -10,8 +10,11 @@ import composer
 from composer.errors import ComposerError, ConfigError
 from composer.explain import nearest
 
-COMMANDS = ("data", "ask", "plot", "visualize-merge", "convert", "plugins", "config")
-"""Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`."""
+COMMANDS = ("plan", "data", "ask", "plot", "visualize-merge", "convert", "plugins", "config")
+"""Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`.
+
+A module may bring a `Parser` of its own where argparse cannot know all flags.
+"""
 
 LIGHTNING_COMMANDS = {
     "fit": "Train a model.",
@@ -45,7 +48,8 @@ def _dispatch(arguments: list[str]) -> int:
         return lightning.run(command, LIGHTNING_COMMANDS[command], rest)
     if command in COMMANDS:
         module = _module(command)
-        parser = argparse.ArgumentParser(prog=f"composer {command}", description=module.SUMMARY)
+        parser_class = getattr(module, "Parser", argparse.ArgumentParser)
+        parser = parser_class(prog=f"composer {command}", description=module.SUMMARY)
         module.configure(parser)
         return int(module.run(parser.parse_args(rest)))
     parser = _top_level()

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "composer.transform",
         "composer.yamlfile",
     ),
-    ("composer.config", "composer.explain", "composer.overrides", "composer.selection"),
+    ("composer.config", "composer.explain", "composer.overrides", "composer.selection", "composer.stages"),
     ("composer.registry",),
     ("composer.resolve",),
     # Torch.
@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("composer.data", "composer.evaluation"),
     ("composer.inference",),
     ("composer.training", "composer.testing"),
+    ("composer.planning",),
     ("composer.cli",),
     ("composer.__main__",),
 )
