@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("composer.data", "composer.evaluation"),
     ("composer.inference",),
     ("composer.training", "composer.testing"),
+    ("composer.planning",),
     ("composer.cli",),
     ("composer.__main__",),
 )

@@ -54,7 +54,8 @@ class TransformerBackbone(Backbone):
                 f"prompt.tokenizer: its {self.tokenizer.vocab_size} ids are more than the {self.vocab_size} rows of "
                 f"{pretrained}: use its own tokenizer (null)."
             )
-        self._check()
+        if self.model.device.type != "meta":
+            self._check()
 
     def _own_tokenizer(self, pretrained: str, where: Mapping[str, Any]) -> PretrainedTokenizer:
         try:

@@ -1,0 +1,1 @@
+"""What a recipe will cost, from shapes alone: nothing is downloaded, decoded or trained."""

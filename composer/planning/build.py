@@ -1,0 +1,71 @@
+"""A model of a recipe's sizes whose tensors hold no numbers: on the meta device, then as fake tensors that compute
+shapes alone."""
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from composer.compose import compose
+from composer.config import ModelConfig, SlotConfig
+from composer.model import MultimodalModel
+
+
+def without_weights(config: ModelConfig) -> ModelConfig:
+    """The same model with random weights: every slot's option `pretrained` becomes null, so nothing is downloaded."""
+    return config.model_copy(
+        update={
+            "encoder": _random(config.encoder),
+            "reducer": tuple(map(_random, config.reducer)),
+            "projector": _random(config.projector),
+            "backbone": _random(config.backbone),
+        }
+    )
+
+
+def unstated_sizes(config: ModelConfig) -> list[str]:
+    """Slots that name pretrained weights and no size of their own: a plan of them would be of the defaults."""
+    found = []
+    for name in ("encoder", "projector", "backbone"):
+        slot: SlotConfig = getattr(config, name)
+        weights = getattr(slot, "pretrained", None)
+        stated = {option for option in ("model", "width", "depth") if getattr(slot, option, None) is not None}
+        if weights is not None and not stated:
+            found.append(
+                f"model.{name}: the sizes of {weights!r} are not known without its weights, and the plan is of "
+                f"{slot.name!r}'s defaults: lay over it a recipe that states them with random weights (--overlay)."
+            )
+    return found
+
+
+def build_meta(config: ModelConfig) -> MultimodalModel:
+    """The model on the meta device. Raises what `compose` raises."""
+    with torch.device("meta"):
+        return compose(without_weights(config))
+
+
+def make_fake(model: MultimodalModel, mode: FakeTensorMode) -> None:
+    """Replace all tensors by fake ones of a CPU: unlike those of meta they take part in autocast."""
+    memo: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in memo:
+            with mode:
+                new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                memo[id(tensor)] = nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
+        return memo[id(tensor)]
+
+    keep = []  # so that no id is given to a second tensor
+    for part in model.parts().values():
+        for module in part.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    keep.append(parameter)
+                    module._parameters[name] = fake(parameter)  # type: ignore[assignment]
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    keep.append(buffer)
+                    module._buffers[name] = fake(buffer)
+
+
+def _random(slot: SlotConfig) -> SlotConfig:
+    return slot.model_copy(update={"pretrained": None}) if getattr(slot, "pretrained", None) is not None else slot

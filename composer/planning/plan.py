@@ -1,0 +1,243 @@
+"""From stages to a plan: parameters, tokens, steps, operations, memory, time, and what does not fit."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from composer.model import MultimodalModel
+from composer.planning.build import build_meta, unstated_sizes
+from composer.planning.data import SourcePlan, shortfall, sources_of, total
+from composer.planning.measure import PARTS, Cost, Meter
+from composer.resolve import Resolved
+from composer.training.config import TrainingConfig
+
+PEAK = {"h200": 989e12, "h100": 989e12, "a800": 312e12, "a100": 312e12}
+"""Operations a second in dense bf16, by the makers' data sheets."""
+
+GIB = 2**30
+FRAMES = 8
+"""Of a video where a recipe says nothing; so has the data module."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What a recipe does not say. text_tokens: of a sample's question and answer, half of them answered."""
+
+    device: str = "h200"
+    utilization: float = 0.4
+    devices: int = 1
+    text_tokens: int = 128
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage. samples: of an epoch. flops: of all epochs, backward passes included. memory_gib: of one device.
+
+    kept_share: of a square frame's patches. flops_per_sample: of an image and of a video.
+    """
+
+    name: str
+    trains: list[str]
+    trained_parameters: int
+    epochs: int
+    peak_lr: float
+    learning_rates: dict[str, float]
+    batch_size: int
+    ratio: float
+    kept_share: float
+    tokens_per_frame: int
+    frames: int
+    visual_tokens: dict[str, int]
+    longest_prompt: int
+    context: int | None
+    samples: int | None
+    expected_samples: int | None
+    sources: list[SourcePlan]
+    steps: int | None
+    tokens: int | None
+    flops_per_sample: dict[str, float]
+    flops: float | None
+    memory_gib: dict[str, float]
+    checkpoint_gib: float
+    hours: float | None
+    misfits: list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe. parameters, tokens_per_frame: of the last stage's model, which is the finished one."""
+
+    parameters: dict[str, int]
+    tokens_per_frame: int
+    assumptions: Assumptions
+    stages: list[StagePlan] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_recipe(stages: Sequence[tuple[str, Resolved, TrainingConfig]], assumed: Assumptions) -> Plan:
+    """The plan of stages that are resolved. Raises what building a model and reading `data:` raise."""
+    planned, parameters = [], {}
+    for name, resolved, training in stages:
+        model = build_meta(resolved.model)
+        parameters = {part: sum(p.numel() for p in module.parameters()) for part, module in model.parts().items()}
+        planned.append(_stage(name, resolved, training, model, parameters, assumed))
+    return Plan(parameters | {"total": sum(parameters.values())}, planned[-1].tokens_per_frame, assumed, planned)
+
+
+def backward_factor(part: str, train: Sequence[str]) -> int:
+    """Backward operations as a multiple of the forward's: twice where trained (inputs and weights), once where
+    gradients only pass through to a trained part before it, else none."""
+    if part in train:
+        return 2
+    return int(any(earlier in train for earlier in PARTS[: PARTS.index(part)]))
+
+
+def _stage(
+    name: str,
+    resolved: Resolved,
+    training: TrainingConfig,
+    model: MultimodalModel,
+    parameters: Mapping[str, int],
+    assumed: Assumptions,
+) -> StagePlan:
+    data, trainer = (resolved.sections.value.get(section) for section in ("data", "trainer"))
+    data_options = {k: v.plain() for k, v in data.value.items() if k != "sources"} if data else {}
+    run = trainer.plain() if trainer else {}
+    train = [str(part) for part in training.train if parameters[part]]
+    micro = data_options.get("batch_size", 8)
+    batch = data_options.get("global_batch_size") or micro * assumed.devices * run.get("accumulate_grad_batches", 1)
+    sources = sources_of(data) if data else []
+    frames = data_options.get("frames", FRAMES)
+    longest = frames if any(source.video for source in sources) else 1
+
+    transform, processor = model.encoder.transform, model.processor
+    square = processor.shape(transform.size, transform.size)
+    wide = processor.shape(*transform.size_of(720, 1280))
+    patches = model.encoder.shape(transform.size, transform.size).count
+    # A sandwich has the question twice.
+    text = assumed.text_tokens * 3 // 2 if resolved.model.prompt.layout == "sandwich" else assumed.text_tokens
+    answered = max(1, assumed.text_tokens // 2)
+
+    meter = Meter(model, tuple(train))
+    reached = {part: backward_factor(part, train) > 0 for part in PARTS}
+    frame = meter.frame(transform.size, transform.size, reached="encoder" in train)
+    into_backbone = "encoder" in train or "projector" in train
+    rows = {n: meter.text(n * square.count + text, answered, into_backbone) for n in sorted({1, longest})}
+
+    again = int(training.gradient_checkpointing)
+    factors = {part: 1 + backward_factor(part, train) + again * reached[part] for part in PARTS}
+    flops = {
+        n: float(n * sum(frame[p].flops * factors[p] for p in frame) + rows[n].flops * factors["backbone"])
+        for n in rows
+    }
+    samples = total(sources)
+    steps, epochs = _steps(samples, batch, run)
+    all_flops = tokens = None
+    if samples is not None:
+        per_epoch = [(s.samples or 0, longest if s.video else 1) for s in sources]
+        all_flops = epochs * sum(count * flops[n] for count, n in per_epoch)
+        tokens = epochs * sum(count * (n * square.count + text) for count, n in per_epoch)
+    trained = sum(parameters[part] for part in train)
+    memory = _memory(sum(parameters.values()), trained, run, micro, longest, frame, rows[longest], bool(again))
+    expected = data_options.get("expected_samples")
+    context = processor.context_length
+    peak = PEAK[assumed.device] * assumed.utilization * assumed.devices
+    return StagePlan(
+        name=name,
+        trains=train,
+        trained_parameters=trained,
+        epochs=epochs,
+        peak_lr=training.learning_rate,
+        learning_rates={p: training.learning_rates.get(p, training.learning_rate) for p in training.train},
+        batch_size=batch,
+        ratio=_ratio(resolved, square.count / patches),
+        kept_share=square.count / patches,
+        tokens_per_frame=square.count,
+        frames=longest,
+        visual_tokens={"image": square.count, "video": longest * square.count}
+        if longest > 1
+        else {"image": square.count},
+        longest_prompt=longest * wide.count + text,
+        context=context,
+        samples=samples,
+        expected_samples=expected,
+        sources=sources,
+        steps=steps,
+        tokens=tokens,
+        flops_per_sample={"image" if n == 1 else "video": value for n, value in flops.items()},
+        flops=all_flops,
+        memory_gib=memory,
+        checkpoint_gib=(sum(parameters.values()) + 2 * trained) * 4 / GIB,
+        hours=None if all_flops is None else all_flops / peak / 3600,
+        misfits=[
+            *unstated_sizes(resolved.model),
+            *_too_long(context, longest, {"square": square.count, "16:9": wide.count}, text),
+            *([said] if (said := shortfall(samples, expected)) else []),
+            *_uneven(batch, micro, assumed.devices),
+        ],
+    )
+
+
+def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int | None, int]:
+    """Optimizer steps and epochs of a stage; as Lightning counts, the last batch of an epoch may be short."""
+    limit, epochs = run.get("max_steps", -1), run.get("max_epochs") or 1
+    steps = None if samples is None else math.ceil(samples / batch) * epochs
+    if limit is not None and limit >= 0:
+        steps = limit if steps is None else min(limit, steps)
+    return steps, epochs
+
+
+def _ratio(resolved: Resolved, share: float) -> float:
+    """What a reducer's option `ratio` asks to keep, else what is kept."""
+    asked = [getattr(reducer, "ratio", None) for reducer in resolved.model.reducer]
+    return next((ratio for ratio in asked if ratio is not None), share)
+
+
+def _memory(
+    parameters: int,
+    trained: int,
+    run: Mapping[str, Any],
+    micro: int,
+    frames: int,
+    frame: Mapping[str, Cost],
+    row: Cost,
+    checkpointing: bool,
+) -> dict[str, float]:
+    """GiB on one device that holds everything. Mixed precision keeps fp32 weights and casts
+    them; `bf16-true` has two bytes each. Activations are those of the path without fused kernels: an upper bound."""
+    size = 2 if str(run.get("precision", "")).endswith("-true") else 4
+    activations = micro * (
+        sum(frames * (cost.kept if checkpointing else cost.saved) for cost in frame.values())
+        + (row.kept if checkpointing else row.saved)
+    )
+    casts = sum(cost.casts for cost in (*frame.values(), row))
+    found = {
+        "weights": parameters * size / GIB,
+        "gradients": trained * size / GIB,
+        "optimizer": 2 * trained * size / GIB,
+        "casts": casts / GIB,
+        "activations": activations / GIB,
+    }
+    return found | {"total": sum(found.values())}
+
+
+def _too_long(context: int | None, frames: int, counts: Mapping[str, int], text: int) -> list[str]:
+    return [
+        f"prompt: {frames} {shape} frames of {count} tokens and {text} of text are {frames * count + text:,} positions, "
+        f"and the backbone's context is {context:,}: use fewer frames (data.frames), reduce more tokens "
+        "(model.reducer), or make frames square (model.encoder.resize)."
+        for shape, count in counts.items()
+        if context is not None and frames * count + text > context
+    ]
+
+
+def _uneven(batch: int, micro: int, devices: int) -> list[str]:
+    if batch % (micro * devices) == 0:
+        return []
+    return [
+        f"data.global_batch_size: got {batch}, expected a multiple of data.batch_size {micro} x {devices} devices: "
+        "change one of them."
+    ]
