@@ -55,8 +55,8 @@ training:
 {training}
 
 data:
-  --data.OPTION=VALUE         {", ".join(DATA_OPTIONS[:6])},
-                              {", ".join(DATA_OPTIONS[6:])}
+  --data.OPTION=VALUE         {", ".join(DATA_OPTIONS[:8])},
+                              {", ".join(DATA_OPTIONS[8:])}
 
 trainer:
   --trainer.OPTION=VALUE      max_steps, accelerator, devices, precision, val_check_interval, ... (--help-all)

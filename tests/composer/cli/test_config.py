@@ -55,6 +55,14 @@ def test_check_says_all_errors_without_torch(recipe: Path, parts: Path) -> None:
     assert "Traceback" not in ran.err
 
 
+def test_check_looks_at_sources_too(recipe: Path, parts: Path) -> None:
+    recipe.write_text(RECIPE + "data:\n  sources: {talk: {reader: {name: lava, path: x}}}\n  train: [talk, talc]\n")
+    ran = run("config", "check", "recipe.yaml", site=parts)
+    assert (ran.status, ran.torch) == (2, False)
+    assert "recipe.yaml:10: data.sources.talk.reader: unknown reader 'lava': did you mean 'llava'?" in ran.err
+    assert "recipe.yaml:11: data.train.1: unknown source 'talc'; did you mean 'talk'? Sources: talk" in ran.err
+
+
 def test_check_looks_at_training_too(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe.write_text(RECIPE + "  learning_rte: 2\n  train: [enkoder]\n")
     assert main(["config", "check", "recipe.yaml"]) == 2

@@ -74,6 +74,8 @@ class TestWithoutTorch:
             ([*FIT, "--modell.backbone=x"], "--modell.backbone: unknown flag; did you mean 'model'?"),
             ([*FIT, "tiny.yaml"], "'tiny.yaml': expected a flag, such as --config RECIPE"),
             (["fit", "--config", "no.yaml"], "cannot read 'no.yaml': No such file or directory"),
+            ([*FIT, "--data.train=[tiny]"], "--data.train: data.train.0: unknown source 'tiny'. data.sources has none"),
+            ([*FIT, "--data.sources.a.reader=lava"], "--data.sources.a.reader: data.sources.a.reader: unknown reader"),
             (["fit"], "model.encoder: a value is missing; name one with --model.encoder=NAME"),
         ],
     )

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from composer.batch import IGNORE_LABEL, Batch
 from composer.data.datamodule import MultimodalDataModule
+from composer.data.mixture import FIRST_ROUND
 from composer.data.sampler import permutation
 from composer.errors import CheckpointError, ConfigError, DataError, MediaError, TrainingError
 from composer.model import MultimodalModel
@@ -275,3 +276,75 @@ def test_a_pass_is_as_long_as_claimed(tmp_path: Path) -> None:
     assert len(fit(2 * SIZE)) == 2
     with pytest.raises(DataError, match=r"got 22 samples a pass, expected 20 .*: a 22"):
         fit(20)
+
+
+def llava(path: str, **options: Any) -> dict[str, Any]:
+    return {"reader": {"name": "llava", "path": path}, **options}
+
+
+def test_sources_are_repeated(tmp_path: Path) -> None:
+    write_records(tmp_path / "a.jsonl", 4)
+    write_records(tmp_path / "b.jsonl", 6)
+    sources = {"a": llava("a.jsonl", repeat=2), "b": llava("b.jsonl")}
+    entries: list[str | dict[str, Any]] = ["a", {"source": "b", "repeat": 0.5}]
+    options: dict[str, Any] = {"sources": sources, "root": str(tmp_path), "batch_size": 11, "num_workers": 0}
+    module, data = Recorder(), MultimodalDataModule(train=entries, validation="b", seed=SEED, **options)
+    callbacks = [saving(tmp_path)]
+    trainer(tmp_path, max_epochs=1, enable_checkpointing=True, callbacks=callbacks).fit(module, data)
+    part = permutation(SEED, FIRST_ROUND + 1, 6)[:3].tolist()
+    records = [*range(4), *range(4), *part]
+    assert module.seen == [str(records[k]) for k in permutation(SEED, 0, 11)]
+    assert sum(len(batch.sample_ids) for batch in module.batches[-1]) == 6  # validation repeats nothing
+    assert data.state_dict() == {"consumed": 11, "seed": SEED, "samples": 11, "order": "mixed"}
+    again = MultimodalDataModule(train=["a", "b"], seed=SEED, **options)
+    with pytest.raises(CheckpointError, match="samples 11, now 14"):
+        trainer(tmp_path, max_epochs=2).fit(Recorder(), again, ckpt_path=str(tmp_path / "step=1.ckpt"))
+
+
+def test_repeated_sources_in_turn(tmp_path: Path) -> None:
+    write_records(tmp_path / "a.jsonl", 4)
+    sources = {"a": llava("a.jsonl"), "twice": llava("a.jsonl", repeat=2)}
+    data = MultimodalDataModule(
+        train=["a", "twice"], sources=sources, root=str(tmp_path), order="in-turn", batch_size=2, num_workers=0, seed=3
+    )
+    module = Recorder()
+    trainer(tmp_path, max_steps=10, max_epochs=-1).fit(module, data)
+    passes = [(0, 4), (1, 8), (2, 8)]
+    assert module.seen == [str(i % 4) for number, size in passes for i in permutation(3, number, size)]
+
+
+@pytest.mark.parametrize(("expected", "wrong"), [(300, False), (302, False), (304, True), (200, True)])
+def test_a_source_of_another_size(tmp_path: Path, expected: int, wrong: bool) -> None:
+    path = write_records(tmp_path / "a.jsonl", 300)
+    data = MultimodalDataModule(predict="a", sources={"a": llava(path, samples=expected)})
+    said = rf"source 'a': got 300 samples, expected {expected}"
+    if wrong:
+        with pytest.raises(DataError, match=rf"{said} to within 1 % in .*a\.jsonl: .*data\.sources\.a\.samples"):
+            data.setup("predict")
+    elif expected == 300:
+        data.setup("predict")
+    else:
+        with pytest.warns(UserWarning, match=said):
+            data.setup("predict")
+
+
+def test_problems_of_sources_and_options_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MultimodalDataModule(frames=0, train="talks", sources={"talk": llava("a.jsonl", repeat=0)})
+    assert [problem.split(": got")[0] for problem in caught.value.problems] == [
+        "data.frames",
+        "the data module: data.sources.talk.repeat",
+        "the data module: data.train: unknown source 'talks'; did you mean 'talk'? Sources: talk; a file's name ends "
+        "in .json or .jsonl.",
+    ]
+
+
+def test_sources_from_the_command_line() -> None:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(MultimodalDataModule, "data")
+    sources = '{"a": {"reader": {"name": "llava", "path": "a.jsonl"}, "repeat": 2}}'
+    parsed = parser.parse_args([f"--data.sources={sources}", '--data.train=["a", {"source": "a", "repeat": 0.5}]'])
+    data = parser.instantiate(parsed).data
+    assert data.files["train"] == ["a", {"source": "a", "repeat": 0.5}]

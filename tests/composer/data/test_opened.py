@@ -68,7 +68,7 @@ def test_a_picture_in_an_archive_and_what_is_wrong_with_some(tmp_path: Path) -> 
     assert shown(media, 1) == [5]
     whole = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "a.tar").write_bytes(whole[:600])
-    with pytest.raises(MediaError, match=r"a\.tar: got an archive of 600 bytes, expected a file at 1,536 to .*truncated"):
+    with pytest.raises(MediaError, match=r"a\.tar: got an archive of 600 bytes, expected a file at 1,536 to"):
         load_clip(media, PLAIN, 1)
     for kind in ("image", "video"):
         with pytest.raises(MediaError, match=r"gone\.tar: no such file"):
