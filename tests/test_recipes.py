@@ -10,9 +10,15 @@ import yaml
 
 from composer.checkpoint import load_model, newest, read_checkpoint
 from composer.cli import main
+from composer.explain import validated
+from composer.resolve import resolve
+from composer.stages import Stage, stages_of
+from composer.training.config import TrainingConfig
+from composer.yamlfile import load_recipes
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+AURORALONG = ROOT / "recipes/auroralong"  # needs weights and data
+RECIPES = [path for path in sorted((ROOT / "recipes").rglob("*.yaml")) if AURORALONG not in path.parents]
 QUICKSTART = ROOT / "recipes/quickstart.yaml"
 
 
@@ -44,6 +50,25 @@ def test_a_recipe_trains_and_its_header_says_what_and_how(
     header = "".join(line for line in recipe.read_text().splitlines(keepends=True) if line.startswith("#"))
     for said in ("What", "On", "How long", "Score", f"composer fit --config recipes/{recipe.name}"):
         assert said in header
+
+
+@pytest.mark.parametrize("stage", stages_of(AURORALONG), ids=lambda stage: stage.name)
+def test_a_stage_of_auroralong_resolves_and_its_header_says_what_and_how(stage: Stage) -> None:
+    resolved = resolve(load_recipes([stage.path]))
+    training = validated(TrainingConfig, "training", resolved.sections.value["training"])
+    assert resolved.model.backbone.name == "rwkv6"
+    assert training.betas == (0.9, 0.999)
+    assert (training.warmup, training.warmup_start_factor, training.final_factor) == (0.03, 1e-5, 0)
+    for said in ("# What", "# On", "# How long", "# Score", f"composer fit --config recipes/auroralong/{stage.name}"):
+        assert said in stage.path.read_text()
+
+
+def test_auroralong_has_three_stages_and_a_baseline_that_changes_only_the_backbone() -> None:
+    assert [stage.name for stage in stages_of(AURORALONG)] == ["1-pretrain", "2-vision", "3-language"]
+    text = yaml.safe_load((AURORALONG / "baseline-transformer.yaml").read_text())
+    assert set(text) == {"model"}
+    assert set(text["model"]) == {"backbone", "prompt"}
+    assert text["model"]["prompt"] == {"tokenizer": None}
 
 
 def test_the_transformer_recipe_changes_only_the_backbone() -> None:

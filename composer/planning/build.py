@@ -54,7 +54,7 @@ def make_fake(model: MultimodalModel, mode: FakeTensorMode) -> None:
                 memo[id(tensor)] = nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
         return memo[id(tensor)]
 
-    keep = []  # so that no id is given to a second tensor
+    keep: list[Tensor] = []  # so that no id is given to a second tensor
     for part in model.parts().values():
         for module in part.modules():
             for name, parameter in module._parameters.items():

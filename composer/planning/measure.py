@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from composer.batch import FrameGroup
 from composer.model import MultimodalModel
+from composer.parts import Backbone, Encoder
 from composer.planning.build import make_fake
 
 PARTS = ("encoder", "projector", "backbone")
@@ -75,7 +76,7 @@ class Meter:
             _, cost = self._measured(forward, backbone)
         return cost
 
-    def _measured(self, forward: Callable[[], Any], part: Any) -> tuple[Any, Cost]:
+    def _measured(self, forward: Callable[[], Any], part: nn.Module) -> tuple[Any, Cost]:
         storages: dict[int, Any] = {}
         copies: dict[int, Any] = {}
         inputs = 0
@@ -94,8 +95,8 @@ class Meter:
             first = given[0][0] if isinstance(given[0], tuple) else given[0]
             inputs += first.numel() * first.element_size()
 
-        classes = part.block_classes if hasattr(part, "block_classes") else ()
-        blocks = [module for module in part.modules() if classes and isinstance(module, tuple(classes))]
+        classes = part.block_classes if isinstance(part, Encoder | Backbone) else ()
+        blocks = [module for module in part.modules() if isinstance(module, classes)]
         hooks = [block.register_forward_pre_hook(count) for block in blocks]
         try:
             with (

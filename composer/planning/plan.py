@@ -5,19 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from composer.errors import ConfigError
 from composer.model import MultimodalModel
 from composer.planning.build import build_meta, unstated_sizes
 from composer.planning.data import SourcePlan, shortfall, sources_of, total
 from composer.planning.measure import PARTS, Cost, Meter
 from composer.resolve import Resolved
 from composer.training.config import TrainingConfig
+from composer.yamlfile import Located
 
 PEAK = {"h200": 989e12, "h100": 989e12, "a800": 312e12, "a100": 312e12}
 """Operations a second in dense bf16, by the makers' data sheets."""
 
 GIB = 2**30
-FRAMES = 8
-"""Of a video where a recipe says nothing; so has the data module."""
+FRAMES, BATCH = 8, 8
+"""Of a video, and samples of a device's batch, where a recipe says nothing; so has the data module."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,13 @@ def _stage(
     assumed: Assumptions,
 ) -> StagePlan:
     data, trainer = (resolved.sections.value.get(section) for section in ("data", "trainer"))
-    data_options = {k: v.plain() for k, v in data.value.items() if k != "sources"} if data else {}
     run = trainer.plain() if trainer else {}
     train = [str(part) for part in training.train if parameters[part]]
-    micro = data_options.get("batch_size", 8)
-    batch = data_options.get("global_batch_size") or micro * assumed.devices * run.get("accumulate_grad_batches", 1)
+    micro = _count(data, "data.batch_size") or BATCH
+    accumulated = _count(trainer, "trainer.accumulate_grad_batches") or 1
+    batch = _count(data, "data.global_batch_size") or micro * assumed.devices * accumulated
     sources = sources_of(data) if data else []
-    frames = data_options.get("frames", FRAMES)
+    frames = _count(data, "data.frames") or FRAMES
     longest = frames if any(source.video for source in sources) else 1
 
     transform, processor = model.encoder.transform, model.processor
@@ -142,7 +144,7 @@ def _stage(
         tokens = epochs * sum(count * (n * square.count + text) for count, n in per_epoch)
     trained = sum(parameters[part] for part in train)
     memory = _memory(sum(parameters.values()), trained, run, micro, longest, frame, rows[longest], bool(again))
-    expected = data_options.get("expected_samples")
+    expected = _count(data, "data.expected_samples")
     context = processor.context_length
     peak = PEAK[assumed.device] * assumed.utilization * assumed.devices
     return StagePlan(
@@ -181,9 +183,20 @@ def _stage(
     )
 
 
+def _count(section: Located | None, key: str) -> int | None:
+    """A positive whole number that a section states, None where it states none. Raises ConfigError."""
+    name = key.partition(".")[2]
+    stated = None if section is None else section.value.get(name)
+    if stated is None or stated.value is None:
+        return None
+    if isinstance(stated.value, bool) or not isinstance(stated.value, int) or stated.value < 1:
+        raise ConfigError(f"{stated.origin}: {key}: got {stated.plain()!r}, expected a whole number of at least 1.")
+    return stated.value
+
+
 def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int | None, int]:
     """Optimizer steps and epochs of a stage; as Lightning counts, the last batch of an epoch may be short."""
-    limit, epochs = run.get("max_steps", -1), run.get("max_epochs") or 1
+    limit, epochs = run.get("max_steps", -1), max(1, run.get("max_epochs") or 1)
     steps = None if samples is None else math.ceil(samples / batch) * epochs
     if limit is not None and limit >= 0:
         steps = limit if steps is None else min(limit, steps)
@@ -226,7 +239,7 @@ def _memory(
 
 def _too_long(context: int | None, frames: int, counts: Mapping[str, int], text: int) -> list[str]:
     return [
-        f"prompt: {frames} {shape} frames of {count} tokens and {text} of text are {frames * count + text:,} positions, "
+        f"prompt: {frames} {shape} frames of {count} tokens and {text} of text are {frames * count + text:,} positions "
         f"and the backbone's context is {context:,}: use fewer frames (data.frames), reduce more tokens "
         "(model.reducer), or make frames square (model.encoder.resize)."
         for shape, count in counts.items()

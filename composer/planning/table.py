@@ -12,6 +12,9 @@ NOTES = (
 )
 
 
+KINDS = ("image", "video")
+
+
 def show(plan: Plan, console: Console | None = None) -> None:
     """Print the parts, the stages, and everything that does not fit."""
     console = console or Console()
@@ -64,14 +67,18 @@ def _lines(stage: StagePlan) -> list[tuple[str, str]]:
         ("batch size", f"{stage.batch_size:,}"),
         ("kept ratio", f"{stage.ratio:.0%}"),
         ("tokens a frame", f"{stage.tokens_per_frame}"),
-        *((f"visual tokens, {kind}", f"{count:,}") for kind, count in stage.visual_tokens.items()),
-        ("longest prompt / context", f"{stage.longest_prompt:,} / {stage.context or 0:,}"),
+        *((f"visual tokens, {kind}", _thousands(stage.visual_tokens.get(kind))) for kind in KINDS),
+        ("longest prompt / context", f"{stage.longest_prompt:,} / {_thousands(stage.context)}"),
         ("samples of an epoch", "unknown" if stage.samples is None else f"{stage.samples:,}{claim}"),
         ("steps", "unknown" if stage.steps is None else f"{stage.steps:,}"),
         ("tokens", "unknown" if stage.tokens is None else f"{stage.tokens / 1e9:,.2f} G"),
-        *((f"TFLOP, {kind}", f"{flops / 1e12:,.2f}") for kind, flops in stage.flops_per_sample.items()),
+        *((f"GFLOP, {kind}", _thousands(stage.flops_per_sample.get(kind), 1e9)) for kind in KINDS),
         ("EFLOP", "unknown" if stage.flops is None else f"{stage.flops / 1e18:,.1f}"),
         *((f"GiB, {what}", f"{size:.1f}") for what, size in stage.memory_gib.items()),
         ("GiB, checkpoint", f"{stage.checkpoint_gib:.1f}"),
         ("hours", "unknown" if stage.hours is None else f"{stage.hours:,.1f}"),
     ]
+
+
+def _thousands(number: float | None, unit: float = 1) -> str:
+    return "-" if number is None else f"{number / unit:,.0f}"
