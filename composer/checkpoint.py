@@ -5,6 +5,7 @@ nothing in it can run code. composer adds the key `composer` (see `header`), and
 configuration in `hyper_parameters`. All weights are in it, those of frozen parts too.
 """
 
+import hashlib
 import logging
 import pickle
 import zipfile
@@ -67,7 +68,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 
     Raises CheckpointError where the file is missing, truncated, refused, or no checkpoint of composer.
     """
-    path = _file(Path(path))
+    path = locate(path)
     damage = _damage(path)
     if damage is not None:
         raise CheckpointError(f"Checkpoint {path} cannot be read: {damage}. Use another one of its folder.")
@@ -142,8 +143,9 @@ def check_architecture(model: MultimodalModel, weights: Mapping[str, Tensor], so
         raise CheckpointError("\n".join(lines))
 
 
-def _file(path: Path) -> Path:
-    """The file that `path` stands for."""
+def locate(path: Path | str) -> Path:
+    """The checkpoint file that `path` stands for: itself, or a folder's newest whole one. Raises CheckpointError."""
+    path = Path(path)
     if not path.exists():
         raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
     if path.is_file():
@@ -152,6 +154,15 @@ def _file(path: Path) -> Path:
     if found is None:
         raise CheckpointError(f"There is no whole checkpoint (*{SUFFIX}) in the folder {path}.")
     return found
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a checkpoint file from others: a digest of the names, sizes and checksums of the records in it."""
+    with zipfile.ZipFile(path) as archive:
+        records = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
+    # torch names the archive's folder after the file, so that a copy by another name has the same fingerprint.
+    inside = [(name.partition("/")[2], size, checksum) for name, size, checksum in records]
+    return hashlib.sha256(repr(inside).encode()).hexdigest()[:16]
 
 
 def _damage(path: Path) -> str | None:

@@ -59,12 +59,12 @@ class Processor:
             shape = reducer.shape(shape)
         return shape
 
-    def encode(self, sample: Sample, clips: Sequence[Clip], *, answer: bool = False) -> Example:
+    def encode(self, sample: Sample, clips: Sequence[Clip], *, answer: bool = False, opening: str = "") -> Example:
         """One sample as ids and labels around its media, which become runs of `MEDIA_ID`.
 
         clips: one for each of `sample.media`, in order. answer: leave the last assistant turn out of the prompt and
         keep its text as `Example.answer` (generation); otherwise the whole conversation, with loss on what the
-        assistant says (training).
+        assistant says (training). opening: text that the answer begins with; it stands in the prompt.
         Raises DataError where media and clips differ in number, or the prompt is longer than the context.
         """
         if len(clips) != len(sample.media):
@@ -75,7 +75,7 @@ class Processor:
         ids: list[int] = []
         labels: list[int] = []
         remaining = iter(clips)
-        for piece in pieces(prompt, self.layout, self.template, answer=answer):
+        for piece in pieces(prompt, self.layout, self.template, answer=answer, opening=opening):
             if isinstance(piece.content, str):
                 run = self.tokenizer.encode(piece.content)
             else:

@@ -74,17 +74,21 @@ def split_question(sample: Sample) -> tuple[Sample, str]:
     return Sample(sample.id, sample.source, messages, sample.meta), answer
 
 
-def pieces(sample: Sample, layout: Layout, template: ChatTemplate, *, answer: bool = False) -> list[Piece]:
+def pieces(
+    sample: Sample, layout: Layout, template: ChatTemplate, *, answer: bool = False, opening: str = ""
+) -> list[Piece]:
     """A conversation as pieces in reading order, neighbouring texts of equal loss joined.
 
     answer: the conversation ends with a user turn that the model is to answer, so the prompt ends with the opening of
-    an assistant turn.
+    an assistant turn. opening: text that the answer begins with, put into the model's mouth.
     """
+    assert answer or not opening, "an opening belongs to an answer that is still to be given"
     found = [Piece(template.start)]
     for message in sample.messages:
         found.extend(_turn(message, layout, template, sample))
     if answer:
-        found.append(Piece(template.assistant_prefix))
+        # The lead belongs to the answer: without an opening the model says it itself.
+        found.append(Piece(template.assistant_prefix + (template.answer_lead + opening if opening else "")))
     return list(_joined(found))
 
 

@@ -1,0 +1,111 @@
+"""MLVU: multiple choice about long videos, as its official files hold it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from composer.benchmark import Question
+from composer.errors import DataError
+from composer.sample import Media
+from composer_plugins.benchmarks import Compat, Split
+from composer_plugins.benchmarks.choice import lmms_mlvu, official_mlvu
+from composer_plugins.benchmarks.multiple import MultipleChoice, chosen, read_records
+
+DEV = {
+    "plotQA": "1_plotQA",
+    "needle": "2_needle",
+    "ego": "3_ego",
+    "count": "4_count",
+    "order": "5_order",
+    "anomaly_reco": "6_anomaly_reco",
+    "topic_reasoning": "7_topic_reasoning",
+}
+"""Task -> its file in `json/` and its folder in `video/`; the script's own files and folders have no number."""
+
+TEST = (
+    *("plotQA", "needleQA", "ego", "count", "order", "anomaly_reco", "topic_reasoning"),
+    *("sportsQA", "tutorialQA"),
+)
+TEST_FILE = Path("test-ground-truth/test_mcq_gt.json")
+TEST_VIDEOS = (Path("MLVU_Test/video"), Path("video"))
+
+PAPERS = "paper's 7 tasks"
+
+AURORALONG = {
+    "anomaly_reco": 59.5,
+    "ego": 57.1,
+    "order": 33.2,
+    "count": 42.9,
+    "topic_reasoning": 69.0,
+    "needle": 45.2,
+    "needleQA": 45.2,
+    "plotQA": 61.9,
+    PAPERS: 52.7,
+}
+"""AuroraLong's row of its table B5, which names no split; dev says `needle`, test says `needleQA`."""
+
+
+class MLVU(MultipleChoice):
+    """See `composer_plugins.benchmarks.MLVUConfig` for the options."""
+
+    system = (
+        "Carefully watch this video and pay attention to every detail. Based on your observations, select the best "
+        "option that accurately addresses the question."
+    )
+    prefill = "Best Option: ("
+    subset_name = PAPERS
+
+    def __init__(
+        self,
+        root: str,
+        frames: int = 48,
+        compat: Compat = "strict",
+        tasks: Sequence[str] = (),
+        split: Split = "dev",
+    ) -> None:
+        super().__init__(root, frames, compat)
+        self.split = split
+        self.all_tasks = tuple(DEV) if split == "dev" else TEST
+        self.subset = tuple(task for task in self.all_tasks if task in AURORALONG)
+        self.tasks = chosen(tasks, self.all_tasks, f"mlvu ({split})")
+
+    def questions(self) -> Sequence[Question]:
+        if self.split == "dev":
+            return [question for task in self.tasks for question in self._dev(task)]
+        return self._test()
+
+    def counts(self, answer: str, question: Question) -> bool | None:
+        (right,) = question.references
+        return lmms_mlvu(answer, right) if self.compat == "lmms" else official_mlvu(answer, right)
+
+    def published(self) -> Mapping[str, Mapping[str, float]]:
+        known = (*self.all_tasks, PAPERS)
+        return {"AuroraLong": {name: value for name, value in AURORALONG.items() if name in known}}
+
+    def _dev(self, task: str) -> list[Question]:
+        path = _first(self.root / "json" / f"{stem}.json" for stem in (DEV[task], task))
+        videos = _first(self.root / "video" / folder for folder in (DEV[task], task))
+        found = []
+        for place, record in enumerate(read_records(path)):
+            media = Media("video", str(videos / str(record["video"])))
+            found.append(self.question(f"{task}-{place}", task, media, record, f"{path}: record {place + 1}"))
+        return found
+
+    def _test(self) -> list[Question]:
+        path = self.root / TEST_FILE
+        videos = _first(self.root / folder for folder in TEST_VIDEOS)
+        found = []
+        for place, record in enumerate(read_records(path)):
+            task, where = record.get("question_type"), f"{path}: record {place + 1}"
+            if task not in TEST:
+                raise DataError(f"{where}: question_type: got {task!r}, expected one of {', '.join(TEST)}.")
+            if task in self.tasks:
+                media = Media("video", str(videos / str(record["video"])))
+                key = str(record.get("question_id") or f"test-{place}")
+                found.append(self.question(key, task, media, record, where))
+        return found
+
+
+def _first(paths: Iterable[Path]) -> Path:
+    """The first of these that exists, else the first, for the error that names it."""
+    candidates = list(paths)
+    return next((path for path in candidates if path.exists()), candidates[0])

@@ -1,0 +1,142 @@
+"""What the benchmarks of multiple choice share: records to questions, grades, means."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from string import ascii_uppercase
+from typing import Any, ClassVar
+
+from composer.benchmark import Benchmark, Grade, Question, Summary
+from composer.errors import DataError
+from composer.sample import Media, Message, Sample
+from composer_plugins.benchmarks import Compat
+from composer_plugins.benchmarks.choice import parse_choice
+
+TEXT_FIELDS = ("video", "question", "answer")
+
+
+class MultipleChoice(Benchmark):
+    """A benchmark whose answers are letters.
+
+    system: said before the conversation. prefill: opens the answer. all_tasks: in the order of tables. subset: the
+    tasks of a paper's average, and its name.
+    """
+
+    system: ClassVar[str]
+    prefill: ClassVar[str]
+    all_tasks: tuple[str, ...]
+    subset: tuple[str, ...]
+    subset_name: ClassVar[str]
+
+    def __init__(self, root: str, frames: int, compat: Compat) -> None:
+        self.root, self.frames, self.compat = Path(root), frames, compat
+
+    @abstractmethod
+    def counts(self, answer: str, question: Question) -> bool | None:
+        """Whether an answer is right by the rule `self.compat`, which is not `strict`; None: in no mean."""
+
+    def question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
+        """The question of a record that `read_records` has checked."""
+        options = tuple(map(str, record["candidates"]))
+        listed = "\n".join(f"({letter}) {option}" for letter, option in zip(ascii_uppercase, options, strict=False))
+        text = f"{self.lead()}Question: {record['question']}\nOptions:\n{listed}".rstrip()
+        messages = (
+            Message("system", (self.system,)),
+            Message("user", (media, f"{text}\nOnly give the best option.")),
+        )
+        return Question(
+            id=key,
+            task=task,
+            sample=Sample(key, source, messages, {"question_type": task}),
+            references=(ascii_uppercase[options.index(str(record["answer"]))],),
+            options=options,
+            prefill=self.prefill,
+            frames=self.frames,
+            max_new_tokens=100,
+        )
+
+    def lead(self) -> str:
+        """What the user says before the question."""
+        return ""
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        parsed = parse_choice(answer, question.options)
+        right = parsed in question.references if self.compat == "strict" else self.counts(answer, question)
+        if right is None:
+            return Grade(parsed=parsed, problem="lmms-eval leaves an empty answer out of the mean")
+        return Grade({self.metric: float(right)}, parsed)
+
+    def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
+        scores: dict[str, list[float]] = {task: [] for task in self.all_tasks}
+        counts = dict.fromkeys(self.all_tasks, 0)
+        for question, grade in zip(questions, grades, strict=True):
+            counts[question.task] += 1
+            if self.metric in grade.scores:
+                scores[question.task].append(grade.scores[self.metric])
+        means = {task: fmean(values) for task, values in scores.items() if values}
+        averages = {}
+        if means:
+            whole = len(means) == len(self.all_tasks)
+            averages["all tasks" if whole else f"{len(means)} of {len(self.all_tasks)} tasks"] = fmean(means.values())
+        if set(self.subset) <= means.keys():
+            averages[self.subset_name] = fmean(means[task] for task in self.subset)
+        return Summary(
+            tasks={task: {self.metric: mean} for task, mean in means.items()},
+            counts={task: count for task, count in counts.items() if count},
+            averages=averages,
+            unparsed=sum(grade.parsed is None for grade in grades) / max(len(grades), 1),
+            ungraded=sum(self.metric not in grade.scores for grade in grades),
+        )
+
+
+def read_records(path: Path, *, seconds: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The records of an official file, checked. seconds: fields that must hold a time.
+
+    Raises DataError with the file and, from 1, the record.
+    """
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; give --root the folder of the official files."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path}: got no JSON ({error}), expected the official list; download it again.") from error
+    if not isinstance(records, list) or not records:
+        raise DataError(f"{path}: got {type(records).__name__}, expected a list of records; download it again.")
+    for place, record in enumerate(records, start=1):
+        problem = _problem(record, seconds)
+        if problem:
+            raise DataError(f"{path}: record {place}: {problem}; download the file again, or mend the record.")
+    return records
+
+
+def _problem(record: object, seconds: Sequence[str]) -> str | None:
+    if not isinstance(record, dict):
+        return f"got {record!r}, expected a mapping"
+    for name in TEXT_FIELDS:
+        value = record.get(name)
+        if not isinstance(value, str | int | float) or not str(value).strip():
+            return f"{name}: got {value!r}, expected text"
+    options = record.get("candidates")
+    if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase):
+        return f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options"
+    if list(map(str, options)).count(str(record["answer"])) < 1:
+        return f"answer: got {record['answer']!r}, expected one of the candidates {options}"
+    for name in seconds:
+        value = record.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"{name}: got {value!r}, expected seconds"
+    if seconds and not 0 <= record[seconds[0]] < record[seconds[-1]]:
+        return f"got a segment from {record[seconds[0]]} to {record[seconds[-1]]}, expected one of positive length"
+    return None
+
+
+def chosen(tasks: Sequence[str], known: Sequence[str], benchmark: str) -> tuple[str, ...]:
+    """The tasks to ask, in the order of `known`; all where none is named. Raises DataError for an unknown one."""
+    unknown = [task for task in tasks if task not in known]
+    if unknown:
+        raise DataError(f"{benchmark}.tasks: got {', '.join(unknown)}, expected some of {', '.join(known)}.")
+    return tuple(task for task in known if task in tasks) if tasks else tuple(known)

@@ -1,0 +1,141 @@
+"""Readings of an answer, each case by hand: ours, which never guesses, and others' as their code has them."""
+
+import pytest
+
+from composer_plugins.benchmarks.choice import (
+    lmms_mlvu,
+    lmms_mvbench,
+    official_mlvu,
+    official_mvbench,
+    parse_choice,
+)
+
+CUPS = ("The red cup.", "A cup", "Both of them", "none")
+YES_NO = ("yes", "no")
+LETTERS = ("b", "c", "a")
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "letter"),
+    [
+        ("A", CUPS, "A"),
+        ("b", CUPS, "B"),
+        ("(C)", CUPS, "C"),
+        ("D)", CUPS, "D"),
+        ("B.", CUPS, "B"),
+        (" (B) \n", CUPS, "B"),
+        ("A) The red cup.", CUPS, "A"),
+        ("(A) the red cup", CUPS, "A"),
+        ("A: The red cup", CUPS, "A"),
+        ("A The red cup.", CUPS, "A"),
+        ("A) because it moves", CUPS, "A"),
+        ("none", CUPS, "D"),
+        ("None.", CUPS, "D"),
+        ("a cup", CUPS, "B"),
+        ("Both  of\nthem", CUPS, "C"),
+        ("The answer is (B).", CUPS, "B"),
+        ("Best option: B", CUPS, "B"),
+        ("The correct answer is none", CUPS, "D"),
+        ("A) b", LETTERS, "A"),
+        ("A)", LETTERS, "A"),
+        # Nothing, or nothing that an option is named by.
+        ("", CUPS, None),
+        ("  \n", CUPS, None),
+        (")", CUPS, None),
+        ("E", CUPS, None),
+        ("(E)", CUPS, None),
+        ("C", YES_NO, None),
+        ("a dog", CUPS, None),
+        ("A dog", CUPS, None),
+        ("Because it moves", CUPS, None),
+        ("Dogs bark", CUPS, None),
+        ("A)B", CUPS, None),
+        ("the answer is", CUPS, None),
+        # Several.
+        ("A or B", CUPS, None),
+        ("(A) or (B)", CUPS, None),
+        ("A) and B) too", CUPS, None),
+        ("A) none", CUPS, None),
+        ("B) A", CUPS, "B"),
+        ("A) yes, not no", YES_NO, None),
+        ("b", LETTERS, None),
+        ("B", LETTERS, None),
+        ("yes", ("yes", "yes"), None),
+    ],
+)
+def test_the_strict_reading(answer: str, options: tuple[str, ...], letter: str | None) -> None:
+    assert parse_choice(answer, options) == letter
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "option", "score"),
+    [
+        ("A) The red cup", "A", "The red cup", True),
+        ("A", "A", "x", True),
+        ("A.", "A", "x", True),
+        ("B) x", "A", "x", False),
+        ("a) x", "A", "x", True),
+        ("", "A", "x", True),
+        ("", "D", "x", True),
+        (" lots of words", "B", "x", False),
+        ("\nB)", "B", "x", True),
+        ("The red cup", "A", "The red cup", False),
+        ("B)\nA)", "A", "x", False),
+    ],
+)
+def test_the_official_reading_of_mvbench(answer: str, right: str, option: str, score: bool) -> None:
+    assert official_mvbench(answer, right, option) is score
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "score"),
+    [
+        ("B", "B", True),
+        ("B) a dog", "B", True),
+        ("(B)", "B", True),
+        ("the (B) or (C)", "B", True),
+        ("b", "B", False),
+        ("B.", "B", False),
+        ("", "B", False),
+        (")", "B", False),
+        ("F) six", "F", True),
+    ],
+)
+def test_the_official_reading_of_mlvu(answer: str, right: str, score: bool) -> None:
+    assert official_mlvu(answer, right) is score
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "score"),
+    [
+        ("B. a dog", "B", True),
+        ("a cup", "A", True),
+        ("it is a dog", "A", True),
+        ("(C)", "C", True),
+        ("c", "C", True),
+        ("f", "F", True),
+        ("", "A", None),
+        (" ", "A", False),
+        ("dogs", "D", False),
+        ("A,B", "A", True),
+    ],
+)
+def test_lmms_eval_on_mvbench(answer: str, right: str, score: bool | None) -> None:
+    assert lmms_mvbench(answer, right) is score
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "score"),
+    [
+        ("B", "B", True),
+        ("Dogs", "D", True),
+        ("The answer is C", "C", True),
+        ("E", "E", False),
+        ("E) Both", "B", True),
+        ("Best option: C", "B", True),
+        ("a", "A", False),
+        ("", "A", False),
+    ],
+)
+def test_lmms_eval_on_mlvu(answer: str, right: str, score: bool) -> None:
+    assert lmms_mlvu(answer, right) is score
