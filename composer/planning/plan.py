@@ -1,6 +1,5 @@
 """From stages to a plan: parameters, tokens, steps, operations, memory, time, and what does not fit."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -178,7 +177,7 @@ def _stage(
             *unstated_sizes(resolved.model),
             *_too_long(context, longest, {"square": square.count, "16:9": wide.count}, text),
             *([said] if (said := shortfall(samples, expected)) else []),
-            *_uneven(batch, micro, assumed.devices),
+            *_uneven(batch, assumed.devices),
         ],
     )
 
@@ -195,9 +194,9 @@ def _count(section: Located | None, key: str) -> int | None:
 
 
 def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int | None, int]:
-    """Optimizer steps and epochs of a stage; as Lightning counts, the last batch of an epoch may be short."""
+    """Optimizer steps and epochs of a stage; what an epoch's last whole batch leaves over opens the next epoch."""
     limit, epochs = run.get("max_steps", -1), max(1, run.get("max_epochs") or 1)
-    steps = None if samples is None else math.ceil(samples / batch) * epochs
+    steps = None if samples is None else max(samples // batch, 1) * epochs
     if limit is not None and limit >= 0:
         steps = limit if steps is None else min(limit, steps)
     return steps, epochs
@@ -247,10 +246,7 @@ def _too_long(context: int | None, frames: int, counts: Mapping[str, int], text:
     ]
 
 
-def _uneven(batch: int, micro: int, devices: int) -> list[str]:
-    if batch % (micro * devices) == 0:
+def _uneven(batch: int, devices: int) -> list[str]:
+    if batch % devices == 0:
         return []
-    return [
-        f"data.global_batch_size: got {batch}, expected a multiple of data.batch_size {micro} x {devices} devices: "
-        "change one of them."
-    ]
+    return [f"data.global_batch_size: got {batch}, expected a multiple of the {devices} devices: change one of them."]

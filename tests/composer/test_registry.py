@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from composer.errors import PluginError
-from composer.plugin import SLOTS
+from composer.plugin import KINDS
 from composer.registry import Registry, load_registry
 from composer.resolve import slot_config
 from tests.composer.installing import install, plugin
@@ -27,7 +27,7 @@ def problem(registry: Registry, distribution: str) -> str:
 def test_first_party_plugins_are_found_through_entry_points() -> None:
     registry = load_registry()
     assert not registry.broken
-    assert all(registry.names(slot) for slot in SLOTS)
+    assert all(registry.names(kind) for kind in KINDS)
 
 
 @pytest.mark.parametrize(
