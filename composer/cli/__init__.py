@@ -10,8 +10,11 @@ import composer
 from composer.errors import ComposerError, ConfigError
 from composer.explain import nearest
 
-COMMANDS = ("data", "ask", "plot", "visualize-merge", "convert", "plugins", "config")
-"""Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`."""
+COMMANDS = ("data", "ask", "evaluate", "plot", "visualize-merge", "convert", "plugins", "config")
+"""Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`.
+
+One with `OTHER_FLAGS = True` also gets the arguments that its parser does not know, as `args.other`.
+"""
 
 LIGHTNING_COMMANDS = {
     "fit": "Train a model.",
@@ -45,9 +48,15 @@ def _dispatch(arguments: list[str]) -> int:
         return lightning.run(command, LIGHTNING_COMMANDS[command], rest)
     if command in COMMANDS:
         module = _module(command)
-        parser = argparse.ArgumentParser(prog=f"composer {command}", description=module.SUMMARY)
+        others = getattr(module, "OTHER_FLAGS", False)
+        parser = argparse.ArgumentParser(
+            prog=f"composer {command}", description=module.SUMMARY, allow_abbrev=not others
+        )
         module.configure(parser)
-        return int(module.run(parser.parse_args(rest)))
+        if not others:
+            return int(module.run(parser.parse_args(rest)))
+        args, args.other = parser.parse_known_args(rest)
+        return int(module.run(args))
     parser = _top_level()
     if command.startswith("-"):
         parser.parse_args(arguments)
