@@ -108,13 +108,13 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 
 def test_flags_change_every_stage_and_misfits_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--model.backbone.context_length=200", "--data.frames=40", "--data.global_batch_size=100")
+    flags = ("--model.backbone.context_length=200", "--data.frames=40", "--data.global_batch_size=100", "--devices=3")
     (stage,) = planned(capsys, *flags, "--trainer.max_steps=7")["stages"]
     assert (stage["tokens_per_frame"], stage["visual_tokens"]["video"], stage["steps"]) == (7, 280, 7)
     prompt, batch = stage["misfits"][0], stage["misfits"][-1]
     assert "40 square frames of 7 tokens" in prompt
     assert "context is 200" in prompt
-    assert "got 100, expected a multiple of data.batch_size 32" in batch
+    assert "got 100, expected a multiple of the 3 devices" in batch
 
 
 def test_an_overlay_and_pretrained_weights_without_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

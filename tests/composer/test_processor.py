@@ -89,3 +89,10 @@ def test_a_processor_travels_to_workers_without_weights() -> None:
     packed = pickle.dumps(made)
     assert len(packed) < 20_000
     assert pickle.loads(packed).shape(8, 12) == made.shape(8, 12)
+
+
+def test_an_opening_ends_the_prompt() -> None:
+    plain, opened = (processor().encode(conversation(), [clip(1)], answer=True, opening=text) for text in ("", "A:("))
+    # The stand-in's tokenizer reads bytes and its template is RWKV World's: a space belongs to the answer.
+    assert bytes(opened.ids[len(plain.ids) :].tolist()) == b" A:("
+    assert opened.answer == "red"

@@ -86,3 +86,13 @@ def test_errors_name_the_file_and_the_sample() -> None:
         pieces(sample(Message("assistant", (PHOTO,))), "inline", WORLD)
     with pytest.raises(DataError, match=r"train\.jsonl: sample 's1' has no question"):
         split_question(sample(Message("assistant", ("Hello",))))
+
+
+def test_an_opening_is_one_text_with_what_opens_the_answer() -> None:
+    asked = sample(Message("user", (CLIP, "Which?")))
+    assert pieces(asked, "media-first", WORLD, answer=True, opening="Best:(")[-1] == Piece(
+        "\nWhich?\n\nAssistant: Best:("
+    )
+    assert pieces(asked, "media-first", WORLD, answer=True)[-1] == Piece("\nWhich?\n\nAssistant:")
+    last = pieces(asked, "media-first", CHATML, answer=True, opening="Best:(")[-1]
+    assert str(last.content).endswith("<|im_start|>assistant\nBest:(")

@@ -1,0 +1,233 @@
+"""`composer evaluate`: a benchmark's questions, asked of a trained model."""
+
+import argparse
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from composer.benchmark import Benchmark, Question
+from composer.errors import ConfigError, DataError
+from composer.explain import validated
+from composer.overrides import from_flags
+from composer.registry import load_registry
+from composer.resolve import Layer, resolve, slot_config
+from composer.yamlfile import Located, Origin, parse_yaml
+
+if TYPE_CHECKING:
+    from composer.evaluation.answers import AnswerFile
+    from composer.model import MultimodalModel
+
+SUMMARY = "Measure a trained model on a benchmark."
+
+
+class Parser(argparse.ArgumentParser):
+    """Puts the flags that it does not know aside as `other`: they are options of the benchmark or of the model."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        namespace, other = self.parse_known_args(args, namespace)
+        namespace.other = other
+        return namespace
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
+    parser.add_argument("benchmark", metavar="NAME", help="an installed benchmark")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="(default: evaluation/NAME by CHECKPOINT)")
+    parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
+    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="ask the first N questions of each task only")
+    parser.add_argument(
+        "--condition",
+        choices=("normal", "blind", "shuffled"),
+        default="normal",
+        help="how videos are shown: as they are, as grey frames, as their frames in random order",
+    )
+    options = [f"  {p.component.name}: {' '.join(_flags(p.component.config))}" for p in load_registry().of("benchmark")]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(
+        [
+            "options of a benchmark, each as --OPTION=VALUE:",
+            *options,
+            "",
+            "Any option of the model can be changed: --model.reducer.ratio=0.1",
+            "Of several processes (RANK, WORLD_SIZE) each asks its share; the last one writes the results.",
+        ]
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    model_flags, rest = from_flags(args.other, "model")
+    options = _options(args.benchmark, rest)
+    rank, world = _processes()
+    benchmark: Benchmark = load_registry().build("benchmark", options)
+    questions = list(benchmark.questions())
+    _check(questions)
+    header = {"benchmark": args.benchmark, "options": options.model_dump(mode="json", exclude={"name"})}
+    header |= {"condition": args.condition, "questions": _digest(questions)}
+    if args.limit:
+        questions = _first_of_each_task(questions, args.limit)
+    _check_media(questions)
+    checkpoint, model, about = _model(args, model_flags)
+    header |= about
+    from composer.evaluation.answers import AnswerFile
+
+    folder = args.output or checkpoint.parent / "evaluation" / "-".join(
+        [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
+    )
+    kept = AnswerFile(folder, header, rank, world)
+    with kept:
+        _ask(kept, model, questions[rank::world], args, quiet=rank > 0)
+    with kept.lock():
+        merged = not kept.path.exists()
+        records = kept.read()
+        missing = sum(question.id not in records for question in questions)
+        if missing or merged:
+            # Another process is still asking, and reports when it is done; or it has reported.
+            return 0
+        if world > 1:
+            known = [q.id for q in questions if q.id in records]
+            kept.merge({key: records[key] for key in dict.fromkeys((*known, *records))})
+        _report(benchmark, questions, [records[q.id]["answer"] for q in questions], folder, checkpoint, header)
+    return 0
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
+    return int(text)
+
+
+def _flags(config: type) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in config.model_fields]  # type: ignore[attr-defined]
+
+
+def _options(name: str, arguments: Sequence[str]) -> Any:
+    """The benchmark's options. Raises ConfigError with every problem, PluginError where there is no such benchmark."""
+    config = slot_config("benchmark", name)
+    origin = Origin("command line")
+    given = {"name": Located(name, origin)}
+    remaining = list(arguments)
+    while remaining:
+        flag, equals, text = remaining.pop(0).partition("=")
+        if not flag.startswith("--") or len(flag) < 3:
+            raise ConfigError(f"{flag!r}: got a word, expected an option as --OPTION=VALUE.")
+        if not equals:
+            if not remaining or remaining[0].startswith("--"):
+                raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
+            text = remaining.pop(0)
+        given[flag[2:].replace("-", "_")] = parse_yaml(text, Origin(flag))
+    return validated(config, name, Located(given, origin))
+
+
+def _processes() -> tuple[int, int]:
+    """This process's rank, and the number of processes."""
+    texts = {name: os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))}
+    if not all(text.isdigit() for text in texts.values()) or not int(texts["RANK"]) < int(texts["WORLD_SIZE"]):
+        raise ConfigError(f"$RANK, $WORLD_SIZE: got {texts}, expected a rank from 0 up to the number of processes.")
+    return int(texts["RANK"]), int(texts["WORLD_SIZE"])
+
+
+def _check(questions: Sequence[Question]) -> None:
+    twice = [key for key, count in Counter(question.id for question in questions).items() if count > 1]
+    if twice or not questions:
+        what = f"the id {twice[0]!r} for several questions" if twice else "no question"
+        raise DataError(f"The benchmark gave {what}, expected at least one, each with its own id.")
+
+
+def _check_media(questions: Sequence[Question]) -> None:
+    """Refuse to start where files are missing, rather than stop at each of them."""
+    media = {m.path: q.sample.source for q in questions for m in q.sample.media if m.data is None}
+    missing = [f"{path} ({source})" for path, source in media.items() if not Path(path).exists()]
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise DataError(
+            f"{len(missing)} of {len(media)} media files are missing: {'; '.join(missing[:3])}{more}. "
+            "Unpack the benchmark's videos there, or ask other tasks."
+        )
+
+
+def _digest(questions: Sequence[Question]) -> str:
+    """What tells these questions from others of the same benchmark."""
+    asked = [(q.id, q.references, q.options, q.prefill, q.frames, repr(q.sample.messages)) for q in questions]
+    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
+
+
+def _first_of_each_task(questions: Sequence[Question], limit: int) -> list[Question]:
+    seen: Counter[str] = Counter()
+    kept = []
+    for question in questions:
+        seen[question.task] += 1
+        if seen[question.task] <= limit:
+            kept.append(question)
+    return kept
+
+
+def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalModel", dict[str, Any]]:
+    """The checkpoint's file, its model with the options that flags change, and what tells it from others."""
+    import torch
+
+    from composer.checkpoint import fingerprint, load_weights, locate, read_checkpoint
+    from composer.compose import compose
+
+    path = locate(args.checkpoint)
+    checkpoint = read_checkpoint(path)
+    resolved = resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]["model"])
+    if resolved.note:
+        sys.stderr.write(f"composer: {resolved.note}\n")
+    model = compose(resolved.model)
+    load_weights(model, checkpoint, str(path))
+    device = args.device
+    if device == "auto":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    about = {"checkpoint": fingerprint(path), "model": resolved.model.model_dump(mode="json")}
+    return path, model.to(device).eval(), about
+
+
+def _ask(
+    kept: "AnswerFile", model: "MultimodalModel", questions: Sequence[Question], args: argparse.Namespace, quiet: bool
+) -> None:
+    """Answer what is not answered yet; each answer is kept at once."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from composer.inference.evaluate import answers
+
+    known = kept.read()
+    left = [question for question in questions if question.id not in known]
+    columns = (TextColumn(args.benchmark), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("", total=len(questions), completed=len(questions) - len(left))
+        found = answers(model, left, batch_size=args.batch_size, num_workers=args.num_workers, condition=args.condition)
+        for question, answer in found:
+            kept.append(question.id, answer, task=question.task, references=question.references)
+            bar.advance(task)
+
+
+def _report(
+    benchmark: Benchmark,
+    questions: Sequence[Question],
+    answers: Sequence[str],
+    folder: Path,
+    checkpoint: Path,
+    header: dict[str, Any],
+) -> None:
+    """Grade the answers, write `results.json` and print the table."""
+    from rich.console import Console
+
+    from composer.evaluation.report import result_record, result_table, write_result
+
+    grades = [benchmark.grade(question, answer) for question, answer in zip(questions, answers, strict=True)]
+    summary = benchmark.summarize(questions, answers, grades)
+    published = benchmark.published()
+    about = header | {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
+    path = write_result(result_record(summary, benchmark.metric, published, **about), folder)
+    Console().print(result_table(summary, benchmark.metric, published))
+    sys.stdout.write(f"{path}\n")

@@ -1,0 +1,213 @@
+"""Official files to questions, grades and means; what papers print is what their numbers say."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from composer.benchmark import Benchmark
+from composer.errors import DataError
+from composer.registry import load_registry
+from composer.resolve import slot_config
+from composer.sample import Media
+from composer_plugins.benchmarks import mlvu, mvbench
+from tests.plugins.benchmarks.layouts import write_json, write_mlvu_dev, write_mlvu_test, write_mvbench
+
+
+def build(name: str, **options: Any) -> Benchmark:
+    config = slot_config("benchmark", name).model_validate({"name": name, **options})
+    benchmark: Benchmark = load_registry().build("benchmark", config)
+    return benchmark
+
+
+@pytest.fixture(scope="module")
+def mvbench_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mvbench(tmp_path_factory.mktemp("mvbench"))
+
+
+@pytest.fixture(scope="module")
+def mlvu_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mlvu_dev(tmp_path_factory.mktemp("mlvu"))
+
+
+def test_mvbench_asks_as_its_script_does(mvbench_root: Path) -> None:
+    questions = build("mvbench", root=str(mvbench_root)).questions()
+    assert len(questions) == 40
+    assert len({question.id for question in questions}) == 40
+    first = questions[0]
+    system, user = first.sample.messages
+    media, text = user.content
+    assert system.content[0] == mvbench.MVBench.system
+    assert text == (
+        f"{mvbench.MVBench.system}\nQuestion: Where does it go?\nOptions:\n(A) left\n(B) right\n(C) up\n"
+        "Only give the best option."
+    )
+    assert first.prefill == "Best option:("
+    assert (first.task, first.references, first.options) == ("action_sequence", ("A",), ("left", "right", "up"))
+    assert (first.frames, first.max_new_tokens) == (16, 100)
+    path = str(mvbench_root / "video/star/Charades_v1_480/0.mp4")
+    assert media == Media("video", path, 0.2, 1.0, rule="mvbench")
+    assert all(Path(m.path).exists() for q in questions for m in q.sample.media)
+
+
+def test_five_tasks_of_mvbench_have_segments_and_one_has_pictures(mvbench_root: Path) -> None:
+    media = {q.task: q.sample.media[0] for q in build("mvbench", root=str(mvbench_root)).questions()}
+    bounded = {task for task, m in media.items() if m.end is not None}
+    assert bounded == {
+        *("action_sequence", "action_prediction", "object_interaction", "action_localization", "episodic_reasoning")
+    }
+    assert {task: m.fps for task, m in media.items() if m.fps} == {"episodic_reasoning": 3.0}
+    assert {m.rule for m in media.values()} == {"mvbench"}
+
+
+def test_mlvu_asks_as_its_script_does(mlvu_root: Path, tmp_path: Path) -> None:
+    questions = build("mlvu", root=str(mlvu_root)).questions()
+    assert [q.task for q in questions[::2]] == list(mlvu.DEV)
+    first = questions[0]
+    assert first.prefill == "Best Option: ("
+    assert first.frames == 48
+    assert str(first.sample.messages[1].content[1]).startswith("Question: Where does it go?\nOptions:\n(A) left\n")
+    assert all(Path(q.sample.media[0].path).exists() for q in questions)
+    plain = build("mlvu", root=str(write_mlvu_dev(tmp_path, numbered_folders=False))).questions()
+    assert [q.id for q in plain] == [q.id for q in questions]
+    assert all(Path(q.sample.media[0].path).exists() for q in plain)
+
+
+def test_the_multiple_choice_of_mlvus_test_split(tmp_path: Path) -> None:
+    benchmark = build("mlvu", root=str(write_mlvu_test(tmp_path)), split="test")
+    questions = benchmark.questions()
+    assert [q.task for q in questions] == list(mlvu.TEST)
+    assert questions[1].id == "needleQA_0"
+    assert all(Path(q.sample.media[0].path).exists() for q in questions)
+    right = [q.references[0] for q in questions]
+    summary = benchmark.summarize(
+        questions, right, [benchmark.grade(*pair) for pair in zip(questions, right, strict=True)]
+    )
+    assert summary.averages == {"all tasks": 1.0, "paper's 7 tasks": 1.0}
+    assert "needle" not in benchmark.published()["AuroraLong"]
+
+
+def test_tasks_are_chosen_by_name(mlvu_root: Path) -> None:
+    benchmark = build("mlvu", root=str(mlvu_root), tasks="ego, count")
+    questions = benchmark.questions()
+    assert {q.task for q in questions} == {"ego", "count"}
+    answers = ["A", "A", "A", ""]
+    grades = [benchmark.grade(*pair) for pair in zip(questions, answers, strict=True)]
+    summary = benchmark.summarize(questions, answers, grades)
+    assert summary.tasks == {"ego": {"accuracy": 0.5}, "count": {"accuracy": 0.5}}
+    assert summary.averages == {"2 of 7 tasks": 0.5}
+    assert summary.unparsed == 0.25
+    with pytest.raises(DataError, match=r"mlvu \(dev\)\.tasks: got egoo, expected some of plotQA"):
+        build("mlvu", root=str(mlvu_root), tasks=["egoo"])
+
+
+def test_means_are_of_tasks_and_the_papers_are_of_fewer(mvbench_root: Path) -> None:
+    """Right on all but the three tasks that the paper leaves out; there an answer in two is."""
+    benchmark = build("mvbench", root=str(mvbench_root))
+    questions = benchmark.questions()
+    answers = ["A" if q.task in mvbench.NOT_IN_PAPER else q.references[0] for q in questions]
+    grades = [benchmark.grade(*pair) for pair in zip(questions, answers, strict=True)]
+    summary = benchmark.summarize(questions, answers, grades)
+    assert summary.averages == {"all tasks": pytest.approx((17 + 3 * 0.5) / 20), "paper's 17 tasks": 1.0}
+    assert summary.counts == dict.fromkeys(mvbench.TASKS, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "compat", "scores", "ungraded"),
+    [
+        ("mvbench", "strict", [1.0, 0.0, 0.0, 0.0], 0),
+        ("mvbench", "official", [1.0, 1.0, 1.0, 0.0], 0),
+        ("mvbench", "lmms", [1.0, 1.0, None, 0.0], 1),
+        ("mlvu", "strict", [1.0, 0.0, 0.0, 0.0], 0),
+        ("mlvu", "official", [1.0, 0.0, 0.0, 0.0], 0),
+        ("mlvu", "lmms", [1.0, 1.0, 0.0, 0.0], 0),
+    ],
+)
+def test_each_rule_of_scoring(
+    mvbench_root: Path, mlvu_root: Path, name: str, compat: str, scores: list[float | None], ungraded: int
+) -> None:
+    root = mvbench_root if name == "mvbench" else mlvu_root
+    benchmark = build(name, root=str(root), compat=compat)
+    questions = [benchmark.questions()[0]] * 4
+    answers = ["A) left", "A cup" if name == "mlvu" else "a cup", "", "the wrong way"]
+    grades = [benchmark.grade(*pair) for pair in zip(questions, answers, strict=True)]
+    assert [grade.scores.get("accuracy") for grade in grades] == scores
+    summary = benchmark.summarize(questions, answers, grades)
+    assert (summary.unparsed, summary.ungraded) == (0.75, ungraded)
+
+
+BAD = {
+    "record 2: got 'x', expected a mapping": "x",
+    "record 2: question: got None, expected text": {"video": "a.mp4", "candidates": ["a", "b"], "answer": "a"},
+    "record 2: candidates: got": {"video": "a.mp4", "question": "?", "candidates": ["a"], "answer": "a"},
+    "record 2: answer: got 'c'": {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "c"},
+}
+
+
+@pytest.mark.parametrize("said", BAD)
+def test_a_bad_record_is_named(tmp_path: Path, said: str) -> None:
+    good = {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a"}
+    write_json(tmp_path / "json/1_plotQA.json", [good, BAD[said]])  # type: ignore[list-item]
+    with pytest.raises(DataError) as raised:
+        build("mlvu", root=str(tmp_path)).questions()
+    assert f"1_plotQA.json: {said}" in str(raised.value)
+
+
+@pytest.mark.parametrize("bounds", [{}, {"start": 0, "end": "1"}, {"start": 2, "end": 1}])
+def test_a_segment_is_needed_where_a_task_has_one(tmp_path: Path, bounds: dict[str, Any]) -> None:
+    good = {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a"}
+    write_json(tmp_path / "json/action_sequence.json", [good | bounds])
+    with pytest.raises(DataError, match=r"action_sequence\.json: record 1: .*expected"):
+        build("mvbench", root=str(tmp_path)).questions()
+
+
+@pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("[", "no JSON"), ("{}", "a list of records")])
+def test_a_bad_file_is_named(tmp_path: Path, content: str | None, said: str) -> None:
+    (tmp_path / "json").mkdir()
+    if content is not None:
+        (tmp_path / "json/1_plotQA.json").write_text(content)
+    with pytest.raises(DataError, match=said):
+        build("mlvu", root=str(tmp_path)).questions()
+
+
+PRINTED = json.loads((Path(__file__).parent / "printed.json").read_text())
+COLUMNS = {
+    "B5": ("anomaly_reco", "ego", "order", "count", "topic_reasoning", "needle", "plotQA"),
+    "B6": (
+        *("unexpected_action", "action_count", "moving_attribute", "object_existence", "scene_transition"),
+        *("action_localization", "action_prediction", "action_sequence", "character_order"),
+        *("counterfactual_inference", "egocentric_navigation", "fine_grained_action", "moving_count"),
+        *("moving_direction", "object_interaction", "object_shuffle", "state_change"),
+    ),
+}
+
+
+def inconsistent(table: str) -> list[str]:
+    """Rows whose average is not the mean of their own columns, to the digit that is printed."""
+    return [row for row, (average, *tasks) in PRINTED[table] if abs(fmean(tasks) - average) > 0.0501]
+
+
+def test_mlvus_printed_averages_are_the_means_of_seven_tasks_in_all_rows_but_one() -> None:
+    assert len(PRINTED["B5"]) == 18
+    assert inconsistent("B5") == ["Video-LLAVA [43]"]
+
+
+def test_mvbenchs_printed_averages_are_not_the_means_of_their_columns_in_9_of_15_rows() -> None:
+    assert len(PRINTED["B6"]) == 16
+    assert inconsistent("B6") == [
+        *("GPT4-V", "Gemini Pro", "Video-LLAMA [69]", "mPLUG-Owl-V [66]", "Video-ChatGPT [43]", "LLAMA-VID [35]"),
+        *("LLaVA-OneVision [29]", "ShareGPT4Video* [9]", "Qwen2-VL* [62]"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "tasks", "name"), [("B5", mlvu, "paper's 7 tasks"), ("B6", mvbench, "paper's 17 tasks")]
+)
+def test_auroralongs_rows_are_the_printed_ones(table: str, tasks: Any, name: str) -> None:
+    row, (average, *cells) = PRINTED[table][-1]
+    assert row == "AURORALONG (ours)"
+    assert {task: tasks.AURORALONG[task] for task in COLUMNS[table]} == dict(zip(COLUMNS[table], cells, strict=True))
+    assert tasks.AURORALONG[name] == average
+    assert round(fmean(tasks.AURORALONG[task] for task in COLUMNS[table]), 1) == average
