@@ -119,7 +119,7 @@ def test_flags_change_every_stage_and_misfits_are_said(capsys: pytest.CaptureFix
 
 def test_an_overlay_and_pretrained_weights_without_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
-    overlay.write_text("model: {backbone: {name: rwkv6, pretrained: nobody/nothing}}\n")
+    overlay.write_text("model: {backbone: {name: rwkv7, pretrained: nobody/nothing}}\n")
     (stage,) = planned(capsys, "--overlay", str(overlay))["stages"]
     (said,) = [misfit for misfit in stage["misfits"] if "nobody/nothing" in misfit]
     assert "not known without its weights" in said
