@@ -113,17 +113,17 @@ def merge_stages(model: MultimodalModel, pixels: Tensor, layers: Sequence[int] |
     frames = len(pixels)
     group = FrameGroup(pixels, pixels.new_zeros(frames, dtype=torch.int64), torch.arange(frames).to(pixels.device))
     stages: dict[str, Tensor] = {}
-    inside = len(model.reducers) > 0 and isinstance(model.reducers[0], BlockReducer)
-    if inside:
+    first = model.reducers[0] if len(model.reducers) else None
+    if isinstance(first, BlockReducer):
         for layer in _layers(model.encoder.depth, layers):
-            tokens = model.encoder(group.pixels, FirstBlocks(model.reducers[0], layer), keep_sources=True)
+            tokens = model.encoder(group.pixels, FirstBlocks(first, layer), keep_sources=True)
             stages[f"{tokens.features.shape[1]} tokens\nafter layer {layer}"] = _sources(tokens)
     elif layers is not None:
         raise ComposeError(
             f"Layers {', '.join(map(str, layers))}: the model merges nothing inside its encoder's layers; leave them "
             "out to draw what its reducers make of the encoder's tokens."
         )
-    if len(model.reducers) != 1 or not inside:
+    if len(model.reducers) != 1 or not isinstance(first, BlockReducer):
         tokens = model.reduce(group, keep_sources=True)
         stages[f"{tokens.features.shape[1]} tokens\nin the end"] = _sources(tokens)
     return stages
