@@ -55,7 +55,8 @@ def _dispatch(arguments: list[str]) -> int:
         module.configure(parser)
         if not others:
             return int(module.run(parser.parse_args(rest)))
-        args, args.other = parser.parse_known_args(rest)
+        args, other = parser.parse_known_args(rest, argparse.Namespace())
+        args.other = other
         return int(module.run(args))
     parser = _top_level()
     if command.startswith("-"):
