@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         if missing or merged:
             # Another process is still asking, and reports when it is done; or it has reported.
             return 0
-        if world > 1:
+        if kept.shards():
             known = [q.id for q in questions if q.id in records]
             kept.merge({key: records[key] for key in dict.fromkeys((*known, *records))})
         _report(benchmark, questions, [records[q.id]["answer"] for q in questions], folder, checkpoint, header)

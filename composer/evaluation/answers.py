@@ -60,8 +60,12 @@ class AnswerFile:
         with replacing(self.folder / ANSWERS) as temporary, temporary.open("w", encoding="utf-8") as file:
             for record in (self.header, *records.values()):
                 file.write(_line(record))
-        for path in self.folder.glob("answers.*.jsonl"):
+        for path in self.shards():
             path.unlink()
+
+    def shards(self) -> list[Path]:
+        """The files of single processes that are not merged yet."""
+        return list(self.folder.glob("answers.*.jsonl"))
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -55,10 +55,6 @@ def result_table(summary: Summary, metric: str, published: Mapping[str, Mapping[
     table.add_section()
     for name, average in summary.averages.items():
         add(name, None, average, "bold")
-    # A published average is shown even where too few tasks were asked to compute ours.
-    for name in dict.fromkeys(name for row in published.values() for name in row if name.startswith("paper's")):
-        if name not in summary.averages:
-            add(name, None, None)
     add("unparsed", round(summary.unparsed * sum(summary.counts.values())), summary.unparsed)
     if summary.ungraded:
         add("ungraded", summary.ungraded, None)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import composer
-from composer.checkpoint import load_model, newest, read_checkpoint, write_checkpoint
+from composer.checkpoint import fingerprint, load_model, newest, read_checkpoint, write_checkpoint
 from composer.errors import CheckpointError
 from tests.composer.training.tiny import TinyData, module, only_tiny_components, trainer
 
@@ -152,3 +152,12 @@ def test_another_architecture_is_told_part_by_part(run: Path, tmp_path: Path) ->
         "backbone.output.weight is (128, 6) in the checkpoint, (128, 7) in the model",
     ]
     assert lines[4] == "  reducer: reducers.0.queries (5, 2) is not in the model"
+
+
+def test_a_fingerprint_tells_weights_apart_and_not_names(tmp_path: Path) -> None:
+    def saved(name: str, value: float) -> str:
+        torch.save({"weight": torch.full((4,), value)}, tmp_path / name)
+        return fingerprint(tmp_path / name)
+
+    assert saved("a.ckpt", 1.0) == saved("copied-elsewhere.ckpt", 1.0)
+    assert saved("a.ckpt", 1.0) != saved("a.ckpt", 1.5)

@@ -74,8 +74,9 @@ class MLVU(MultipleChoice):
         return self._test()
 
     def counts(self, answer: str, question: Question) -> bool | None:
-        (right,) = question.references
-        return lmms_mlvu(answer, right) if self.compat == "lmms" else official_mlvu(answer, right)
+        if self.compat == "lmms":
+            return lmms_mlvu(answer, question.references[0])
+        return official_mlvu(answer, question.references[-1])
 
     def published(self) -> Mapping[str, Mapping[str, float]]:
         known = (*self.all_tasks, PAPERS)

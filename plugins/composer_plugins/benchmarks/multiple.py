@@ -38,9 +38,10 @@ class MultipleChoice(Benchmark):
         """Whether an answer is right by the rule `self.compat`, which is not `strict`; None: in no mean."""
 
     def question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
-        """The question of a record that `read_records` has checked."""
+        """The question of a record that `read_records` has checked. Of equal options each is right."""
         options = tuple(map(str, record["candidates"]))
-        listed = "\n".join(f"({letter}) {option}" for letter, option in zip(ascii_uppercase, options, strict=False))
+        lettered = list(zip(ascii_uppercase, options, strict=False))
+        listed = "\n".join(f"({letter}) {option}" for letter, option in lettered)
         text = f"{self.lead()}Question: {record['question']}\nOptions:\n{listed}".rstrip()
         messages = (
             Message("system", (self.system,)),
@@ -50,7 +51,7 @@ class MultipleChoice(Benchmark):
             id=key,
             task=task,
             sample=Sample(key, source, messages, {"question_type": task}),
-            references=(ascii_uppercase[options.index(str(record["answer"]))],),
+            references=tuple(letter for letter, option in lettered if _text(option) == _text(record["answer"])),
             options=options,
             prefill=self.prefill,
             frames=self.frames,
@@ -123,15 +124,19 @@ def _problem(record: object, seconds: Sequence[str]) -> str | None:
     options = record.get("candidates")
     if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase):
         return f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options"
-    if list(map(str, options)).count(str(record["answer"])) < 1:
+    if _text(record["answer"]) not in map(_text, options):
         return f"answer: got {record['answer']!r}, expected one of the candidates {options}"
     for name in seconds:
         value = record.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"{name}: got {value!r}, expected seconds"
-    if seconds and not 0 <= record[seconds[0]] < record[seconds[-1]]:
-        return f"got a segment from {record[seconds[0]]} to {record[seconds[-1]]}, expected one of positive length"
+    if seconds and not 0 <= record[seconds[0]] <= record[seconds[-1]]:
+        return f"got a segment from {record[seconds[0]]} to {record[seconds[-1]]}, expected 0 <= start <= end"
     return None
+
+
+def _text(value: object) -> str:
+    return str(value).strip()
 
 
 def chosen(tasks: Sequence[str], known: Sequence[str], benchmark: str) -> tuple[str, ...]:

@@ -108,9 +108,10 @@ class MVBench(MultipleChoice):
         return found
 
     def counts(self, answer: str, question: Question) -> bool | None:
-        (right,) = question.references
+        # Of equal options lmms-eval takes the first as right, the official script the last.
         if self.compat == "lmms":
-            return lmms_mvbench(answer, right)
+            return lmms_mvbench(answer, question.references[0])
+        right = question.references[-1]
         return official_mvbench(answer, right, question.options[ord(right) - ord("A")])
 
     def published(self) -> Mapping[str, Mapping[str, float]]:

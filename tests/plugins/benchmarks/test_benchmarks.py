@@ -138,6 +138,18 @@ def test_each_rule_of_scoring(
     assert (summary.unparsed, summary.ungraded) == (0.75, ungraded)
 
 
+@pytest.mark.parametrize(
+    ("compat", "scores"), [("strict", [1.0, 0.0, 1.0]), ("official", [0.0, 0.0, 1.0]), ("lmms", [1.0, 0.0, 0.0])]
+)
+def test_of_equal_options_each_is_right_and_others_take_one(tmp_path: Path, compat: str, scores: list[float]) -> None:
+    twice = {"video": "a.mp4", "question": "?", "candidates": ["red", "blue", "red"], "answer": " red"}
+    write_json(tmp_path / "json/action_count.json", [twice])
+    benchmark = build("mvbench", root=str(tmp_path), tasks="action_count", compat=compat)
+    (question,) = benchmark.questions()
+    assert question.references == ("A", "C")
+    assert [benchmark.grade(question, answer).scores["accuracy"] for answer in ("A", "B", "C")] == scores
+
+
 BAD = {
     "record 2: got 'x', expected a mapping": "x",
     "record 2: question: got None, expected text": {"video": "a.mp4", "candidates": ["a", "b"], "answer": "a"},

@@ -1,0 +1,262 @@
+"""`composer evaluate` on a model of first-party parts and tiny files in the official layouts."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import composer.inference.evaluate
+from composer.cli import main
+from composer.errors import MediaError
+from tests.composer.training.real import train
+from tests.plugins.benchmarks.layouts import write_mlvu_dev, write_mlvu_test, write_mvbench
+
+# The tiny model was trained with a context of 100, which the prompts do not fit into.
+SHORT = ["--frames=2", "--num-workers=0", "--device=cpu", "--model.backbone.context_length=2000"]
+QUESTIONS = 14  # seven tasks of two
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def mlvu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mlvu_dev(tmp_path_factory.mktemp("mlvu"))
+
+
+@pytest.fixture
+def evaluate(trained: Path, mlvu: Path, tmp_path: Path) -> Callable[..., int]:
+    """`composer evaluate RUN mlvu ...` into a folder of the test."""
+
+    def call(*flags: str, output: str = "out") -> int:
+        folder = f"--output={tmp_path / output}"
+        return main(["evaluate", str(trained), "mlvu", f"--root={mlvu}", folder, *SHORT, *flags])
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight tokens at most: an untrained model never ends by itself."""
+    generate = composer.inference.evaluate.generate
+
+    def shortened(*args: Any, max_new_tokens: int) -> list[str]:
+        return generate(*args, max_new_tokens=8)
+
+    monkeypatch.setattr(composer.inference.evaluate, "generate", shortened)
+
+
+def lines(folder: Path, name: str = "answers.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def results(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return read
+
+
+def test_a_benchmark_from_its_files_to_a_table(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("--batch-size=3") == 0
+    header, *answers = lines(tmp_path / "out")
+    assert header["options"]["frames"] == 2
+    assert header["model"]["backbone"]["context_length"] == 2000
+    assert len({answer["id"] for answer in answers}) == QUESTIONS
+    written = results(tmp_path / "out")
+    assert written["questions"] == QUESTIONS
+    assert set(written["averages"]) == {"all tasks", "paper's 7 tasks"}
+    assert written["tasks"]["ego"]["n"] == 2
+    assert 0 <= written["unparsed"] <= 1
+    table = [line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in table}
+    assert cells["task"] == ["n", "accuracy %", "AuroraLong"]
+    assert cells["ego"][::2] == ["2", "57.1"]
+    assert cells["paper's 7 tasks"][-1] == "52.7"
+    assert list(cells)[-1] == "unparsed"
+
+
+def test_answers_do_not_depend_on_the_batch_or_on_workers(evaluate: Callable[..., int], tmp_path: Path) -> None:
+    assert evaluate("--batch-size=5", output="a") == 0
+    assert evaluate("--num-workers=1", output="b") == 0
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+
+
+def test_every_task_of_mvbench(trained: Path, tmp_path: Path) -> None:
+    root = write_mvbench(tmp_path / "mvbench", records=1)
+    # Folders of pictures are read by another part; here every other task is asked.
+    tasks = sorted(path.stem for path in (root / "json").iterdir() if path.stem != "episodic_reasoning")
+    flags = [f"--tasks={','.join(tasks)}", f"--output={tmp_path / 'out'}", "--batch-size=4", *SHORT]
+    assert main(["evaluate", str(trained), "mvbench", "--root", str(root), *flags]) == 0
+    written = results(tmp_path / "out")
+    assert set(written["averages"]) == {"19 of 20 tasks", "paper's 17 tasks"}
+    assert written["published"]["AuroraLong"]["paper's 17 tasks"] == 53.2
+
+
+def test_a_restart_asks_what_is_left(
+    evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate(output="whole") == 0
+    calls = 0
+    load = composer.inference.evaluate.load_clip
+
+    def fail_at_the_sixth(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise MediaError("the disk is gone")
+        return load(*args)
+
+    monkeypatch.setattr(composer.inference.evaluate, "load_clip", fail_at_the_sixth)
+    assert evaluate() == 1
+    assert not (tmp_path / "out/results.json").exists()
+    with (tmp_path / "out/answers.jsonl").open("a") as file:
+        file.write('{"id": "torn')
+    assert evaluate() == 0
+    assert calls == 6 + QUESTIONS - 5
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+    assert evaluate() == 0
+    assert calls == 6 + QUESTIONS - 5
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--frames=3"], "options: got"),
+        (["--condition=blind"], "condition: got 'normal', expected 'blind'"),
+        (["--model.reducer.ratio=0.5"], "model: got"),
+    ],
+)
+def test_answers_of_another_run_are_refused(
+    evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    assert evaluate("--limit=1", "--tasks=ego") == 0
+    assert evaluate("--limit=1", "--tasks=ego", *flags) == 1
+    error = capsys.readouterr().err
+    assert "holds answers of another run" in error
+    assert said in error
+
+
+def test_a_limit_counts_for_each_task_and_can_be_raised(evaluate: Callable[..., int], tmp_path: Path) -> None:
+    assert evaluate("--limit=1") == 0
+    assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 1
+    assert evaluate() == 0
+    assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 2
+
+
+def test_several_processes_share_the_questions(
+    evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate(output="whole") == 0
+    capsys.readouterr()
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    for rank in range(3):
+        assert not (tmp_path / "out/results.json").exists()
+        monkeypatch.setenv("RANK", str(rank))
+        assert evaluate() == 0
+        assert bool(capsys.readouterr().out) == (rank == 2)
+    assert lines(tmp_path / "out") == lines(tmp_path / "whole")
+    assert not list((tmp_path / "out").glob("answers.*.jsonl"))
+    whole, shared = results(tmp_path / "whole"), results(tmp_path / "out")
+    assert shared == whole
+
+
+def test_one_process_goes_on_where_several_stopped(
+    evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert evaluate() == 0
+    assert len(lines(tmp_path / "out", "answers.1.jsonl")) == 1 + QUESTIONS // 2
+    monkeypatch.delenv("WORLD_SIZE")
+    monkeypatch.delenv("RANK")
+    assert evaluate() == 0
+    assert results(tmp_path / "out")["questions"] == QUESTIONS
+    assert len(lines(tmp_path / "out")) == 1 + QUESTIONS
+    assert not (tmp_path / "out/answers.1.jsonl").exists()
+
+
+def test_the_commands_of_the_page_run(
+    trained: Path, mlvu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the tiny model and files in the place of real ones, and few frames and tasks."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "runs/mine").symlink_to(trained)
+    (tmp_path / "data/MLVU").symlink_to(mlvu)
+    write_mvbench(tmp_path / "data/MVBench", records=1)
+    write_mlvu_test(tmp_path / "data/MLVU_Test")
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[3] / "docs/evaluation.md").read_text()
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("composer")]
+    assert len(commands) >= 5
+    for number, words in enumerate(commands):
+        tasks = "action_count" if "mvbench" in words else "ego"
+        assert main([*words, f"--tasks={tasks}", f"--output=out{number}", *SHORT]) == 0, words
+
+
+def test_blind_frames_are_grey(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    show = composer.inference.evaluate.show
+
+    def spy(*args: Any) -> Any:
+        seen.append(show(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(composer.inference.evaluate, "show", spy)
+    assert evaluate("--condition=blind", "--tasks=ego") == 0
+    assert all(clip.pixels.unique().numel() == 1 for clip in seen)
+    assert results(tmp_path / "out")["condition"] == "blind"
+
+
+def test_errors_are_one_message(
+    trained: Path, mlvu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = ["evaluate", str(trained), "mlvu", f"--root={mlvu}", f"--output={tmp_path}"]
+    cases = {
+        "unknown benchmark 'mlvuu': did you mean 'mlvu'? Installed: mlvu, mvbench.": [*good[:2], "mlvuu"],
+        "mlvu.root: a value is missing": good[:3],
+        "--framez: mlvu.framez: unknown option; did you mean 'frames'?": [*good, "--framez=3"],
+        "--frames: mlvu.frames: got 0": [*good, "--frames=0"],
+        "--frames: a value is missing": [*good, "--frames"],
+        "'extra': got a word, expected an option": [*good, "extra"],
+        "mlvu (dev).tasks: got ego2": [*good, "--tasks=ego2"],
+        "cannot be read": [*good[:3], f"--root={tmp_path}"],
+        "There is no checkpoint": ["evaluate", str(tmp_path / "absent"), *good[2:]],
+        "context is 100": [*good, "--num-workers=0", "--frames=2"],
+    }
+    for message, arguments in cases.items():
+        assert main(arguments) in (1, 2), message
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+    monkeypatch.setenv("RANK", "2")
+    assert main(good) == 2
+    assert "expected a rank from 0" in capsys.readouterr().err
+
+
+def test_missing_videos_are_told_before_a_question_is_asked(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_mlvu_dev(tmp_path / "mlvu", records=1)
+    (root / "video/3_ego/0.mp4").unlink()
+    assert main(["evaluate", str(trained), "mlvu", f"--root={root}", f"--output={tmp_path / 'out'}"]) == 1
+    assert "1 of 7 media files are missing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_answers_that_nobody_wrote_are_refused(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate("--tasks=ego") == 0
+    with (tmp_path / "out/answers.jsonl").open("a") as file:
+        file.write("{}\n")
+    assert evaluate("--tasks=ego") == 1
+    assert "answers.jsonl:4: got b'{}\\n', expected a record" in capsys.readouterr().err

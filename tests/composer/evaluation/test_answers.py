@@ -1,0 +1,60 @@
+"""Answers that outlive the process, and refuse to be mixed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from composer.errors import DataError
+from composer.evaluation.answers import AnswerFile
+
+HEADER = {"benchmark": "b", "options": {"frames": 4}, "checkpoint": "1234"}
+
+
+def test_what_was_appended_is_read_back_with_the_header_first(tmp_path: Path) -> None:
+    with AnswerFile(tmp_path, HEADER) as file:
+        file.append("q1", "(A) é\n", task="t")
+        assert (tmp_path / "answers.jsonl").read_text().count("\n") == 2  # on the disk before the file is closed
+    assert json.loads((tmp_path / "answers.jsonl").read_text().splitlines()[0]) == HEADER
+    assert AnswerFile(tmp_path, HEADER).read() == {"q1": {"id": "q1", "answer": "(A) é\n", "task": "t"}}
+
+
+def test_a_torn_line_is_dropped_and_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with AnswerFile(tmp_path, HEADER) as file:
+        file.append("q1", "A")
+    for torn in ('{"id"', '{"id": "q2", "answer": "B"}'):
+        path.write_text(path.read_text() + torn)
+        with AnswerFile(tmp_path, HEADER) as file:
+            assert list(file.read()) == ["q1"]
+    with AnswerFile(tmp_path, HEADER) as file:
+        file.append("q2", "C")
+    assert AnswerFile(tmp_path, HEADER).read()["q2"]["answer"] == "C"
+
+
+def test_a_torn_header_is_written_again(tmp_path: Path) -> None:
+    (tmp_path / "answers.jsonl").write_text('{"benchm')
+    with AnswerFile(tmp_path, HEADER) as file:
+        file.append("q1", "A")
+    assert list(AnswerFile(tmp_path, HEADER).read()) == ["q1"]
+
+
+@pytest.mark.parametrize("other", [HEADER | {"checkpoint": "5678"}, HEADER | {"more": 1}, {}])
+def test_another_header_is_refused_whichever_file_it_is_in(tmp_path: Path, other: dict[str, object]) -> None:
+    with AnswerFile(tmp_path, other, rank=1, world=2) as file:
+        file.append("q1", "A")
+    with pytest.raises(DataError, match=r"answers\.1\.jsonl holds answers of another run .* give another --output"):
+        AnswerFile(tmp_path, HEADER).__enter__()
+
+
+def test_files_of_several_processes_become_one(tmp_path: Path) -> None:
+    for rank in range(2):
+        with AnswerFile(tmp_path, HEADER, rank, world=2) as file:
+            file.append(f"q{rank}", str(rank))
+    merged = AnswerFile(tmp_path, HEADER, 1, world=2)
+    assert len(merged.shards()) == 2
+    with merged.lock():
+        records = merged.read()
+        merged.merge({key: records[key] for key in ("q1", "q0")})
+    assert [path.name for path in tmp_path.glob("answers*")] == ["answers.jsonl"]
+    assert list(AnswerFile(tmp_path, HEADER).read()) == ["q1", "q0"]

@@ -1,0 +1,43 @@
+"""A result as a file and a table."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from composer.benchmark import Summary
+from composer.evaluation.report import result_record, result_table, write_result
+
+SUMMARY = Summary(
+    tasks={"left": {"accuracy": 0.5}}, counts={"left": 4, "right": 1}, averages={"all": 0.5}, unparsed=0.2, ungraded=1
+)
+PUBLISHED = {"Theirs": {"left": 61.25, "all": 60.0, "other": 1.0}}
+
+
+def test_the_record_holds_what_it_is_of(tmp_path: Path) -> None:
+    path = write_result(result_record(SUMMARY, "accuracy", PUBLISHED, checkpoint="c"), tmp_path)
+    assert json.loads(path.read_text()) == {
+        "checkpoint": "c",
+        "metric": "accuracy",
+        "questions": 5,
+        "averages": {"all": 0.5},
+        "unparsed": 0.2,
+        "ungraded": 1,
+        "tasks": {"left": {"n": 4, "accuracy": 0.5}, "right": {"n": 1}},
+        "published": PUBLISHED,
+    }
+
+
+def test_the_table_is_in_percent_with_averages_and_the_unparsed_at_its_end() -> None:
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(result_table(SUMMARY, "accuracy", PUBLISHED))
+    rows = [[cell.strip() for cell in line.split("|")] for line in captured.get().splitlines() if "|" in line]
+    assert rows == [
+        ["task", "n", "accuracy %", "Theirs"],
+        ["left", "4", "50.0", "61.2"],
+        ["right", "1", "-", "-"],
+        ["all", "", "50.0", "60.0"],
+        ["unparsed", "1", "20.0", "-"],
+        ["ungraded", "1", "-", "-"],
+    ]
