@@ -39,7 +39,9 @@ class Parser(argparse.ArgumentParser):
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
     parser.add_argument("benchmark", metavar="NAME", help="an installed benchmark")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="(default: evaluation/NAME by CHECKPOINT)")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="answers and results (default: evaluation/NAME by CHECKPOINT)"
+    )
     parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
@@ -79,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
     header |= about
     from composer.evaluation.answers import AnswerFile
 
-    folder = args.output or checkpoint.parent / "evaluation" / "-".join(
+    beside = args.checkpoint if args.checkpoint.is_dir() else checkpoint.parent
+    folder = args.output or beside / "evaluation" / "-".join(
         [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
     )
     kept = AnswerFile(folder, header, rank, world)

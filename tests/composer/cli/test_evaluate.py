@@ -216,6 +216,14 @@ def test_blind_frames_are_grey(evaluate: Callable[..., int], tmp_path: Path, mon
     assert results(tmp_path / "out")["condition"] == "blind"
 
 
+@pytest.mark.parametrize(("flags", "folder"), [([], "mlvu"), (["--condition=shuffled"], "mlvu-shuffled")])
+def test_without_an_output_results_lie_in_the_run_folder(
+    trained: Path, mlvu: Path, flags: list[str], folder: str
+) -> None:
+    assert main(["evaluate", str(trained), "mlvu", f"--root={mlvu}", "--tasks=ego", *SHORT, *flags]) == 0
+    assert results(trained / "evaluation" / folder)["averages"].keys() == {"1 of 7 tasks"}
+
+
 def test_errors_are_one_message(
     trained: Path, mlvu: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
