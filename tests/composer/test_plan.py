@@ -59,7 +59,7 @@ def test_the_sources_add_up_to_tables_b2_to_b4(auroralong: dict[str, Any]) -> No
     assert [round(stage["samples"] / 1e5) / 10 for stage in stages] == [1.3, 6.6, 15.4]
     assert [stage["misfits"] for stage in stages] == [[], [], []]
     for stage in stages:
-        assert stage["steps"] == -(-stage["samples"] // stage["batch_size"]) * stage["epochs"]
+        assert stage["steps"] == stage["samples"] // stage["batch_size"] * stage["epochs"]
         assert stage["samples"] == pytest.approx(stage["expected_samples"], rel=1e-3)
     rows = [3 + 1, 3, 7, 5, 11, 3, 5]  # COCO's captions are a fourth source of the first
     counts = [source["samples"] for source in stages[1]["sources"]]
