@@ -34,12 +34,17 @@ def said(text: str) -> list[str]:
 def test_entries_of_every_form() -> None:
     check_sources(section(RECIPE))
     talk, clips, less, plain = read_sources(section(RECIPE), "train")
-    assert talk.reader.model_dump() == {"name": "llava", "path": "/data/talk.jsonl", "media_root": "/data/media"}
+    assert talk.reader.model_dump() == {
+        "name": "llava",
+        "path": "/data/talk.jsonl",
+        "media_root": "/data/media",
+        "fps": None,
+    }
     assert (talk.name, talk.repeat, talk.samples, talk.hub, talk.licence) == ("talk", 2.0, 10, "a/b", "CC0")
     dumped: dict[str, Any] = clips.reader.model_dump()
     assert (dumped["path"], dumped["media_root"], clips.revision) == ("/else/clips.jsonl", None, "abc")
     assert (less.name, less.repeat, less.samples) == ("talk", 0.5, 10)
-    assert plain.reader.model_dump() == {"name": "llava", "path": "/data/plain.json", "media_root": None}
+    assert plain.reader.model_dump() == {"name": "llava", "path": "/data/plain.json", "media_root": None, "fps": None}
     assert [source.name for source in read_sources(section(RECIPE), "test")] == ["clips"]
     assert read_sources(section(RECIPE), "predict") == []
 
@@ -47,7 +52,7 @@ def test_entries_of_every_form() -> None:
 def test_files_alone_and_their_media_root() -> None:
     given = located({"train": "a.jsonl", "media_root": "m"}, Origin("here"))
     (source,) = read_sources(given, "train")
-    assert source.reader.model_dump() == {"name": "llava", "path": "a.jsonl", "media_root": "m"}
+    assert source.reader.model_dump() == {"name": "llava", "path": "a.jsonl", "media_root": "m", "fps": None}
     assert (source.name, source.repeat) == ("a.jsonl", 1.0)
     assert read_sources(located({}, Origin("here")), "train") == []
 

@@ -14,15 +14,23 @@ class FileConfig(ComponentConfig):
     path: str = Field(description="The data file, relative to `data.root`.")
 
 
-class LlavaConfig(FileConfig):
-    """Options of the reader `llava`."""
+class MediaFileConfig(FileConfig):
+    """Options of a reader whose records name files of media."""
 
     media_root: str | None = Field(
         None, description="Folder that paths of media start from, relative to `data.root`; the data file's if null."
     )
 
 
-class ShareGPT4VideoConfig(LlavaConfig):
+class LlavaConfig(MediaFileConfig):
+    """Options of the reader `llava`."""
+
+    fps: float | None = Field(
+        None, gt=0, description="Frames a second, where each video is a folder of pictures; null where it is a file."
+    )
+
+
+class ShareGPT4VideoConfig(MediaFileConfig):
     """Options of the reader `sharegpt4video`."""
 
     question: str = Field("Describe this video in detail.", min_length=1, description="What every video is asked.")

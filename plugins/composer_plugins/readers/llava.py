@@ -34,15 +34,16 @@ PLACEHOLDER = re.compile(r"\n?(<image>|<video>)\n?")  # line breaks around media
 class LlavaReader(JsonReader):
     """The conversations of one file."""
 
-    def __init__(self, path: str | Path, media_root: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path, media_root: str | Path | None = None, fps: float | None = None) -> None:
         super().__init__(path)
         self.media_root = self.path.parent if media_root is None else Path(media_root)
+        self.fps = fps
 
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         """Leading assistant turns are dropped, media stand in the place of their placeholders."""
         sample_id = str(record.get("id", record.get("sample_id", f"{self.path.stem}-{index}")))
         try:
-            messages = _place_media(_turns(record), _media(record, self.media_root))
+            messages = _place_media(_turns(record), _media(record, self.media_root, self.fps))
         except DataError as error:
             raise DataError(f"id {sample_id!r}: {error}") from None
         meta = {key: value for key, value in record.items() if key not in KEYS}
@@ -75,7 +76,7 @@ def _turns(record: Mapping[str, Any]) -> list[tuple[Literal["system", "user", "a
     return turns
 
 
-def _media(record: Mapping[str, Any], media_root: Path) -> list[Media]:
+def _media(record: Mapping[str, Any], media_root: Path, fps: float | None) -> list[Media]:
     start, end = (_second(record, key) for key in ("start", "end"))
     if start is not None and end is not None and start >= end:
         raise DataError(f'"start" is {start:g}, "end" is {end:g}: expected start < end, in seconds')
@@ -87,7 +88,7 @@ def _media(record: Mapping[str, Any], media_root: Path) -> list[Media]:
             raise DataError(f'"{kind}": expected a path or a list of paths, got {paths!r}')
         for path in paths:
             segment = (start, end) if kind == "video" else (None, None)
-            media.append(Media(kind, str(media_root / path), *segment))
+            media.append(Media(kind, str(media_root / path), *segment, fps=fps if kind == "video" else None))
     return media
 
 

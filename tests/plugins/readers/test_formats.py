@@ -178,3 +178,10 @@ def test_unknown_options_are_refused() -> None:
     given = located({"name": "llava", "path": "a.json", "media_rot": "x"}, Origin("a.yaml", 3))
     with pytest.raises(ConfigError, match=r"a\.yaml:3: .*unknown option; did you mean 'media_root'\?"):
         validated(slot_config("reader", "llava"), "data.sources.a.reader", given)
+
+
+def test_videos_of_llava_hound_are_folders_of_pictures(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "<video>\nWhat happens?"}, {"from": "gpt", "value": "It rains."}]
+    path = lines(tmp_path / "hound.jsonl", {"id": "v_1", "video": "v_1", "conversations": turns})
+    (sample,) = reader("llava", path, media_root="frames", fps=2.0)
+    assert sample.media == (Media("video", "frames/v_1", fps=2.0),)
