@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,8 @@ def run(args: argparse.Namespace) -> int:
             for flag in args.flags[section]:
                 sections = merged(sections, Located({section: flag}, flag.origin))
         training = sections.value.get("training", Located({}, Origin("training")))
-        stages.append(
-            (
-                stage.name,
-                type(resolved)(resolved.model, sections, resolved.note),
-                validated(TrainingConfig, "training", training),
-            )
-        )
+        trained = validated(TrainingConfig, "training", training)
+        stages.append((stage.name, replace(resolved, sections=sections), trained))
     from composer.planning.plan import Assumptions, plan_recipe
 
     assumed = Assumptions(args.device, args.utilization, args.devices, args.text_tokens)

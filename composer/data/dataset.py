@@ -1,6 +1,7 @@
 """Records to examples: the map-style data set that loaders read, and what stands between it and a batch."""
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -21,7 +22,27 @@ Condition = Literal["normal", "blind", "shuffled"]
 """How a test shows its media: as they are; as mid-grey frames of the same size; as their frames in random order."""
 
 
-class Conversations(Dataset[Example | ComposerError]):
+class Examples(Dataset[Example | ComposerError], ABC):
+    """Examples by number, whose errors come out of data workers whole."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def example(self, index: int) -> Example:
+        """Raises ComposerError for what cannot become one."""
+
+    def __getitem__(self, index: int) -> Example | ComposerError:
+        """An example. In a data worker an error is returned, for PyTorch would bury it in a traceback."""
+        try:
+            return self.example(index)
+        except ComposerError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+
+class Conversations(Examples):
     """Conversations of one or several sources, ready for a batch.
 
     repeats: copies of each source, see `Mixture`; one of each if not given.
@@ -49,15 +70,6 @@ class Conversations(Dataset[Example | ComposerError]):
 
     def __len__(self) -> int:
         return len(self.mixture)
-
-    def __getitem__(self, index: int) -> Example | ComposerError:
-        """An example. In a data worker an error is returned, for PyTorch would bury it in a traceback."""
-        try:
-            return self.example(index)
-        except ComposerError as error:
-            if get_worker_info() is None:
-                raise
-            return error
 
     def example(self, index: int) -> Example:
         """Raises DataError for a bad record, MediaError for bad media, TrainingError for too many of them."""

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from lightning.fabric.utilities import move_data_to_device
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader
 
 from composer.batch import Batch, Example
 from composer.benchmark import Question
-from composer.data.dataset import Condition, collate_or_error, show
+from composer.data.dataset import Condition, Examples, collate_or_error, show
 from composer.data.media import load_clip
 from composer.errors import ComposerError, MediaError
 from composer.inference.generate import generate
@@ -46,7 +46,7 @@ def answers(
         yield from zip(asked, said, strict=True)
 
 
-class Questions(Dataset[Example | ComposerError]):
+class Questions(Examples):
     """Questions as examples whose prompts end with the opening of the answer."""
 
     def __init__(self, questions: Sequence[Question], processor: Processor, condition: Condition) -> None:
@@ -55,16 +55,9 @@ class Questions(Dataset[Example | ComposerError]):
     def __len__(self) -> int:
         return len(self.questions)
 
-    def __getitem__(self, index: int) -> Example | ComposerError:
-        """An example. In a data worker an error is returned, for PyTorch would bury it in a traceback."""
-        try:
-            return self._example(self.questions[index])
-        except ComposerError as error:
-            if get_worker_info() is None:
-                raise
-            return error
-
-    def _example(self, question: Question) -> Example:
+    def example(self, index: int) -> Example:
+        """Raises MediaError with the question's id, DataError for a prompt that is too long."""
+        question = self.questions[index]
         sample = question.sample
         try:
             clips = [load_clip(media, self.processor.transform, question.frames) for media in sample.media]

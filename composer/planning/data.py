@@ -1,11 +1,10 @@
-"""What a recipe's `data:` section says of its samples, without opening a file. No torch here."""
+"""What a recipe's `data:` section says of its samples, without opening a file."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from composer.errors import ConfigError
-from composer.explain import nearest
+from composer.data.mixture import mixed_sizes
+from composer.sources import FILES, SourceConfig, read_sources
 from composer.yamlfile import Located
 
 VIDEO_WORDS = ("video", "clip", "frames")
@@ -25,47 +24,16 @@ class SourcePlan:
 
 def sources_of(data: Located) -> list[SourcePlan]:
     """The sources of `data.train`, in order. Raises ConfigError with every problem."""
-    problems: list[str] = []
-    listed = data.value.get("train") if isinstance(data.value, dict) else None
-    if listed is None or listed.value is None:
-        return []
-    entries = listed.value if isinstance(listed.value, list) else [listed]
-    known = data.at(["sources"]).value if "sources" in data.value else {}
-    found = list(_read(entries, known if isinstance(known, dict) else {}, problems))
-    if problems:
-        raise ConfigError(problems)
-    return found
+    return [_planned(source, data) for source in read_sources(data, "train")]
 
 
-def _read(entries: list[Located], known: dict[str, Located], problems: list[str]) -> Iterator[SourcePlan]:
-    for place, entry in enumerate(entries):
-        options = entry.value if isinstance(entry.value, dict) else {"source": entry}
-        source = options.get("source")
-        if source is None or not isinstance(source.value, str):
-            problems.append(
-                f"{entry.origin}: data.train.{place}: got {entry.plain()!r}, expected a file, a name in data.sources, "
-                "or {source: NAME, repeat: NUMBER}."
-            )
-            continue
-        name = source.value
-        if name not in known:
-            if name.endswith((".json", ".jsonl")):
-                # Stills or videos: the larger is assumed.
-                yield SourcePlan(name, 1.0, None, video=True)
-                continue
-            problems.append(f"{source.origin}: data.train.{place}: unknown source {name!r}{nearest(name, known)}")
-            continue
-        stated = known[name].plain()
-        stated = stated if isinstance(stated, dict) else {}
-        repeat = options["repeat"].value if "repeat" in options else stated.get("repeat", 1.0)
-        samples = stated.get("samples")
-        for key, value in (("repeat", repeat), ("samples", 1 if samples is None else samples)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-                problems.append(f"{entry.origin}: {name}: {key}: got {value!r}, expected a positive number.")
-                break
-        else:
-            learned = None if samples is None else max(1, round(samples * repeat))
-            yield SourcePlan(name, float(repeat), learned, _is_video(name, stated.get("reader")))
+def _planned(source: SourceConfig, data: Located) -> SourcePlan:
+    learned = None if source.samples is None else mixed_sizes([source.samples], [source.repeat])[0]
+    stated = data.at(["sources", source.name]).plain()
+    if source.samples is None and source.name.endswith(FILES):
+        # Stills or videos: the larger is assumed.
+        return SourcePlan(source.name, source.repeat, None, video=True)
+    return SourcePlan(source.name, source.repeat, learned, _is_video(source.name, stated.get("reader")))
 
 
 def _is_video(name: str, reader: Any) -> bool:

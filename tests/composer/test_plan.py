@@ -151,7 +151,7 @@ def data(**options: Any) -> Located:
 
 def test_samples_of_sources() -> None:
     sources = {
-        "a": {"samples": 100, "repeat": 3},
+        "a": {"samples": 100, "repeat": 3, "reader": {"name": "llava", "path": "a.json"}},
         "b": {"samples": 50, "reader": {"name": "llava", "path": "x.json", "media_root": "videos"}},
     }
     found = sources_of(data(sources=sources, train=["a", {"source": "b", "repeat": 0.5}]))
@@ -169,10 +169,10 @@ def test_samples_of_sources() -> None:
     ("train", "said"),
     [
         (["c"], "unknown source 'c'"),
-        ([{"repeat": 2}], "got {'repeat': 2}, expected a file"),
-        ([{"source": "a", "repeat": 0}], "repeat: got 0, expected a positive number"),
+        ([{"repeat": 2}], r"got {'repeat': 2}, expected a \.json or \.jsonl file"),
+        ([{"source": "a", "repeat": 0}], "repeat: got 0, expected greater than 0"),
     ],
 )
 def test_sources_that_cannot_be_counted(train: list[Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        sources_of(data(sources={"a": {"samples": 1}}, train=train))
+        sources_of(data(sources={"a": {"samples": 1, "reader": {"name": "llava", "path": "a.json"}}}, train=train))
