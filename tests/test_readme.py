@@ -57,3 +57,12 @@ def test_every_other_command_names_what_exists() -> None:
             assert (ROOT / words[-1] / "pyproject.toml").is_file()
         else:
             assert words[0] in ("python", ".")
+
+
+def test_every_yaml_block_is_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "block.yaml").write_text(block)
+        recipes = [str(ROOT / "recipes/quickstart.yaml"), str(tmp_path / "block.yaml")]
+        assert main(["config", "check", *recipes]) == 0, capsys.readouterr().err
