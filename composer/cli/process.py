@@ -29,8 +29,12 @@ def start_process(words: Sequence[str]) -> int:
     try:
         while True:
             try:
-                status = process.wait()
+                # Never for ever: a signal that the kernel gives to another thread does not end a wait, and Python runs
+                # its handler only once the main thread is back.
+                status = process.wait(timeout=1)
                 break
+            except subprocess.TimeoutExpired:
+                continue
             except KeyboardInterrupt:
                 stopped = 130
     finally:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -319,10 +320,12 @@ class TestProcess:
     def test_the_status_is_the_commands(self) -> None:
         assert start_process(["plugins", "nothing-such"]) == 2
 
-    def test_sigterm_is_passed_on(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """The command is a stand-in that says it is ready, and ends with 9 on SIGTERM."""
+    @pytest.mark.parametrize("thread", ["main", "another"])
+    def test_sigterm_is_passed_on(self, thread: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """The command is a stand-in that says it is ready, and ends with 9 on SIGTERM, whichever thread got ours."""
         code = (
             "import signal, sys, time, pathlib\n"
+            "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])\n"
             "signal.signal(signal.SIGTERM, lambda *_: sys.exit(9))\n"
             "pathlib.Path(sys.argv[-1]).touch()\n"
             "time.sleep(60)\n"
@@ -335,5 +338,13 @@ class TestProcess:
         helper = subprocess.Popen(
             ["sh", "-c", f"while [ ! -e {ready} ]; do sleep 0.05; done; kill -TERM {os.getpid()}"]
         )
-        assert start_process([str(ready)]) == 9
+        done = threading.Event()
+        threading.Thread(target=done.wait, daemon=True).start()
+        if thread == "another":
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            assert start_process([str(ready)]) == 9
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+            done.set()
         helper.wait()
