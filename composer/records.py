@@ -28,6 +28,8 @@ class _Lines(ABC):
     def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
         self.path, self.encoding = Path(path), encoding
         self._starts = _line_starts(self.path, self.quoted)
+        self._counted = (0, 1)
+        """A place in the file, and its line: counting goes on from here, so that places in order cost one reading."""
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -37,8 +39,13 @@ class _Lines(ABC):
 
     def place(self, index: int) -> str:
         """Where a record stands: "file:line"."""
+        start = int(self._starts[index])
+        at, line = self._counted if self._counted[0] <= start else (0, 1)
         with self.path.open("rb") as file:
-            line = file.read(self._starts[index]).count(b"\n") + 1
+            file.seek(at)
+            while piece := file.read(min(CHUNK, start - at)):
+                at, line = at + len(piece), line + piece.count(b"\n")
+        self._counted = start, line
         return f"{self.path}:{line}"
 
     def _text(self, index: int) -> str:

@@ -11,7 +11,8 @@ class Media:
 
     path: the file, and what errors name. data: the encoded file itself where a record carries it. span: (offset, size)
     in bytes where the file lies inside the uncompressed archive `path`. fps: frames a second where `path` is a folder
-    of pictures, in the order of their names. rule: the times of the frames that are taken: the middle of equal parts,
+    of pictures, in the order of their names. pictures: (offset, size) of each, where that folder lies inside the
+    uncompressed archive `path`. rule: the times of the frames that are taken: the middle of equal parts,
     or as MVBench's own code counts frames.
     """
 
@@ -22,6 +23,7 @@ class Media:
     data: bytes | None = field(default=None, repr=False)
     span: tuple[int, int] | None = None
     fps: float | None = None
+    pictures: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
     rule: Literal["middle", "mvbench"] = "middle"
 
 

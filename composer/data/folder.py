@@ -21,25 +21,29 @@ def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[N
     and for pictures of several sizes.
     """
     assert media.fps is not None
-    names = _names(media.path)
+    found = list_pictures(media)
     if media.fps <= 0:
         raise MediaError(f"{media.path}: got {media.fps:g} pictures a second, expected more than 0")
     if media.rule == "mvbench":  # whose pictures count from 1
-        numbers = mvbench_frames(media, frames, media.fps, 1, len(names))
+        numbers = mvbench_frames(media, frames, media.fps, 1, len(found))
         chosen = np.array(numbers) - 1
         times = np.maximum(chosen / media.fps - (media.start or 0.0), 0.0)
     else:
-        first, last = segment(media, Span(0.0, len(names) / media.fps))
+        first, last = segment(media, Span(0.0, len(found) / media.fps))
         times = (np.arange(frames) + 0.5) * ((last - first) / frames)
-        chosen = np.minimum(((first + times + TICK) * media.fps).astype(int), len(names) - 1)
-    pictures = {int(n): read_image(Media("image", os.path.join(media.path, names[n])), transform) for n in chosen}
+        chosen = np.minimum(((first + times + TICK) * media.fps).astype(int), len(found) - 1)
+    pictures = {int(n): read_image(found[n], transform) for n in chosen}
     sizes = sorted({picture.shape[:2] for picture in pictures.values()})
     if len(sizes) > 1:
         raise MediaError(f"{media.path}: got pictures of several sizes, once scaled {sizes}; expected one size")
     return np.stack([pictures[int(n)] for n in chosen]), times.astype(np.float32)
 
 
-def _names(path: str) -> list[str]:
+def list_pictures(media: Media) -> list[Media]:
+    """The pictures of a folder, or of one inside an archive, in order. Raises MediaError where there are none."""
+    path = media.path
+    if media.pictures is not None:
+        return [Media("image", path, span=span) for span in media.pictures]
     try:
         names = sorted(name for name in os.listdir(path) if name.lower().endswith(PICTURES))
     except FileNotFoundError:
@@ -48,4 +52,4 @@ def _names(path: str) -> list[str]:
         raise MediaError(f"{path}: cannot read this folder of pictures: {error.strerror}") from None
     if not names:
         raise MediaError(f"{path}: no pictures in it, expected files that end in {', '.join(PICTURES)}")
-    return names
+    return [Media("image", os.path.join(path, name)) for name in names]

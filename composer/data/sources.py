@@ -17,18 +17,28 @@ def open_sources(sources: Sequence[SourceConfig]) -> list[Reader]:
     return [_opened(source) for source in sources]
 
 
+def open_source(source: SourceConfig) -> Reader:
+    """Its reader, of whatever size. Raises DataError where it cannot be opened."""
+    return load_registry().build("reader", source.reader)
+
+
 def _opened(source: SourceConfig) -> Reader:
-    reader: Reader = load_registry().build("reader", source.reader)
-    if source.samples is None or len(reader) == source.samples:
-        return reader
-    text = f"source {source.name!r}: got {len(reader):,} samples, expected {source.samples:,}"
-    if abs(len(reader) - source.samples) > ROUNDED * source.samples:
+    reader = open_source(source)
+    check_size(source, len(reader))
+    return reader
+
+
+def check_size(source: SourceConfig, size: int) -> None:
+    """Raises DataError for more or fewer samples than stated, and warns of a difference that is rounding."""
+    if source.samples is None or size == source.samples:
+        return
+    text = f"source {source.name!r}: got {size:,} samples, expected {source.samples:,}"
+    if abs(size - source.samples) > ROUNDED * source.samples:
         raise DataError(
             f"{text} to within 1 % in {getattr(source.reader, 'path', 'it')}: get the whole of it, or correct "
             f"data.sources.{source.name}.samples"
         )
     warnings.warn(text, stacklevel=2)
-    return reader
 
 
 def check_total(sizes: Sequence[int], names: Sequence[str], expected: int | None) -> None:

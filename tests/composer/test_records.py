@@ -74,3 +74,11 @@ def test_lines_pickle_small(tmp_path: Path) -> None:
     pickled = pickle.dumps(JsonRecords(path))
     assert len(pickled) < 3000
     assert pickle.loads(pickled)[99] == "x" * 1000
+
+
+def test_places_are_right_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n1\n\n\n2\n3\n\n4\n")
+    records = JsonRecords(path)
+    for index in (2, 0, 1, 3, 3, 0):
+        assert records.place(index) == f"{path}:{[2, 5, 6, 8][index]}"

@@ -1,4 +1,4 @@
-"""`composer data`: make data."""
+"""`composer data synthesize`: make a data set."""
 
 import argparse
 import sys
@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from composer.data.shapes import Split
 
-SUMMARY = "Make a data set."
+SUMMARY = "write short videos of moving shapes, and questions about them"
+DESCRIPTION = (
+    "Write short H.264 videos of moving coloured shapes, stills of such videos, and LLaVA-style questions about them: "
+    "train.jsonl, stills.jsonl, and heldout.jsonl, whose videos show combinations that neither of the others shows."
+)
 
 DEFAULTS: "dict[Split, tuple[int, str]]" = {
     "train": (8000, "training videos"),
@@ -18,19 +22,11 @@ DEFAULTS: "dict[Split, tuple[int, str]]" = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    make = actions.add_parser(
-        "synthesize",
-        help="write short videos of moving shapes, and questions about them",
-        description="Write short H.264 videos of moving coloured shapes, stills of such videos, and LLaVA-style "
-        "questions about them: train.jsonl, stills.jsonl, and heldout.jsonl, whose videos show combinations that "
-        "neither of the others shows.",
-    )
-    make.add_argument("folder", type=Path, metavar="FOLDER", help="where to write it")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write it")
     for split, (count, what) in DEFAULTS.items():
-        make.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"{what} (default: %(default)s)")
-    make.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
-    make.add_argument("--force", action="store_true", help="replace what is in FOLDER")
+        parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"{what} (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace what is in FOLDER")
 
 
 def run(args: argparse.Namespace) -> int:
