@@ -47,9 +47,10 @@ def header(config: ModelConfig, frames: int) -> dict[str, Any]:
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, whole or not at all, however the process ends."""
-    with replacing(path) as temporary:
-        torch.save(dict(checkpoint), temporary)
+    """Write a checkpoint, whole or not at all, however the process ends. Raises DiskFullError."""
+    # Given a file, torch raises from the failed write; given a path it says nothing of why it failed.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(dict(checkpoint), file)
 
 
 def newest(folder: Path | str) -> Path | None:

@@ -47,5 +47,9 @@ class CheckpointError(ComposerError):
     """A checkpoint that is missing, truncated, or made for another model."""
 
 
+class DiskFullError(ComposerError):
+    """No room for a file: names it, and how much room its folder has."""
+
+
 class TrainingError(ComposerError):
     """A run that must stop: losses that are not finite, too much bad media."""

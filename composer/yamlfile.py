@@ -70,8 +70,14 @@ def nested(path: Sequence[str], value: Located) -> Located:
 
 
 def merged(lower: Located, upper: Located) -> Located:
-    """Two values as one: mappings key by key, of anything else the upper."""
+    """Two values as one: mappings key by key, of anything else the upper.
+
+    A mapping that names another component (`name:`) replaces the one below it, whose options are not for it.
+    """
     if not (isinstance(lower.value, dict) and isinstance(upper.value, dict)):
+        return upper
+    names = [side.value["name"].value for side in (lower, upper) if "name" in side.value]
+    if len(names) == 2 and all(isinstance(name, str) for name in names) and names[0] != names[1]:
         return upper
     both = {key: merged(lower.value[key], upper.value[key]) for key in lower.value.keys() & upper.value.keys()}
     return Located(lower.value | upper.value | both, upper.origin)

@@ -4,9 +4,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 import composer
+from composer.atomic import writing
 from composer.errors import ComposerError, ConfigError
 from composer.explain import nearest
 
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        with writing(Path.cwd()):
+            return _dispatch(arguments)
     except ComposerError as error:
         sys.stderr.write(f"composer: {error}\n")
         return error.exit_status

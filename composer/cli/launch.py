@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from composer.atomic import writing
 from composer.cli.job import Job
 from composer.data.datamodule import MultimodalDataModule
 from composer.errors import ConfigError
@@ -91,7 +92,8 @@ def launch(job: Job) -> int:
         options = {"return_predictions": False} if job.command == "predict" else {}
         checkpoint = None if job.checkpoint is None else str(job.checkpoint)
         try:
-            start(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, **options)
+            with writing(job.folder):
+                start(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, **options)
         except SystemExit:
             if not cli.trainer.interrupted:
                 raise

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from composer.atomic import replacing
+from composer.atomic import replacing, writing
 from composer.errors import ConfigError
 from composer.explain import differences
 
@@ -160,7 +160,7 @@ def _log(output: Path, step: Step, status: str, exit_status: int | None = None) 
     if exit_status is not None:
         line["exit_status"] = exit_status
     output.mkdir(parents=True, exist_ok=True)
-    with (output / LOG).open("a", encoding="utf-8") as file:
+    with writing(output / LOG), (output / LOG).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from pathlib import Path
 
+from composer.atomic import writing
 from composer.errors import MediaError, TrainingError
 from composer.sample import Sample
 
@@ -42,6 +43,7 @@ class BadMedia:
         line = (json.dumps(entry, ensure_ascii=False) + "\n").encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line)  # one write: lines of several workers do not mix
+            with writing(self.path):
+                os.write(descriptor, line)  # one write: lines of several workers do not mix
         finally:
             os.close(descriptor)

@@ -148,7 +148,7 @@ def _fault_of_file(media: Media) -> str | None:
 
 def _fault(media: Media) -> str | None:
     try:
-        _look_for(media)
+        look_for(media)
         if _decode:
             _read(media)
     except MediaError as error:
@@ -158,7 +158,8 @@ def _fault(media: Media) -> str | None:
     return None
 
 
-def _look_for(media: Media) -> None:
+def look_for(media: Media) -> None:
+    """Raises MediaError where a medium is missing, holds nothing, or lies outside its archive."""
     if media.fps is not None:
         media = list_pictures(media)[-1]  # what is cut off is cut off at the end
     with opened(media):

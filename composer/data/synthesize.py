@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from composer.atomic import writing
 from composer.data.shapes import (
     CAPTION,
     FRAMES,
@@ -54,7 +55,7 @@ def synthesize(
 
     The set grows in a folder beside its place and is moved there when whole, so a set that is there is complete.
     Returns False if it was there already. Raises DataError where `folder` holds something else and `force` is not
-    given.
+    given, DiskFullError where there is no room for it: nothing is left then.
     """
     manifest = {"format": FORMAT, "seed": seed} | {str(split): count for split, count in counts.items()}
     if _manifest(folder) == manifest and not force:
@@ -65,21 +66,28 @@ def synthesize(
         raise DataError(f"{folder}: holds {what}; asked for {json.dumps(manifest)}. Give another folder, or --force.")
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    (partial / "videos").mkdir(parents=True)
-    (partial / "images").mkdir()
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for split, count in counts.items():
-            write = write_still if split == "stills" else write_clip
-            with (partial / f"{split}.jsonl").open("w", encoding="utf-8") as file:
-                for records in pool.map(
-                    write, repeat(partial), repeat(seed), repeat(split), range(count), chunksize=16
-                ):
-                    file.writelines(json.dumps(record) + "\n" for record in records)
-                    progress()
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    try:
+        with writing(folder):
+            _write(partial, counts, seed, progress)
+            (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return True
+
+
+def _write(folder: Path, counts: Mapping[Split, int], seed: int, progress: Callable[[], None]) -> None:
+    (folder / "videos").mkdir(parents=True)
+    (folder / "images").mkdir()
+    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for split, count in counts.items():
+            write = write_still if split == "stills" else write_clip
+            with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+                for records in pool.map(write, repeat(folder), repeat(seed), repeat(split), range(count), chunksize=16):
+                    file.writelines(json.dumps(record) + "\n" for record in records)
+                    progress()
 
 
 def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TextIO
 
-from composer.atomic import replacing
+from composer.atomic import replacing, writing
 from composer.errors import DataError
 
 ANSWERS = "answers.jsonl"
@@ -38,10 +38,11 @@ class AnswerFile:
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with writing(self.path):
+                self._file.close()
 
     def append(self, key: str, answer: str, **about: Any) -> None:
-        """Keep an answer; it outlives the process from here on."""
+        """Keep an answer; it outlives the process from here on. Raises DiskFullError."""
         self._write({"id": key, "answer": answer, **about})
 
     def read(self) -> dict[str, dict[str, Any]]:
@@ -76,8 +77,9 @@ class AnswerFile:
 
     def _write(self, record: Mapping[str, Any]) -> None:
         assert self._file is not None, "answers are kept inside the with block"
-        self._file.write(_line(record))
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(_line(record))
+            self._file.flush()
 
     def _check(self, path: Path, header: Mapping[str, Any]) -> None:
         differing = [

@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from composer.atomic import writing
 from composer.batch import Batch, sample_ids
 from composer.errors import TrainingError
 
@@ -68,7 +69,7 @@ class FiniteGuard(Callback):
             "gradient_norm": _plain(norm),
             "sample_ids": self._sample_ids,
         }
-        with path.open("a", encoding="utf-8") as file:
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         log.warning(
             "Step %d skipped: loss or gradient is not finite; its samples are in %s.", trainer.global_step, path

@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "composer.reader",
         "composer.records",
         "composer.prompt",
+        "composer.shards",
         "composer.tokenizer",
         "composer.transform",
         "composer.yamlfile",
@@ -46,7 +47,7 @@ PUBLIC = {
     *("composer.plugin", "composer.parts", "composer.errors", "composer.prompt", "composer.tokenizer"),
     *("composer.transform", "composer.batch", "composer.sample"),
     *("composer.atomic", "composer.packing", "composer.state"),
-    *("composer.benchmark", "composer.reader", "composer.records"),
+    *("composer.benchmark", "composer.reader", "composer.records", "composer.shards"),
 }
 """What a plugin may import."""
 

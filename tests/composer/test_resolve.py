@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from composer.errors import ConfigError
 from composer.overrides import from_environment, from_flags
 from composer.resolve import Resolved, model_config, resolve
-from composer.yamlfile import load_recipes
+from composer.yamlfile import Origin, load_recipes, merged, parse_yaml
 
 BASE: dict[str, Any] = {
     "encoder": "host",
@@ -395,3 +395,12 @@ class TestErrors:
         flags, rest = from_flags(arguments, "model")
         assert [flag.plain() for flag in flags] == [{"backbone": "tower"}, {"x": "a=b"}]
         assert rest == ["--modelling=1", "--trainer.max_steps", "-1"]
+
+
+def test_another_component_of_a_section_replaces_the_options_of_the_one_below() -> None:
+    lower = parse_yaml("reader: {name: llava, path: a.jsonl, media_root: m}", Origin("low"))
+    other = merged(lower, parse_yaml("reader: {name: packed, path: b}", Origin("high")))
+    assert other.plain() == {"reader": {"name": "packed", "path": "b"}}
+    for same in ("reader: {name: llava, path: b.jsonl}", "reader: {path: b.jsonl}"):
+        path = merged(lower, parse_yaml(same, Origin("high"))).plain()
+        assert path == {"reader": {"name": "llava", "path": "b.jsonl", "media_root": "m"}}

@@ -1,4 +1,4 @@
-"""The readers `llava`, `m3it`, `miradata`, `sharegpt4video`: data sets in the files in which they are published."""
+"""The readers of data sets in the files in which they are published, and `packed`, of what composer wrote of them."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -55,6 +55,12 @@ class MiraDataConfig(ShareGPT4VideoConfig):
     encoding: Literal["utf-8", "cp1252", "latin-1"] = Field("utf-8", description="How the file's text is encoded.")
 
 
+class PackedConfig(ComponentConfig):
+    """Options of the reader `packed`."""
+
+    path: str = Field(description="A packed source's folder, which `composer data pack` wrote.")
+
+
 @hookimpl
 def composer_components() -> Iterable[Component]:
     yield Component(
@@ -84,4 +90,11 @@ def composer_components() -> Iterable[Component]:
         "ShareGPT4Video's JSONL: the summary caption of each video.",
         ShareGPT4VideoConfig,
         "composer_plugins.readers.sharegpt4video:ShareGPT4VideoReader",
+    )
+    yield Component(
+        "reader",
+        "packed",
+        "What `composer data pack` wrote: any source's samples, with their media in plain tar files.",
+        PackedConfig,
+        "composer_plugins.readers.packed:PackedReader",
     )

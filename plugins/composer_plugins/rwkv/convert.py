@@ -40,8 +40,8 @@ def _convert(backbone: type[RWKVBackbone], source: str, target: Path, layout: st
     check_weights(weights, {name: value.shape for name, value in model.state_dict().items()}, source)
     weights = {name: value.contiguous() for name, value in weights.items()}
     if layout == "official":
-        with replacing(target) as temporary:
-            torch.save(weights, temporary)
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            torch.save(weights, file)
     elif layout == "safetensors":
         _save(weights, target)
     elif layout == "fla":

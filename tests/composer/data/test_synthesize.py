@@ -1,5 +1,6 @@
 """The made data set on disk."""
 
+import errno
 import filecmp
 import json
 import os
@@ -104,3 +105,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--seed=1"]) == 1
     assert main(["data", "synthesize", str(tmp_path / "x"), "--train=0"]) == 2
     assert "--train: got 0, expected at least 1" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["data", "synthesize", str(tmp_path / "set"), "--train=2", "--stills=2", "--heldout=1"]
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)  # the worker processes are forked
+        assert main(arguments) == 1
+    assert f"{tmp_path / 'set'}: cannot be written: No space left on device" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+    assert main(arguments) == 0

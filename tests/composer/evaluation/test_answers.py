@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from composer.errors import DataError
+from composer.errors import DataError, DiskFullError
 from composer.evaluation.answers import AnswerFile
 
 HEADER = {"benchmark": "b", "options": {"frames": 4}, "checkpoint": "1234"}
@@ -58,3 +58,19 @@ def test_files_of_several_processes_become_one(tmp_path: Path) -> None:
         merged.merge({key: records[key] for key in ("q1", "q0")})
     assert [path.name for path in tmp_path.glob("answers*")] == ["answers.jsonl"]
     assert list(AnswerFile(tmp_path, HEADER).read()) == ["q1", "q0"]
+
+
+def test_a_full_disk_names_the_file_and_answers_go_on(tmp_path: Path) -> None:
+    with AnswerFile(tmp_path, {"a": 1}) as answers:
+        answers.append("first", "kept")
+        kept = answers._file
+        answers._file = open("/dev/full", "w")  # noqa: SIM115
+        with pytest.raises(DiskFullError, match=r"answers\.jsonl: cannot be written: No space left"):
+            answers.append("second", "lost")
+        with pytest.raises(DiskFullError):
+            answers.__exit__()
+        answers._file = kept
+    with AnswerFile(tmp_path, {"a": 1}) as answers:
+        assert list(answers.read()) == ["first"]
+        answers.append("second", "kept")
+    assert list(AnswerFile(tmp_path, {"a": 1}).read()) == ["first", "second"]
