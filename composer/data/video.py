@@ -53,7 +53,7 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
     path = media.path
     try:
         with opened(media) as file, av.open(file, "r") as container:
-            stream = _video_stream(path, container)
+            stream = video_stream(path, container)
             stream.codec_context.thread_count = 1
             span = span_of(media, container, stream)
             times: NDArray[np.floating]
@@ -79,7 +79,8 @@ def _counted(media: Media, stream: VideoStream, span: Span, frames: int) -> NDAr
     return np.array(appear)[numbers] - span.start - (media.start or 0.0)
 
 
-def _video_stream(path: str, container: InputContainer) -> VideoStream:
+def video_stream(path: str, container: InputContainer) -> VideoStream:
+    """The stream that shows the video. Raises MediaError where there is none, or its pictures are too large."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:  # a cover is no video
             context = stream.codec_context

@@ -9,7 +9,7 @@ import torch
 
 import composer
 from composer.checkpoint import fingerprint, load_model, newest, read_checkpoint, write_checkpoint
-from composer.errors import CheckpointError
+from composer.errors import CheckpointError, DiskFullError
 from tests.composer.training.tiny import TinyData, module, only_tiny_components, trainer
 
 __all__ = ["only_tiny_components"]
@@ -96,7 +96,7 @@ def test_writing_replaces_a_file_only_when_the_new_one_is_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(DiskFullError, match="No space"):
             write_checkpoint({"x": torch.zeros(1000)}, checkpoint)
     assert checkpoint.read_bytes() == before
     assert [p.name for p in checkpoint.parent.iterdir()] == [checkpoint.name]

@@ -1,0 +1,154 @@
+"""`composer data stats`: how many tokens and frames a recipe's samples have."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from composer.cli.data.recipe import StageData, add_recipe, read_stages
+from composer.errors import ConfigError
+from composer.overrides import from_environment
+from composer.resolve import Resolved, resolve
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from composer.data.stats import Lengths
+
+SUMMARY = "count tokens and frames, and what is longer than the context"
+DESCRIPTION = (
+    "Count, stage by stage, the tokens of text and media that training samples become, and the frames of videos: a "
+    "table, and in DIR stats.json and a figure for each stage. No weights are needed; of media no more than one frame "
+    "is decoded."
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_recipe(parser)
+    parser.add_argument("--limit", type=int, default=2000, metavar="N", help="records read a source (default: 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="which records (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: runs/RECIPE/data")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.limit < 1 or args.seed < 0:
+        raise ConfigError(f"--limit, --seed: got {args.limit} and {args.seed}, expected at least 1 and at least 0")
+    stages = [(stage, resolve(stage.files, environment=from_environment(os.environ))) for stage in read_stages(args)]
+    stages = [(stage, resolved) for stage, resolved in stages if stage.sources["train"]]
+    if not stages:
+        raise ConfigError(f"{args.recipe}: data.train: no stage names a source there, expected one")
+    name = (args.recipe if args.recipe.is_file() else args.recipe.resolve()).stem
+    output = args.output or Path("runs") / name / "data"
+    from rich.console import Console
+
+    from composer.atomic import replacing
+    from composer.data.stats import METRICS, histogram
+    from composer.evaluation.histograms import draw_histograms
+
+    console = Console(highlight=False)
+    found: dict[str, Any] = {}
+    for stage, resolved in stages:
+        lengths, context, frames = _measure(stage, resolved, args.limit, args.seed)
+        if bad := [reason for source in lengths for reason in source.unreadable]:
+            sys.stderr.write(
+                f"composer: {len(bad):,} records could not be read, the first: {bad[0]}. `composer data check` lists "
+                "all.\n"
+            )
+        if not any(source.read for source in lengths):
+            raise ConfigError(f"{stage.name}: none of the records read can be used: see `composer data check`")
+        described = _described(lengths, context)
+        console.print(_table(f"{stage.name}: context {context or 'without limit'}, {frames} frames a video", described))
+        counted = {metric: histogram(lengths, metric) for metric in METRICS}
+        found[stage.name] = {
+            "context": context,
+            "frames": frames,
+            "sources": described,
+            "histograms": {m: {"edges": e.tolist(), "shares": s.tolist()} for m, (e, s) in counted.items()},
+        }
+        with replacing(output / f"{stage.name}.png") as temporary:
+            limits = {} if context is None else {"positions": context}
+            draw_histograms({m: h for m, h in counted.items() if h[1].any()}, limits, temporary)
+    with replacing(output / "stats.json") as temporary:
+        record = {"limit": args.limit, "seed": args.seed, "stages": found}
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    console.print(f"At most {args.limit:,} records of each source, spread evenly, seed {args.seed}. Figures: {output}")
+    return 0
+
+
+def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tuple[list["Lengths"], int | None, int]:
+    """The lengths of each source of `train`, the context that they must fit, and the frames taken of a video."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from composer.data.mixture import mixed_sizes
+    from composer.data.sources import open_source
+    from composer.data.stats import Lengths, measure, spread
+    from composer.planning.build import build_meta
+    from composer.planning.plan import FRAMES
+
+    processor = build_meta(resolved.model).processor
+    if processor.tokenizer.vocab_size == 257 and getattr(resolved.model.backbone, "pretrained", None):
+        sys.stderr.write(
+            f"composer: {stage.name}: text is counted in bytes: the tokenizer of {resolved.model.backbone.name!r}'s "
+            "weights is not loaded; name one without weights (model.prompt.tokenizer).\n"
+        )
+    frames = stage.data.at(["frames"]).value
+    frames = frames if isinstance(frames, int) else FRAMES
+    sources = stage.sources["train"]
+    readers = [open_source(source) for source in sources]
+    sizes = mixed_sizes([len(reader) for reader in readers], [source.repeat for source in sources])
+    chosen = [spread(len(reader), limit, seed) for reader in readers]
+    lengths = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(stage.name, total=sum(map(len, chosen)))
+        for source, reader, size, indices in zip(sources, readers, sizes, chosen, strict=True):
+            lengths.append(Lengths(source.name, len(reader), size))
+            measure(lengths[-1], reader, indices, processor, frames, lambda: bar.advance(task))
+    return lengths, processor.context_length, frames
+
+
+def _described(lengths: Sequence["Lengths"], context: int | None) -> dict[str, dict[str, Any]]:
+    """Counts and summaries of each source, and of all as training mixes them."""
+    from composer.data.stats import summary
+
+    found: dict[str, dict[str, Any]] = {
+        source.name: {
+            "records": source.records,
+            "read": source.read,
+            "unreadable": len(source.unreadable),
+            "samples": source.samples,
+            **summary([source], context),
+        }
+        for source in lengths
+    }
+    counts = {key: sum(one[key] for one in found.values()) for key in ("records", "read", "unreadable", "samples")}
+    return found | {"all": {**counts, **summary(lengths, context)}}
+
+
+def _table(title: str, sources: Mapping[str, Mapping[str, Any]]) -> "Table":
+    from rich.table import Table
+
+    shown = {
+        "text tokens": ("p50", "p95", "max"),
+        "visual tokens": ("p50", "p95", "max"),
+        "positions": ("p50", "p95", "p99", "max"),
+        "frames of a video": ("p50", "max"),
+    }
+    table = Table("source", title=title, title_justify="left", box=None, padding=(0, 2), header_style="bold")
+    for column in ("read", *(f"{metric}\n{' / '.join(names)}" for metric, names in shown.items()), "over context"):
+        table.add_column(column, justify="right")
+    for name, about in sources.items():
+        cells = [" / ".join(f"{about[m][n]:,}" for n in names) if m in about else "-" for m, names in shown.items()]
+        over = about.get("positions", {}).get("over context")
+        table.add_row(
+            name,
+            f"{about['read']:,} of {about['records']:,}",
+            *cells,
+            "-" if over is None else f"{over:.1%}",
+            style="bold" if name == "all" else None,
+        )
+    return table

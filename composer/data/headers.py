@@ -1,0 +1,67 @@
+"""How large a medium is, without decoding more than one frame of it."""
+
+from typing import NamedTuple
+
+import av
+from PIL import Image, UnidentifiedImageError
+
+from composer.data.folder import list_pictures
+from composer.data.opened import opened
+from composer.data.timeline import Span, segment, span_of
+from composer.data.video import Cursor, video_stream
+from composer.errors import MediaError
+from composer.sample import Media
+
+ORIENTATION = 0x0112
+"""EXIF's tag for how a picture lies."""
+
+
+class Header(NamedTuple):
+    """height, width: in pixels, upright. frames: of the segment that is asked for, 1 for an image."""
+
+    height: int
+    width: int
+    frames: int
+
+
+def read_header(media: Media) -> Header:
+    """What a medium's file says of it. Raises MediaError for a file that is missing or says nothing."""
+    if media.kind == "image":
+        return _of_image(media)
+    return _of_folder(media) if media.fps is not None else _of_video(media)
+
+
+def _of_image(media: Media) -> Header:
+    try:
+        with opened(media) as file, Image.open(file) as image:
+            height, width = image.height, image.width
+            lies = image.getexif().get(ORIENTATION, 1) > 4
+    except UnidentifiedImageError:
+        raise MediaError(f"{media.path}: not an image that Pillow can read") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise MediaError(f"{media.path}: cannot read this image: {error}") from error
+    return Header(width, height, 1) if lies else Header(height, width, 1)
+
+
+def _of_folder(media: Media) -> Header:
+    pictures, fps = list_pictures(media), media.fps or 0.0
+    if fps <= 0:
+        raise MediaError(f"{media.path}: got {fps:g} pictures a second, expected more than 0")
+    first, last = segment(media, Span(0.0, len(pictures) / fps))
+    return _of_image(pictures[0])._replace(frames=max(round((last - first) * fps), 1))
+
+
+def _of_video(media: Media) -> Header:
+    """The first frame of the segment is decoded: how it is turned stands with the frame."""
+    try:
+        with opened(media) as file, av.open(file, "r") as container:
+            stream = video_stream(media.path, container)
+            stream.codec_context.thread_count = 1
+            span = span_of(media, container, stream)
+            first, last = segment(media, span)
+            frame = Cursor(media.path, container, stream, span).at(span.start + first)
+            frames = max(round((last - first) * float(stream.average_rate or 0)), 1)
+    except av.error.FFmpegError as error:
+        raise MediaError(f"{media.path}: cannot be read as a video: {error.strerror}") from error
+    turned = round(frame.rotation / 90) % 2
+    return Header(frame.width, frame.height, frames) if turned else Header(frame.height, frame.width, frames)
