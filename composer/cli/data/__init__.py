@@ -6,7 +6,7 @@ from types import ModuleType
 
 SUMMARY = "Fetch, check, measure, pack or make data."
 
-ACTIONS = ("check", "stats", "pack", "synthesize")
+ACTIONS = ("fetch", "check", "stats", "pack", "synthesize")
 """Each is a module with `SUMMARY`, `DESCRIPTION`, `configure(parser)` and `run(args) -> exit status`."""
 
 

@@ -1,0 +1,187 @@
+"""Data sets come from a hub (a small server of our own) with the hub's own client, and an interrupted fetch goes on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from composer.cli import main
+from composer.data import fetch as fetching
+from composer.data.fetch import Repository, repositories
+from composer.errors import DiskFullError
+from composer.sources import read_sources
+from composer.yamlfile import Origin, located
+from tests.composer.data.hub import Hub, serving
+from tests.composer.data.recipes import talk, write_recipe
+
+FIRST, SECOND = "a" * 40, "b" * 40
+RECORD = (json.dumps(talk("1")) + "\n").encode()
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    files = {
+        "some/pictures": {
+            FIRST: {"a.jsonl": RECORD, "images/1.bin": b"1" * 300_000, "b.jsonl": RECORD},
+            SECOND: {"a.jsonl": RECORD * 2},
+        },
+        "some/closed": {FIRST: {"c.jsonl": RECORD}},
+    }
+    with serving(Hub(files, {"some/pictures": {"main": FIRST}, "some/closed": {"main": FIRST}})) as hub:
+        yield hub
+
+
+class Ran(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def source(path: str, **about: Any) -> dict[str, Any]:
+    return {"reader": {"name": "llava", "path": path}, **about}
+
+
+def recipe(tmp_path: Path, **sources: dict[str, Any]) -> Path:
+    root = str(tmp_path / "data")
+    return write_recipe(tmp_path / "recipe.yaml", {"root": root, "sources": sources, "train": list(sources)})
+
+
+def started(hub: Hub, path: Path, *flags: str) -> "subprocess.Popen[str]":
+    """In a process of its own: the hub's client reads its address when it is imported."""
+    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(path.parent / "home")}
+    command = [sys.executable, "-m", "composer", "data", "fetch", str(path), *flags]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def fetch(hub: Hub, path: Path, *flags: str) -> Ran:
+    process = started(hub, path, *flags)
+    out, err = process.communicate(timeout=120)
+    return Ran(process.returncode, out, err)
+
+
+def parts(hub: Hub) -> list[str]:
+    return [request for request in hub.requests if request.startswith("PART")]
+
+
+def test_sources_of_one_repository_are_fetched_once_and_what_cannot_be_is_said(tmp_path: Path, hub: Hub) -> None:
+    hub.gated.add("some/closed")
+    path = recipe(
+        tmp_path,
+        a=source("pictures/a.jsonl", hub="some/pictures", revision="main"),
+        b=source("pictures/b.jsonl", hub="some/pictures", revision="main"),
+        made=source("pictures/made.jsonl", hub="some/pictures", revision="main", note="Convert the rows."),
+        closed=source("closed/c.jsonl", hub="some/closed", revision=FIRST),
+        gone=source("gone/a.jsonl", hub="some/gone"),
+        wrong=source("wrong/a.jsonl", hub="some/pictures", revision="v9"),
+        code=source("code/a.csv", hub="github:some/code", note="Videos from elsewhere."),
+        ours=source("ours/a.jsonl"),
+    )
+    ran = fetch(hub, path)
+    assert ran.returncode == 1, ran.stderr
+    folder = tmp_path / "data/pictures"
+    assert (folder / "images/1.bin").read_bytes() == b"1" * 300_000
+    assert (folder / "a.jsonl").read_bytes() == (folder / "b.jsonl").read_bytes() == RECORD
+    assert sum(request.startswith("GET") and request.endswith("1.bin") for request in hub.requests) == 1
+    assert f"some/pictures (main) -> {folder}: a, b, made" in ran.stdout
+    assert f"'main' can move: {FIRST} is there now" in ran.stdout
+    assert f"made: {folder / 'made.jsonl'} is not among its files, make it of them (Convert the rows.)" in ran.stdout
+    for words in (
+        "some/closed: access is on request: ask for it on its page, then log in",
+        "some/gone: no such data set, or a private one",
+        "some/pictures: it has no revision 'v9': correct data.sources.wrong.revision",
+        "code: github:some/code is not on the Hugging Face hub",
+        "code/a.csv is there (note: Videos from elsewhere.)",
+        "ours: data.sources.ours.hub says nothing",
+    ):
+        assert words in ran.stderr
+    record = json.loads((tmp_path / "data/fetched.json").read_text())
+    assert record["some/pictures"]["commit"] == FIRST
+    assert (record["some/pictures"]["whole"], record["some/closed"]["whole"]) == (True, False)
+
+
+def test_the_next_fetch_takes_the_same_commit_and_asks_for_nothing_that_is_there(tmp_path: Path, hub: Hub) -> None:
+    path = recipe(tmp_path, a=source("pictures/a.jsonl", hub="some/pictures", revision="main"))
+    assert fetch(hub, path).returncode == 0
+    hub.branches["some/pictures"]["main"] = SECOND
+    hub.requests.clear()
+    ran = fetch(hub, path)
+    assert ran.returncode == 0
+    assert f"some/pictures (main = {FIRST})" in ran.stdout
+    assert (tmp_path / "data/pictures/a.jsonl").read_bytes() == RECORD
+    assert not [request for request in hub.requests if request.startswith("GET /datasets")]
+    (tmp_path / "data/fetched.json").unlink()
+    assert fetch(hub, path).returncode == 0
+    assert (tmp_path / "data/pictures/a.jsonl").read_bytes() == RECORD * 2
+
+
+def test_a_fetch_that_was_cut_off_fails_and_goes_on(tmp_path: Path, hub: Hub) -> None:
+    path = recipe(tmp_path, a=source("pictures/a.jsonl", hub="some/pictures", revision=FIRST))
+    hub.files["some/pictures"][FIRST]["images/1.bin"] = bytes(25 * 2**20)  # the client writes pieces of 10 MB
+    hub.cut["images/1.bin"] = 22 * 2**20
+    process = started(hub, path)
+    try:
+        whole = [tmp_path / "data/pictures" / name for name in ("a.jsonl", "b.jsonl")]
+        while process.poll() is None and not (parts(hub) and all(file.exists() for file in whole)):
+            time.sleep(0.05)  # the client asks again by itself, for what it has not got
+    finally:
+        process.kill()
+        process.communicate()
+    assert list(tmp_path.rglob("*.incomplete"))
+    assert not (tmp_path / "data/pictures/images/1.bin").exists()
+    hub.cut.clear()
+    hub.requests.clear()
+    ran = fetch(hub, path)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "data/pictures/images/1.bin").read_bytes() == bytes(25 * 2**20)
+    asked = [request.rpartition("/")[2] for request in hub.requests if request.startswith("GET /datasets")]
+    assert asked == ["1.bin"], "files that are there are not sent again"
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_a_client_that_is_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recipe(tmp_path, a=source("pictures/a.jsonl", hub="some/pictures", revision=FIRST))
+    (tmp_path / "data/pictures").mkdir(parents=True)
+    assert main(["data", "fetch", str(path)]) == 1
+    assert "composer: some/pictures: the hub's client is offline: unset HF_HUB_OFFLINE" in capsys.readouterr().err
+
+
+def test_a_dry_run_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recipe(tmp_path, a=source("pictures/a.jsonl", hub="some/pictures", revision="main"))
+    assert main(["data", "fetch", str(path), "--dry-run"]) == 0
+    assert capsys.readouterr().out == f"some/pictures (main) -> {tmp_path / 'data/pictures'}: a\n"
+    assert not (tmp_path / "data").exists()
+
+
+def test_places_that_do_not_go_together() -> None:
+    given = {
+        "sources": {
+            "a": source("/r/x/a.jsonl", hub="some/pictures"),
+            "b": source("/r/y/b.jsonl", hub="some/pictures"),
+            "top": source("/r/top.jsonl", hub="some/top"),
+            "out": source("/else/a.jsonl", hub="some/out"),
+        },
+        "train": ["a", "b", "top", "out"],
+    }
+    sources = read_sources(located(given, Origin("here")), "train")
+    found, problems = repositories((one, "/r") for one in sources)
+    assert [(one.name, str(one.folder)) for one in found] == [("some/pictures", "/r/x"), ("some/top", "/r")]
+    assert [problem.partition(":")[0] for problem in problems] == ["b", "out"]
+    assert "let both paths start with one folder" in problems[0]
+    assert "/else/a.jsonl is outside data.root, /r" in problems[1]
+    _, (first, *_) = repositories((one, None) for one in sources)
+    assert "state data.root" in first
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
+    repository = Repository("some/huge", FIRST, tmp_path, tmp_path / "huge", ())
+    with pytest.raises(DiskFullError, match=r"some/huge: needs [\d,]+\.\d GiB in .*, and [\d,.]+ GiB are free"):
+        fetching._check_room(repository, {"a": 2**60})
+    (tmp_path / "fetched.json").write_text("[")
+    with pytest.raises(fetching.DataError, match=r"fetched\.json: not JSON"):
+        fetching.known_commit(Repository("some/huge", "main", tmp_path, tmp_path, ()))
