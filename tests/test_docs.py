@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,31 @@ def test_links_and_named_files_exist(document: str) -> None:
         assert ((ROOT / document).parent / target).exists(), target
     for named in re.findall(r"`((?:composer|plugins|recipes|tests|docs)/[\w./-]+?\.(?:py|yaml|md))`", text):
         assert (ROOT / named).exists(), named
+
+
+def test_the_page_about_data_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its recipe and its commands in their order, on a small data set and for one step."""
+    text = (ROOT / "docs/data.md").read_text()
+    (recipe,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (block,) = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "recipes", "recipes")
+    Path("shapes.yaml").write_text(recipe)
+    short = {
+        "synthesize": ["--train=8", "--stills=8", "--heldout=1"],
+        "fit": [
+            *("--trainer.max_steps=1", "--data.batch_size=4", "--data.num_workers=0", "--trainer.devices=1"),
+            *("--trainer.strategy=auto", "--trainer.enable_progress_bar=false"),
+        ],
+    }
+    commands = [shlex.split(line)[1:] for line in block.splitlines()]
+    assert [words[1] for words in commands if words[0] == "data"] == ["synthesize", "check", "stats", "pack", "fetch"]
+    for words in commands:
+        more = short.get(words[1]) or short.get(words[0]) or []
+        assert main([*words, *more]) == 0, " ".join(words)
+    assert Path("problems.jsonl").read_text() == ""
+    for made in re.findall(r"^(packed/\S+)", text, re.MULTILINE):
+        assert Path(made).is_file(), made
+    assert "MMInstruction/M3IT (main) -> data/auroralong/m3it: m3it-textcap" in capsys.readouterr().out

@@ -40,3 +40,9 @@ def test_backbones_on_a_gpu_run_on_the_cpu_too() -> None:
     text = output("benchmarks.gpu.backbone", *small)
     for row in ("wkv7", "attention", "rwkv6 prefill", "rwkv7 decode", "rwkv7 train"):
         assert row in text
+
+
+def test_packed_sources() -> None:
+    text = output("benchmarks.packed", "--files", "20", "--size", "1000", "--samples", "10")
+    for row in ("packing:", "loose, cold:", "loose, warm:", "packed, cold:", "packed, warm:"):
+        assert row in text
