@@ -58,8 +58,8 @@ class MiraDataConfig(ShareGPT4VideoConfig):
     caption: str = Field("dense_caption", description="Column that answers the question.")
     file: str = Field(
         "{folder}/{index}.mp4",
-        description="Each row's video below `media_root`: columns in braces, and of `000000008783_AJp-000114` "
-        "{folder} 000000008, {video} 000000008783_AJp, as the set's own download script names them.",
+        description="Each row's video below `media_root`: columns in braces, such as `{file_path}` in v1, and in v0 of "
+        "`000000008783_AJp-000114` {folder} 000000008, {video} 000000008783_AJp, as its download script names them.",
     )
     start: str | None = Field(
         None, description="Column where a row's segment of the video starts; null where each row has a file of its own."
@@ -91,7 +91,7 @@ def composer_components() -> Iterable[Component]:
     yield Component(
         "reader",
         "m3it",
-        "M3IT's JSONL: an instruction, inputs, pictures within the record, outputs.",
+        "M3IT as its loader script gives it: an instruction, inputs, pictures within the record, outputs.",
         FileConfig,
         "composer_plugins.readers.m3it:M3ITReader",
     )

@@ -1,6 +1,9 @@
-"""M3IT's records to samples: JSON Lines with the pictures inside.
+"""M3IT's records to samples, as its own loader script gives them: JSON Lines or parquet with the pictures inside.
 
 {"instruction": "Answer the question.", "inputs": "What moves?", "image_base64_str": ["/9j/..."], "outputs": "A ball."}
+
+The files on the hub hold no such records: keys differ from set to set, and the loader draws instructions from lists.
+What `datasets` (below 4.0) loads from "MMInstruction/M3IT" and writes with `to_json` or `to_parquet` is read here.
 """
 
 import base64
