@@ -12,11 +12,11 @@ from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.readers.records import RecordReader, text_of
 
-IDS = ("image_id", "id", "key")
+IDS = ("image_id", "id", "_id", "key")
 
 
 class CaptionsReader(RecordReader):
-    """The question is the same for all; the answer is the value at `caption`. Other keys go to `meta`."""
+    """The question is the same for all; the answer is the text at `caption`, or the only one in a list there."""
 
     def __init__(
         self,
@@ -36,10 +36,15 @@ class CaptionsReader(RecordReader):
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         file, _ = self.where(index)
         image = Media("image", str(Path(self.media_root or file.parent) / self._image(record)))
-        messages = (Message("user", (image, self.question)), Message("assistant", (text_of(record, self.caption),)))
+        messages = (Message("user", (image, self.question)), Message("assistant", (self._caption(record),)))
         meta = {key: value for key, value in record.items() if key not in (*IDS, self.caption)}
         sample_id = next((str(record[key]) for key in IDS if key in record), f"{file.stem}-{index}")
         return Sample(sample_id, str(file), messages, meta)
+
+    def _caption(self, record: Mapping[str, Any]) -> str:
+        value = record.get(self.caption)
+        only = value[0] if isinstance(value, list) and len(value) == 1 else value
+        return text_of({self.caption: only}, self.caption)
 
     def _image(self, record: Mapping[str, Any]) -> str:
         for name in self.names:

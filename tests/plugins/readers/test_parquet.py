@@ -141,7 +141,7 @@ def captions(path: Path, **options: Any) -> CaptionsReader:
 
 
 def test_densefusion(tmp_path: Path) -> None:
-    """Its download script writes `image_id`.png."""
+    """As its download script names the images; its archives may have them at `image_path`."""
     path = tmp_path / "DenseFusion-1M.jsonl"
     record = {"image_id": "000001", "url": "where.it/was.jpg", "caption": "A hill in fog."}
     path.write_text(json.dumps(record) + "\n")
@@ -149,6 +149,19 @@ def test_densefusion(tmp_path: Path) -> None:
     image = Media("image", "/images/000001.png")
     assert sample.messages == (Message("user", (image, "Describe it.")), Message("assistant", ("A hill in fog.",)))
     assert (sample.id, sample.source, sample.meta) == ("000001", str(path), {"url": "where.it/was.jpg"})
+
+
+def test_facecaption(tmp_path: Path) -> None:
+    """A list of one caption, and of LAION's, an image."""
+    row = {"_id": "a1", "caption": ["A face."], "url": "x", "laion_caption": ["Sale"], "box": "[1, 2, 3, 4]"}
+    path = tmp_path / "FaceCaption-v2.parquet"
+    parquet.write_table(pa.Table.from_pylist([row, row | {"caption": ["A.", "B."]}]), path)
+    found = captions(path, file="{_id}.jpg")
+    assert found[0].messages[1].content == ("A face.",)
+    assert (found[0].id, found[0].media[0].path) == ("a1", str(tmp_path / "a1.jpg"))
+    assert set(found[0].meta) == {"url", "laion_caption", "box"}
+    with pytest.raises(DataError, match=r"v2\.parquet: row 2: \"caption\": expected text, got \['A\.', 'B\.'\]"):
+        found[1]
 
 
 def test_rows_as_img2dataset_writes_them(tmp_path: Path) -> None:
