@@ -15,6 +15,7 @@ import json
 import sys
 import zlib
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,6 +123,26 @@ def write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+def write_records(path: Path, records: list[dict[str, Any]]) -> None:
+    """As JSON Lines, a JSON list or parquet, as the name says."""
+    if path.suffix == ".parquet":
+        import pyarrow  # an extra: composer[parquet]
+        from pyarrow import parquet
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pyarrow.Table.from_pylist(records), path, row_group_size=100)
+    elif path.suffix == ".jsonl":
+        write(path, ("\n".join(map(json.dumps, records)) + "\n").encode())
+    else:
+        write(path, json.dumps(records).encode())
+
+
+def file_of(root: Path, reader: dict[str, Any]) -> Path:
+    """A file that a reader's `path` names: a pattern's stars become a word, a folder gets a subset of its own."""
+    path = root / reader["path"].replace("*", "tiny")
+    return path if path.suffix else path / "tiny/train-00000-of-00001.parquet"
+
+
 def multiple_choice(kind: str) -> str:
     """A question as MVBench and MLVU ask it."""
     listed = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCD", OPTIONS[kind], strict=False))
@@ -139,8 +160,9 @@ def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def llava(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
-    """Conversations as JSON or JSONL, media beside them: pictures, several of them, videos, folders of frames, text."""
-    path, media = root / reader["path"], root / reader.get("media_root", "")
+    """Conversations and, beside or in them, pictures, several of them, videos, folders of frames; or text."""
+    path = file_of(root, reader)
+    media = root / reader["media_root"] if "media_root" in reader else path.parent
     records = []
     for index in range(count):
         rng, key = generator(name, index), f"{name}-{index:06d}"
@@ -163,8 +185,9 @@ def llava(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
         else:
             shown_stills = [still(rng) for _ in range(2 if name == "m4-instruct" else 1)]
             names = [f"{name}/{key}-{number}.jpg" for number in range(len(shown_stills))]
-            for file, picture in zip(names, shown_stills, strict=True):
-                write(media / file, jpeg(picture.pixels))
+            if path.suffix != ".parquet":
+                for file, picture in zip(names, shown_stills, strict=True):
+                    write(media / file, jpeg(picture.pixels))
             scene = shown_stills[0].scene
             question = f"{'<image>' * len(names)}\n"
             if name == "m4-instruct":
@@ -179,11 +202,24 @@ def llava(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
                 )
             if name == "cambrian":
                 record["system_prompt"] = "Answer in one word."
-            record["image"] = names if name == "m4-instruct" else names[0]
+            if path.suffix == ".parquet":
+                record["image"] = {"bytes": jpeg(shown_stills[0].pixels), "path": names[0]}
+            else:
+                record["image"] = names if name == "m4-instruct" else names[0]
         records.append(record)
-    lines = path.suffix == ".jsonl"
-    text = "\n".join(map(json.dumps, records)) + "\n" if lines else json.dumps(records)
-    write(path, text.encode())
+    write_records(path, records)
+
+
+def captions(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
+    """A caption a picture, whose name a key tells; FaceCaption has lists of one."""
+    (key,) = [key for _, key, _, _ in Formatter().parse(reader["file"]) if key is not None]
+    records: list[dict[str, Any]] = []
+    for index in range(count):
+        picture = still(generator(name, index))
+        text = [picture.caption] if name == "facecaption" else picture.caption
+        records.append({key: f"{index:06d}" if "." in reader["file"] else f"{index:06d}.jpg", "caption": text})
+        write(root / reader["media_root"] / reader["file"].format_map(records[-1]), jpeg(picture.pixels))
+    write_records(file_of(root, reader), records)
 
 
 def m3it(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
@@ -200,7 +236,7 @@ def m3it(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
                 "outputs": "; ".join(picture.caption for picture in pictures),
             }
         )
-    write(root / reader["path"], ("\n".join(map(json.dumps, records)) + "\n").encode())
+    write_records(file_of(root, reader), records)
 
 
 def miradata(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
@@ -208,13 +244,13 @@ def miradata(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
     kinds = ("main_object", "background", "style", "camera", "short", "dense")
     file = io.StringIO()
     rows = csv.writer(file)
-    rows.writerow(["index", "video_id", "start_frame", "end_frame", *(f"{kind}_caption" for kind in kinds), "fps"])
+    rows.writerow(["clip_id", "source", "video_id", "fps", "file_path", *(f"{kind}_caption" for kind in kinds)])
     for index in range(count):
         shown = clip(generator(name, index))
-        video = f"{index:012d}_tiny"
-        write(root / reader["media_root"] / f"{index // 1000:09d}" / f"{video}-000000.mp4", encode(shown.pixels))
+        video = f"video/clip/{index // 1000:09d}/{index}.0.mp4"
+        write(root / reader["media_root"] / video, encode(shown.pixels))
         captions = [shown.caption if kind == "dense" else f"A {shown.colour} {shown.shape}." for kind in kinds]
-        rows.writerow([f"{video}-000000", "tiny", 0, FRAMES, *captions, 8])
+        rows.writerow([f"{index}.0", "tiny", index, 8, video, *captions])
     write(root / reader["path"], file.getvalue().encode())
 
 
@@ -227,7 +263,7 @@ def sharegpt4video(name: str, count: int, root: Path, reader: dict[str, Any]) ->
         part = {"idx": "1", "content": f"A {shown.colour} {shown.shape}."}
         captions = [part, {"idx": "-1", "content": shown.caption}]
         records.append({"video_id": key, "video_path": f"mixkit/{key}.mp4", "keyframe": [0], "captions": captions})
-    write(root / reader["path"], ("\n".join(map(json.dumps, records)) + "\n").encode())
+    write_records(file_of(root, reader), records)
 
 
 def benchmark_record(name: str, index: int, kind: str) -> tuple[Clip, dict[str, Any]]:
@@ -297,7 +333,13 @@ def main() -> None:
     catalog = yaml.safe_load((HERE / "data.yaml").read_text(encoding="utf-8"))["data"]["sources"]
     tiny = yaml.safe_load((HERE / "tiny.yaml").read_text(encoding="utf-8"))
     counts = {name: args.times * source["samples"] for name, source in tiny["data"]["sources"].items()}
-    writers = {"llava": llava, "m3it": m3it, "miradata": miradata, "sharegpt4video": sharegpt4video}
+    writers = {
+        "captions": captions,
+        "llava": llava,
+        "m3it": m3it,
+        "miradata": miradata,
+        "sharegpt4video": sharegpt4video,
+    }
     for name, count in track(counts.items(), "sources"):
         reader = catalog[name]["reader"]
         writers[reader["name"]](name, count, args.folder, reader)
