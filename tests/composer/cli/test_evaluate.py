@@ -193,7 +193,9 @@ def test_the_commands_of_the_page_run(
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[3] / "docs/evaluation.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("composer")]
+    commands = [
+        shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("composer evaluate")
+    ]
     assert len(commands) >= 5
     for number, words in enumerate(commands):
         tasks = "action_count" if "mvbench" in words else "ego"
