@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from composer.benchmark import Summary
+from composer.benchmark import Metric, Summary
 from composer.evaluation.report import result_record, result_table, write_result
 
 SUMMARY = Summary(
@@ -31,7 +31,7 @@ def test_the_record_holds_what_it_is_of(tmp_path: Path) -> None:
 def test_the_table_is_in_percent_with_averages_and_the_unparsed_at_its_end() -> None:
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(result_table(SUMMARY, "accuracy", PUBLISHED))
+        console.print(result_table(SUMMARY, [Metric("accuracy")], PUBLISHED))
     rows = [[cell.strip() for cell in line.split("|")] for line in captured.get().splitlines() if "|" in line]
     assert rows == [
         ["task", "n", "accuracy %", "Theirs"],
