@@ -76,7 +76,7 @@ class JudgeConfig(TasksConfig):
             if self.judge_model or self.judge_revision:
                 raise ValueError("judge: got none beside a judge's name: leave out one of them.")
         elif not self.judge_model:
-            raise ValueError("judge_model: a judge needs its name, for results with another one are others.")
+            raise ValueError("judge_model: which one grades? --judge-model=NAME, or --judge=none for metrics without.")
         elif self.judge == "openai" and self.judge_revision:
             raise ValueError("judge_revision: is of a local judge; an endpoint knows its models by name alone.")
         elif self.judge == "local" and not (self.judge_revision or Path(self.judge_model).is_dir()):

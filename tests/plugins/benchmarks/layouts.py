@@ -105,7 +105,7 @@ def write_vdc(root: Path, videos: int = 2) -> Path:
             write_video(_made(root / "videos" / f"video-{place}.mp4"), 12)
             pairs = [{"question": f"{kind} {n} of {place}?", "answer": f"{n}", "category": "c"} for n in ("one", "two")]
             lines.append({f"video-{place}": pairs})
-        last = [*lines[-1].values()][0]
+        last = next(iter(lines[-1].values()))
         lines.append({f"video-{videos - 1}": [*last, {"question": "", "answer": "", "category": ""}]})
         _made(root / "VDCScore_qa" / f"{kind}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return root

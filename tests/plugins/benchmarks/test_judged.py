@@ -178,7 +178,7 @@ def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"judge_model": None}, "judge_model: a judge needs its name"),
+        ({"judge_model": None}, "judge_model: which one grades"),
         ({"judge": "none", "judge_model": "x"}, "leave out one of them"),
         ({"judge_revision": "abc"}, "judge_revision: is of a local judge"),
         ({"judge": "local", "judge_model": "someone/judge"}, "on the hub it may change: give a commit"),
