@@ -68,16 +68,3 @@ class Judge(ABC):
                 backoff = self.first_wait * 2**attempt * random.uniform(1.0, 1.5)
                 time.sleep(min(max(wait, backoff), self.longest_wait))
         raise Unanswered(problem)
-
-
-def judge_of(kind: str, model: str | None, revision: str | None, url: str) -> Judge | None:
-    """The judge of these options, which `JudgeConfig` has checked; None where none is to be asked."""
-    if kind == "none" or model is None:
-        return None
-    if kind == "openai":
-        from composer_plugins.benchmarks.judge_openai import OpenAIJudge
-
-        return OpenAIJudge(model, url)
-    from composer_plugins.benchmarks.judge_local import LocalJudge
-
-    return LocalJudge(model, revision)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from composer.benchmark import Benchmark, Grade, Metric, Question, Reply, Summary
 from composer.errors import ConfigError
-from composer_plugins.benchmarks.judge import Judge, Said, Unanswered, judge_of
+from composer_plugins.benchmarks.judge import Judge, Said, Unanswered
 
 MATCH_SYSTEM = (
     "You are an intelligent chatbot designed for evaluating the correctness of generative outputs for question-answer "
@@ -69,7 +69,7 @@ class Judged(Benchmark):
                 f"{self.name}.judge: got none, but all its metrics are a judge's: name one with --judge-model=NAME, or "
                 "--judge=local --judge-model=FOLDER."
             )
-        self._judge = judge_of(judge, judge_model, judge_revision, judge_url)
+        self._judge = _judge_of(judge, judge_model, judge_revision, judge_url)
         self._about = {"kind": judge, "model": judge_model, "revision": judge_revision}
         if judge == "openai":
             self._about |= {"url": judge_url}
@@ -153,3 +153,16 @@ def read_rating(text: str) -> Rating | None:
         ):
             return Rating(right == "yes", float(score))
     return None
+
+
+def _judge_of(kind: str, model: str | None, revision: str | None, url: str) -> Judge | None:
+    """The judge of these options, which `JudgeConfig` has checked; None where none is to be asked."""
+    if kind == "none" or model is None:
+        return None
+    if kind == "openai":
+        from composer_plugins.benchmarks.judge_openai import OpenAIJudge
+
+        return OpenAIJudge(model, url)
+    from composer_plugins.benchmarks.judge_local import LocalJudge
+
+    return LocalJudge(model, revision)
