@@ -66,7 +66,9 @@ class JudgeConfig(TasksConfig):
     )
     judge_revision: str | None = Field(None, description="Of a local judge from the hub: its commit.")
     judge_url: str = Field(
-        "https://api.openai.com/v1", description="The endpoint, without /chat/completions; its key is $OPENAI_API_KEY."
+        "https://api.openai.com/v1",
+        pattern="^https?://.",
+        description="The endpoint, without /chat/completions; its key is $OPENAI_API_KEY.",
     )
     judge_at_once: PositiveInt = Field(8, description="Answers that the endpoint is asked about at the same time.")
 

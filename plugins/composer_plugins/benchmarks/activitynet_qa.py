@@ -49,7 +49,7 @@ class ActivityNetQA(Judged):
         answers = {}
         for place, given in enumerate(read_list(answered), start=1):
             record = checked(given, ("question_id", "answer", "type"), f"{answered}: record {place}")
-            if record["type"] not in range(len(TYPES)):
+            if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
                 raise DataError(
                     f"{answered}: record {place}: type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}."
                 )

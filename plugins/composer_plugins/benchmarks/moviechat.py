@@ -58,7 +58,7 @@ class MovieChat(Judged):
         info = checked(whole.get("info") if isinstance(whole, dict) else None, ("video_path", "fps"), f"{path}: info")
         video = str(video_named(videos, str(info["video_path"])))
         for task in self.tasks:
-            records = whole.get(task, [])
+            records = whole.get(task)
             if not isinstance(records, list):
                 raise DataError(f"{path}: {task}: got {type(records).__name__}, expected a list of questions.")
             for place, given in enumerate(records):

@@ -184,6 +184,7 @@ def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) ->
         ({"judge": "local", "judge_model": "someone/judge"}, "on the hub it may change: give a commit"),
         ({"judge": "human"}, "Input should be 'openai', 'local' or 'none'"),
         ({"judge_at_once": 0}, "greater than 0"),
+        ({"judge_url": "localhost:8000"}, "should match pattern"),
     ],
 )
 def test_a_judge_is_described_once_and_whole(roots: dict[str, Path], options: dict[str, Any], said: str) -> None:
@@ -277,6 +278,10 @@ BAD = {
     "1.json: global: got dict, expected a list": (
         "moviechat-1k",
         lambda root: _edit(root / "gt/1.json", lambda whole: {**whole, "global": {}}),
+    ),
+    "1.json: breakpoint: got NoneType, expected a list": (
+        "moviechat-1k",
+        lambda root: _edit(root / "gt/1.json", lambda whole: {"info": whole["info"], "global": []}),
     ),
     "1.json: breakpoint 1: time: got None": (
         "moviechat-1k",
