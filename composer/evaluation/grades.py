@@ -1,10 +1,10 @@
 """Grades of answers: by the benchmark alone, or by a judge, whose grades cost and are kept as they are given."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from threading import Lock
+from queue import Queue
+from threading import Event, Lock, Thread
 from typing import Any
 
 from composer.benchmark import Benchmark, Grade, Question, Reply
@@ -42,29 +42,55 @@ def graded(
 def _ask(
     benchmark: Benchmark, left: Sequence[tuple[Question, str]], kept: Journal, done: int
 ) -> dict[tuple[str, str], Grade]:
-    """Grade these answers, several at once. Each grade is kept in the thread that got it, so that none is lost."""
-    lock, found, failed = Lock(), {}, 0
-    with progress("judge", done + len(left), done) as advance, ThreadPoolExecutor(benchmark.at_once) as pool:
+    """Grade these answers, several at once, and keep each grade in the thread that got it, so that none is lost.
 
-        def one(pair: tuple[Question, str]) -> tuple[str, str, Grade]:
-            question, answer = pair
-            grade = benchmark.grade(question, answer)
-            with lock:
-                kept.append({"id": question.id, "answer": answer, **asdict(grade)})
-            advance()
-            return question.id, answer, grade
+    The threads are daemons: an interrupt from the keyboard waits for no judge. After an error they finish what is paid.
+    """
+    waiting, lock, stopped = iter(left), Lock(), Event()
+    outcomes: Queue[tuple[str, str, Grade] | BaseException] = Queue()
 
+    def work() -> None:
         try:
-            for key, answer, grade in pool.map(one, left):
+            while not stopped.is_set():
+                with lock:
+                    pair = next(waiting, None)
+                if pair is None:
+                    return
+                question, answer = pair
+                grade = benchmark.grade(question, answer)
+                with lock:
+                    kept.append({"id": question.id, "answer": answer, **asdict(grade)})
+                outcomes.put((question.id, answer, grade))
+        except BaseException as error:
+            outcomes.put(error)
+
+    threads = [Thread(target=work, daemon=True) for _ in range(min(benchmark.at_once, len(left)))]
+    found: dict[tuple[str, str], Grade] = {}
+    failed = 0
+    with progress("judge", done + len(left), done) as advance:
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in left:
+                outcome = outcomes.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                key, answer, grade = outcome
                 found[key, answer] = grade
+                advance()
                 failed = failed + 1 if grade.problem else 0
                 if failed >= GIVE_UP:
                     raise JudgeError(
                         f"The judge gave no grade to {failed} answers in a row; of {key!r}: {grade.problem}. Mend that "
                         f"and start again: {kept.path} keeps what is judged."
                     )
+        except Exception:
+            stopped.set()
+            for thread in threads:
+                thread.join()
+            raise
         finally:
-            pool.shutdown(cancel_futures=True)
+            stopped.set()
     return found
 
 

@@ -1,7 +1,9 @@
 """Grades of a judge: kept as they are given, asked for once, given up where nobody answers."""
 
+import _thread
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,27 @@ def test_a_judge_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     stub = Stub(lambda *_: Grade(problem="503"))
     with pytest.raises(JudgeError, match=rf"no grade to {GIVE_UP} answers in a row; of 'q19': 503"):
         run(stub, tmp_path, count=30)
+
+
+def test_an_interrupt_waits_for_no_judge(tmp_path: Path) -> None:
+    """The first is graded, the second hangs and Ctrl-C is pressed."""
+    never = threading.Event()
+
+    def hang(question: Question, answer: str) -> Grade:
+        if question.id == "q0":
+            return good(question, answer)
+        _thread.interrupt_main()
+        never.wait(60)
+        return good(question, answer)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(Stub(hang), tmp_path)
+    assert time.monotonic() - start < 10
+    never.set()
+    stub = Stub(good)
+    run(stub, tmp_path)
+    assert "q0" not in stub.asked
 
 
 def test_several_are_asked_at_once_and_come_back_in_order(tmp_path: Path) -> None:
