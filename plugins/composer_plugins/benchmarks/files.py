@@ -71,8 +71,6 @@ def first_of(paths: Iterable[Path]) -> Path:
 def video_named(folder: Path, name: str) -> Path:
     """The video of this name, with or without its suffix; where there is none, the path that was expected."""
     own = folder / name
-    return (
-        own
-        if own.suffix in VIDEO_SUFFIXES and own.exists()
-        else first_of(folder / f"{name}{s}" for s in VIDEO_SUFFIXES)
-    )
+    if own.suffix in VIDEO_SUFFIXES and own.exists():
+        return own
+    return first_of(folder / f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)
