@@ -63,13 +63,13 @@ def test_files_of_several_processes_become_one(tmp_path: Path) -> None:
 def test_a_full_disk_names_the_file_and_answers_go_on(tmp_path: Path) -> None:
     with AnswerFile(tmp_path, {"a": 1}) as answers:
         answers.append("first", "kept")
-        kept = answers._file
-        answers._file = open("/dev/full", "w")  # noqa: SIM115
+        kept = answers._own._file
+        answers._own._file = open("/dev/full", "w")  # noqa: SIM115
         with pytest.raises(DiskFullError, match=r"answers\.jsonl: cannot be written: No space left"):
             answers.append("second", "lost")
         with pytest.raises(DiskFullError):
             answers.__exit__()
-        answers._file = kept
+        answers._own._file = kept
     with AnswerFile(tmp_path, {"a": 1}) as answers:
         assert list(answers.read()) == ["first"]
         answers.append("second", "kept")
