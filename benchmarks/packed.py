@@ -1,4 +1,4 @@
-"""Packed sources against loose files: samples a second, in random order, bytes read and nothing decoded.
+"""Packed sources against loose files and parquet: samples a second, in random order, bytes read and nothing decoded.
 
     python -m benchmarks.packed --folder /data/scratch
 
@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+from pyarrow import parquet
 
 from composer.data.opened import opened
 from composer.data.pack import pack
@@ -34,6 +36,22 @@ def write_loose(folder: Path, files: int, size: int) -> LlavaReader:
             about = {"id": str(number), "image": str(path.relative_to(folder)), "conversations": turns}
             records.write(json.dumps(about) + "\n")
     return LlavaReader(folder / "data.jsonl")
+
+
+def write_parquet(folder: Path, files: int, size: int) -> LlavaReader:
+    """The same with the bytes within, a thousand rows a row group, as the hub has data sets with images."""
+    noise = np.random.default_rng(0).bytes(size)
+    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A picture. " * 20}]
+    writer = None
+    for first in range(0, files, 1000):
+        numbers = range(first, min(first + 1000, files))
+        rows = [{"id": str(n), "image": {"bytes": noise, "path": f"{n}.jpg"}, "conversations": turns} for n in numbers]
+        table = pyarrow.Table.from_pylist(rows)
+        writer = writer or parquet.ParquetWriter(folder / "data.parquet", table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    return LlavaReader(folder / "data.parquet")
 
 
 def forget(folder: Path) -> None:
@@ -67,19 +85,26 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5_000, help="samples that are read")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        loose, packed = Path(temporary, "loose"), Path(temporary, "packed")
-        loose.mkdir()
-        reader = write_loose(loose, options.files, options.size)
+        folders = {name: Path(temporary, name) for name in ("loose", "parquet", "packed")}
+        for name in ("loose", "parquet"):
+            folders[name].mkdir()
+        loose = write_loose(folders["loose"], options.files, options.size)
         start = time.perf_counter()
-        pack(reader, packed, {}, shard_size=2**28, skip_bad=False)
+        pack(loose, folders["packed"], {}, shard_size=2**28, skip_bad=False)
         taken = time.perf_counter() - start
         print(
             f"packing: {options.files / taken:,.0f} samples/s, {options.files * options.size / taken / 1e6:,.0f} MB/s"
         )
-        for name, one, folder in (("loose", reader, loose), ("packed", PackedReader(packed), packed)):
-            forget(folder)
-            print(f"{name}, cold: {speed(one, options.samples):,.0f} samples/s")
-            print(f"{name}, warm: {speed(one, options.samples):,.0f} samples/s")
+        rows = write_parquet(folders["parquet"], options.files, options.size)
+        readers: dict[str, tuple[Reader, int]] = {
+            "loose": (loose, options.samples),
+            "packed": (PackedReader(folders["packed"]), options.samples),
+            "parquet": (rows, max(options.samples // 50, 1)),
+        }
+        for name, (reader, samples) in readers.items():
+            forget(folders[name])
+            print(f"{name}, cold: {speed(reader, samples):,.0f} samples/s")
+            print(f"{name}, warm: {speed(reader, samples):,.0f} samples/s")
 
 
 if __name__ == "__main__":

@@ -44,5 +44,5 @@ def test_backbones_on_a_gpu_run_on_the_cpu_too() -> None:
 
 def test_packed_sources() -> None:
     text = output("benchmarks.packed", "--files", "20", "--size", "1000", "--samples", "10")
-    for row in ("packing:", "loose, cold:", "loose, warm:", "packed, cold:", "packed, warm:"):
+    for row in ("packing:", "loose, cold:", "loose, warm:", "packed, cold:", "packed, warm:", "parquet, cold:"):
         assert row in text

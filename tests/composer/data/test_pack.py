@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 import yaml
+from pyarrow import parquet
 
 from composer.cli import main
 from composer.data.datamodule import MultimodalDataModule
@@ -288,6 +290,18 @@ def test_archives_odd_text_and_meta(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.tar:1: .*JSON"):
         pack(Odd(tmp_path / "a.tar", np.zeros(1)), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
     assert os.listdir(tmp_path / "bad") == []
+
+
+def test_rows_of_parquet_with_their_pictures_within(tmp_path: Path, data: dict[str, Any]) -> None:
+    pictures = [(tmp_path / f"set/images/{n}.png").read_bytes() for n in range(4)]
+    rows = [talk(str(n), image={"bytes": picture, "path": f"{n}.png"}, kind=n) for n, picture in enumerate(pictures)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    reader = LlavaReader(tmp_path / "a.parquet")
+    pack(reader, tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
+    for own, other, picture in zip(reader, PackedReader(tmp_path / "packed"), pictures, strict=True):
+        assert without_media(own) == without_media(other)
+        offset, size = other.media[0].span or (0, 0)
+        assert Path(other.media[0].path).read_bytes()[offset : offset + size] == picture == own.media[0].data
 
 
 def test_a_full_disk_keeps_whole_tars_and_the_command_goes_on(tmp_path: Path, data: dict[str, Any]) -> None:
