@@ -6,13 +6,15 @@ import sys
 import pytest
 
 from composer.cli import COMMANDS
+from composer.cli.data import ACTIONS
 
 HEAVY = ("torch", "lightning", "transformers", "timm", "open_clip", "fla", "av", "numpy", "jsonargparse", "matplotlib")
 LIGHT = [
     *("composer", "composer.errors", "composer.plugin", "composer.registry", "composer.resolve", "composer.config"),
-    "composer.sources",
+    *("composer.sources", "composer.shards", "composer.atomic"),
     *("composer.sample", "composer.tokenizer", "composer.transform", "composer.prompt", "composer.training.config"),
     *(f"composer.cli.{command.replace('-', '_')}" for command in (*COMMANDS, "lightning")),
+    *(f"composer.cli.data.{action}" for action in ACTIONS),
 ]
 REPORT = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules} & set(sys.argv[1:])))"
 

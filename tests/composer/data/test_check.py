@@ -14,6 +14,7 @@ from composer.data.check import Checked, Problem, check
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Message, Sample
+from tests.composer.cli.light import run
 from tests.composer.data.recipes import talk, write_data, write_lines, write_recipe
 
 Spoil = Callable[[Path], None]
@@ -136,6 +137,13 @@ def test_answers_are_needed_where_they_are_learned(tmp_path: Path) -> None:
     write_lines(tmp_path / "q.jsonl", [question])
     assert main(["data", "check", str(write_recipe(tmp_path / "r.yaml", {"predict": str(tmp_path / "q.jsonl")}))]) == 0
     assert main(["data", "check", str(write_recipe(tmp_path / "r.yaml", {"train": str(tmp_path / "q.jsonl")}))]) == 1
+
+
+def test_checking_and_packing_load_no_torch(recipe: Path, tmp_path: Path) -> None:
+    for words in (["check", "--decode", "--num-workers=1"], ["pack", "-o", str(tmp_path / "packed")], ["fetch"]):
+        ran = run("data", words[0], str(recipe), *words[1:])
+        assert not ran.torch, words
+        assert ran.status == (words == ["fetch"]), ran.err
 
 
 class Numbers(Reader):
