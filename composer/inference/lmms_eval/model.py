@@ -74,7 +74,7 @@ class ComposedModel(lmms):
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """The answers, in order. Raises DataError or MediaError with the task and the document of a bad one."""
         options = [request.args[2] for request in requests]
-        for asked in {repr(_not_greedy(given)) for given in options} - {"{}"}:
+        for asked in sorted({str(_not_greedy(given)) for given in options} - {"{}"}):
             log.warning("A task asks for %s; composer decodes greedily.", asked)
         answers = said(
             self.model,
