@@ -21,7 +21,7 @@ setup: $(VENV)/installed
 $(VENV)/installed: pyproject.toml plugins/example/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]' --editable plugins/example
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]' --editable plugins/example
 	@$(BIN)/python -c 'import torchvision' || { echo "torch and torchvision are not of one build: run" \
 		"'$(BIN)/python -m pip install --force-reinstall torch torchvision' to take both from one index"; exit 1; }
 	@touch $@

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from composer.sample import Sample
 
@@ -27,36 +27,70 @@ class Question:
     max_new_tokens: int = 32
 
 
+class Metric(NamedTuple):
+    """A metric as tables show it: its values times `factor`, with so many digits, below `name unit`."""
+
+    name: str
+    unit: str = "%"
+    factor: float = 100.0
+    digits: int = 1
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a judge said, word for word, and the model that said it, by its own account."""
+
+    text: str
+    model: str
+
+
 @dataclass(frozen=True)
 class Grade:
-    """What an answer is worth. scores: by metric, 0 to 1; empty where it could not be graded (`problem` says why).
+    """What an answer is worth. scores: by metric; empty where it could not be graded (`problem` says why).
 
-    parsed: the choice that was read from the answer, None where there was none (which is wrong, never guessed).
+    Metrics of all answers together, such as CIDEr, are in no grade but in the summary. parsed: the choice that was read
+    from the answer, None where there was none (which is wrong, never guessed). replies: all that a judge said about it.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
     parsed: str | None = None
     problem: str | None = None
+    replies: tuple[Reply, ...] = ()
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A benchmark's result. tasks: task -> metric -> mean. counts: questions of each task. averages: by name.
+    """A benchmark's result. tasks: task -> metric -> mean. counts: questions of each task.
 
-    unparsed: share of choices that could not be read. ungraded: questions without a grade, in no mean.
+    averages: of the first metric, by name. beside: other metrics of the same averages, name -> metric -> value.
+    unparsed: share of choices that could not be read; None where there is nothing to choose. ungraded: questions
+    without a grade, in no mean. notes: what a reader of the numbers must know.
     """
 
     tasks: Mapping[str, Mapping[str, float]]
     counts: Mapping[str, int]
     averages: Mapping[str, float]
-    unparsed: float = 0.0
+    unparsed: float | None = 0.0
     ungraded: int = 0
+    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Benchmark(ABC):
-    """A set of questions in its official files. `metric`: the one that tables show."""
+    """A set of questions in its official files.
 
-    metric: ClassVar[str] = "accuracy"
+    metrics: what tables show; averages and published rows are of the first. grading_options: options that change grades
+    and no answer. at_once: answers that may be graded at the same time, each in a thread of its own.
+    """
+
+    metrics: tuple[Metric, ...] = (Metric("accuracy"),)
+    grading_options: ClassVar[frozenset[str]] = frozenset()
+    at_once: int = 1
+
+    @property
+    def metric(self) -> str:
+        """The first metric's name."""
+        return self.metrics[0].name
 
     @abstractmethod
     def questions(self) -> Sequence[Question]:
@@ -69,6 +103,14 @@ class Benchmark(ABC):
     @abstractmethod
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
         """Means per task, and averages over tasks."""
+
+    def judge(self) -> Mapping[str, Any] | None:
+        """Who grades, with all that changes grades, such as a digest of its prompts; None where this code alone does.
+
+        A judge's grades are kept in `grades.jsonl` as they are given. An answer whose grade has a `problem` is graded
+        again by the next `composer evaluate`.
+        """
+        return None
 
     def published(self) -> Mapping[str, Mapping[str, float]]:
         """Rows that papers print, in percent: row -> task or average -> value."""

@@ -43,6 +43,10 @@ class MediaError(DataError):
     """An image or a video that cannot be decoded: names the file and the reason."""
 
 
+class JudgeError(ComposerError):
+    """A judge that cannot be asked, or does not answer: names it and what it said."""
+
+
 class CheckpointError(ComposerError):
     """A checkpoint that is missing, truncated, or made for another model."""
 

@@ -17,7 +17,7 @@ from composer.selection import Choice, Statement, combine, read_slot
 from composer.yamlfile import Located, Origin, located, merged
 
 SECTIONS = ("model", "training", "data", "trainer", "seed_everything", "ckpt_path", "evaluation")
-"""A recipe's top level, beside `include`. `evaluation:` is for `composer run`; the other commands pass over it."""
+"""A recipe's top level, beside `include`. `evaluation:` is for `run` and `sweep`; other commands pass over it."""
 
 Layer = Sequence[Located]
 """What one layer says of `model:`: mappings, the last one strongest."""

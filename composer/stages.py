@@ -40,3 +40,8 @@ def stages_of(recipe: Path) -> list[Stage]:
     if twice := {number for number in numbers if numbers.count(number) > 1}:
         raise ConfigError(f"{recipe}: two stages have the number {min(twice)}: rename one.")
     return [Stage(path.stem, path) for _, path in stages]
+
+
+def run_folder(recipe: Path) -> Path:
+    """Where a recipe's run is, unless another folder is named: `runs/RECIPE`."""
+    return Path("runs") / (recipe if recipe.is_file() else recipe.resolve()).stem

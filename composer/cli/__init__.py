@@ -10,7 +10,19 @@ import composer
 from composer.errors import ComposerError, ConfigError
 from composer.explain import nearest
 
-COMMANDS = ("plan", "run", "data", "ask", "evaluate", "plot", "visualize-merge", "convert", "plugins", "config")
+COMMANDS = (
+    "plan",
+    "run",
+    "data",
+    "ask",
+    "evaluate",
+    "sweep",
+    "plot",
+    "visualize-merge",
+    "convert",
+    "plugins",
+    "config",
+)
 """Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`.
 
 A module may bring a `Parser` of its own where argparse cannot know all flags.

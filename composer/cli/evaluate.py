@@ -1,16 +1,15 @@
 """`composer evaluate`: a benchmark's questions, asked of a trained model."""
 
 import argparse
-import hashlib
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.benchmark import Benchmark, Question
-from composer.errors import ConfigError, DataError
+from composer.errors import ConfigError
+from composer.evaluation.questions import check, check_media, digest, first_of_each_task
 from composer.explain import validated
 from composer.overrides import from_flags
 from composer.registry import load_registry
@@ -70,13 +69,13 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args.benchmark, rest)
     rank, world = _processes()
     benchmark: Benchmark = load_registry().build("benchmark", options)
-    questions = list(benchmark.questions())
-    _check(questions)
-    header = {"benchmark": args.benchmark, "options": options.model_dump(mode="json", exclude={"name"})}
-    header |= {"condition": args.condition, "questions": _digest(questions)}
-    if args.limit:
-        questions = _first_of_each_task(questions, args.limit)
-    _check_media(questions)
+    asked = list(benchmark.questions())
+    check(asked)
+    grading = benchmark.grading_options
+    header = {"benchmark": args.benchmark, "options": options.model_dump(mode="json", exclude={"name", *grading})}
+    header |= {"condition": args.condition, "questions": digest(asked)}
+    questions = first_of_each_task(asked, args.limit) if args.limit else asked
+    check_media(questions)
     checkpoint, model, about = _model(args, model_flags)
     header |= about
     from composer.evaluation.answers import AnswerFile
@@ -88,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     kept = AnswerFile(folder, header, rank, world)
     with kept:
         _ask(kept, model, questions[rank::world], args, quiet=rank > 0)
+    del model  # a local judge needs its memory
     with kept.lock():
         merged = not kept.path.exists()
         records = kept.read()
@@ -98,7 +98,10 @@ def run(args: argparse.Namespace) -> int:
         if kept.shards():
             known = [q.id for q in questions if q.id in records]
             kept.merge({key: records[key] for key in dict.fromkeys((*known, *records))})
-        _report(benchmark, questions, [records[q.id]["answer"] for q in questions], folder, checkpoint, header)
+        answers = [records[q.id]["answer"] for q in questions]
+        own = {"options": options.model_dump(mode="json", exclude={"name"})}
+        own |= {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
+        _report(benchmark, questions, answers, folder, header, own)
     return 0
 
 
@@ -138,41 +141,6 @@ def _processes() -> tuple[int, int]:
     return int(texts["RANK"]), int(texts["WORLD_SIZE"])
 
 
-def _check(questions: Sequence[Question]) -> None:
-    twice = [key for key, count in Counter(question.id for question in questions).items() if count > 1]
-    if twice or not questions:
-        what = f"the id {twice[0]!r} for several questions" if twice else "no question"
-        raise DataError(f"The benchmark gave {what}, expected at least one, each with its own id.")
-
-
-def _check_media(questions: Sequence[Question]) -> None:
-    """Refuse to start where files are missing, rather than stop at each of them."""
-    media = {m.path: q.sample.source for q in questions for m in q.sample.media if m.data is None}
-    missing = [f"{path} ({source})" for path, source in media.items() if not Path(path).exists()]
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise DataError(
-            f"{len(missing)} of {len(media)} media files are missing: {'; '.join(missing[:3])}{more}. "
-            "Unpack the benchmark's videos there, or ask other tasks."
-        )
-
-
-def _digest(questions: Sequence[Question]) -> str:
-    """What tells these questions from others of the same benchmark."""
-    asked = [(q.id, q.references, q.options, q.prefill, q.frames, repr(q.sample.messages)) for q in questions]
-    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
-
-
-def _first_of_each_task(questions: Sequence[Question], limit: int) -> list[Question]:
-    seen: Counter[str] = Counter()
-    kept = []
-    for question in questions:
-        seen[question.task] += 1
-        if seen[question.task] <= limit:
-            kept.append(question)
-    return kept
-
-
 def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalModel", dict[str, Any]]:
     """The checkpoint's file, its model with the options that flags change, and what tells it from others."""
     import torch
@@ -198,20 +166,16 @@ def _ask(
     kept: "AnswerFile", model: "MultimodalModel", questions: Sequence[Question], args: argparse.Namespace, quiet: bool
 ) -> None:
     """Answer what is not answered yet; each answer is kept at once."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from composer.evaluation.bar import progress
     from composer.inference.evaluate import answers
 
     known = kept.read()
     left = [question for question in questions if question.id not in known]
-    columns = (TextColumn(args.benchmark), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("", total=len(questions), completed=len(questions) - len(left))
+    with progress(args.benchmark, len(questions), len(questions) - len(left), quiet=quiet) as advance:
         found = answers(model, left, batch_size=args.batch_size, num_workers=args.num_workers, condition=args.condition)
         for question, answer in found:
             kept.append(question.id, answer, task=question.task, references=question.references)
-            bar.advance(task)
+            advance()
 
 
 def _report(
@@ -219,18 +183,21 @@ def _report(
     questions: Sequence[Question],
     answers: Sequence[str],
     folder: Path,
-    checkpoint: Path,
     header: dict[str, Any],
+    own: dict[str, Any],
 ) -> None:
-    """Grade the answers, write `results.json` and print the table."""
+    """Grade the answers, write `results.json` and print the table. own: what replaces entries of the header there."""
     from rich.console import Console
 
+    from composer.evaluation.grades import graded
     from composer.evaluation.report import result_record, result_table, write_result
 
-    grades = [benchmark.grade(question, answer) for question, answer in zip(questions, answers, strict=True)]
+    grades = graded(benchmark, questions, answers, folder, header)
     summary = benchmark.summarize(questions, answers, grades)
     published = benchmark.published()
-    about = header | {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
+    about = header | own
+    if judge := benchmark.judge():
+        about["judge"] = {**judge, "answered_as": sorted({r.model for grade in grades for r in grade.replies})}
     path = write_result(result_record(summary, benchmark.metric, published, **about), folder)
-    Console().print(result_table(summary, benchmark.metric, published))
+    Console().print(result_table(summary, benchmark.metrics, published))
     sys.stdout.write(f"{path}\n")

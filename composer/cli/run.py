@@ -1,26 +1,25 @@
 """`composer run`: a recipe's stages one after the other, then its benchmarks. Everything is an ordinary command."""
 
 import argparse
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from composer.cli.evaluations import EVALUATION, RESULTS, evaluations_of
 from composer.cli.process import start_process
 from composer.cli.steps import Step, carry_out, set_aside
 from composer.errors import ConfigError
 from composer.explain import nearest, validated
 from composer.overrides import from_environment, from_flags, take_flags
 from composer.resolve import resolve
-from composer.stages import Stage, stages_of
+from composer.stages import Stage, run_folder, stages_of
 from composer.training.config import TrainingConfig
 from composer.yamlfile import Located, load_recipes, merged
 
 SUMMARY = "Train a recipe's stages one after the other, then evaluate; go on where it stopped."
 
 PASSED = ("model", "training", "data", "trainer")
-EVALUATION = "evaluation"
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     stages = stages_of(args.recipe)
     flags = [*args.flags, *([] if args.seed_everything is None else [f"--seed_everything={args.seed_everything}"])]
     _refuse_own(flags)
-    output = args.output or Path("runs") / (args.recipe if args.recipe.is_file() else args.recipe.resolve()).stem
+    output = args.output or run_folder(args.recipe)
     fits = list(_fits(stages, args.overlay, flags, output))
     evaluations = list(_evaluations(args.recipe, args.overlay, fits[-1], output))
     if args.stage is not None:
@@ -105,32 +104,11 @@ def _recipe(paths: Sequence[Path], flags: Sequence[str]) -> dict[str, Any]:
 
 
 def _evaluations(recipe: Path, overlays: Sequence[Path], last: Step, output: Path) -> Iterator[Step]:
-    """A step for each benchmark that `evaluation:` names; an overlay's list replaces the recipe's."""
-    path = recipe / f"{EVALUATION}.yaml" if recipe.is_dir() else recipe
-    own = load_recipes([path]) if path.is_file() else []
-    if recipe.is_dir():
-        wrong = [item for file in own for key, item in file.value.items() if key != EVALUATION]
-        if wrong:
-            raise ConfigError([f"{item.origin}: expected only the section `evaluation:` here." for item in wrong])
-    asked = [file.value[EVALUATION] for file in [*own, *load_recipes(overlays)] if EVALUATION in file.value]
-    if not asked:
-        return
-    if not isinstance(asked[-1].value, list):
-        got = asked[-1].plain()
-        raise ConfigError(
-            f"{asked[-1].origin}: evaluation: got {got!r}, expected a list such as [{{benchmark: NAME}}]."
-        )
-    seen: list[str] = []
-    for item in asked[-1].value:
-        options = item.plain()
-        name = options.pop("benchmark", None) if isinstance(options, dict) else None
-        if not isinstance(name, str):
-            raise ConfigError(f"{item.origin}: evaluation: got {item.plain()!r}, expected {{benchmark: NAME, ...}}.")
-        seen.append(name)
-        folder = output / EVALUATION / (name if seen.count(name) == 1 else f"{name}-{seen.count(name)}")
-        given = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
-        words = ("evaluate", str(last.folder), name, *given, "--output", str(folder))
-        yield Step(f"{EVALUATION}/{folder.name}", words, folder, {}, last, "results.json", EVALUATION)
+    """A step for each benchmark that `evaluation:` names."""
+    for asked in evaluations_of(recipe, overlays):
+        folder = output / EVALUATION / asked.name
+        words = asked.words(last.folder, folder)
+        yield Step(f"{EVALUATION}/{asked.name}", words, folder, {}, last, RESULTS, f"with --from {EVALUATION}")
 
 
 def _refuse_own(flags: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Steps of `composer run`: commands carried out in turn, each one once, and recorded. No torch here."""
+"""Steps of `composer run` and `sweep`: commands carried out in turn, each one once, and recorded. No torch here."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ class Step:
 
     words: what follows `composer`. folder: where it writes. recipe: all that its files say, as plain values that JSON
     can hold. needs: the step whose result it starts from. result: a file of the folder that only a finished command
-    leaves, or None. again: what to pass to `--from` to do the step again.
+    leaves, or None. again: how the step is done again, such as `with --from evaluation`; "" for `with --from NAME`.
     """
 
     name: str
@@ -37,6 +37,11 @@ class Step:
     needs: "Step | None" = None
     result: str | None = None
     again: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """How the step is done again, as the end of a sentence."""
+        return self.again or f"with --from {self.name}"
 
     @property
     def command(self) -> str:
@@ -67,7 +72,7 @@ def carry_out(steps: Sequence[Step], output: Path, start: Start) -> int:
         if status:
             _log(output, step, "failed", status)
             sys.stderr.write(
-                f"composer: {step.name} ended with status {status}. The same `composer run` goes on from there.\n"
+                f"composer: {step.name} ended with status {status}. The same command goes on from there.\n"
             )
             return status
         _record(step)
@@ -105,7 +110,7 @@ def _check(step: Step, steps: Sequence[Step]) -> None:
     record = _read(step)
     if record is None:
         return
-    remedy = f"Go back to what it was, or do it again, and what follows it, with --from {step.again or step.name}."
+    remedy = f"Go back to what it was, or do it again, and what follows it, {step.remedy}."
     where = f"{step.name} is finished ({step.folder / RECORD}), "
     if record["fingerprint"] != step.fingerprint:
         changed = [f"  {line}" for line in differences(record["recipe"], step.recipe, "recipe")]
@@ -117,7 +122,7 @@ def _check(step: Step, steps: Sequence[Step]) -> None:
     if step.needs is not None and record["after"] != _time(step.needs):
         raise ConfigError(
             f"{where}but it started from another run of {step.needs.name} than the one in {step.needs.folder}. "
-            f"Do it again, and what follows it, with --from {step.again or step.name}."
+            f"Do it again, and what follows it, {step.remedy}."
         )
 
 
@@ -145,7 +150,7 @@ def _read(step: Step) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: expected the record of a finished step, got something else ({error!r}). "
-            f"Do the step again with --from {step.again or step.name}."
+            f"Do the step again {step.remedy}."
         ) from error
     return dict(record)
 

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -26,7 +26,9 @@ from composer.yamlfile import Origin, located
 BAD_MEDIA = "bad_media.jsonl"
 STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
 Order = Literal["mixed", "in-turn"]
-Given = str | list[str | dict[str, Any]] | None
+# Bare, since in `dict[str, Any]` jsonargparse reads every text as YAML again: "Rounded: 469K" would be a mapping.
+Options: TypeAlias = dict
+Given = str | list[str | Options] | None  # type: ignore[type-arg]
 """A file, a source's name, or a list of these and of `{source: NAME, repeat: NUMBER}`."""
 Loader = DataLoader[Example | ComposerError]
 
@@ -70,7 +72,7 @@ class MultimodalDataModule(LightningDataModule):
         validation: Given = None,
         test: Given = None,
         predict: Given = None,
-        sources: dict[str, dict[str, Any]] | None = None,
+        sources: dict[str, Options] | None = None,  # type: ignore[type-arg]
         root: str | None = None,
         media_root: str | None = None,
         expected_samples: int | None = None,

@@ -1,7 +1,7 @@
 """A benchmark's result as a file and as a table. No torch here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from composer.atomic import replacing
-from composer.benchmark import Summary
+from composer.benchmark import Metric, Summary
 
 RESULTS = "results.json"
 
@@ -17,7 +17,15 @@ RESULTS = "results.json"
 def result_record(
     summary: Summary, metric: str, published: Mapping[str, Mapping[str, float]], **about: Any
 ) -> dict[str, Any]:
-    """A result as plain values. Scores are from 0 to 1, published rows in percent. about: what it is the result of."""
+    """A result as plain values. Shares are from 0 to 1, published rows as papers print them.
+
+    metric: the one of the averages. about: what it is the result of.
+    """
+    extra: dict[str, Any] = {}
+    if summary.beside:
+        extra["beside"] = {name: dict(values) for name, values in summary.beside.items()}
+    if summary.notes:
+        extra["notes"] = list(summary.notes)
     return {
         **about,
         "metric": metric,
@@ -27,6 +35,7 @@ def result_record(
         "ungraded": summary.ungraded,
         "tasks": {task: {"n": count, **summary.tasks.get(task, {})} for task, count in summary.counts.items()},
         "published": {row: dict(values) for row, values in published.items()},
+        **extra,
     }
 
 
@@ -38,28 +47,39 @@ def write_result(record: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def result_table(summary: Summary, metric: str, published: Mapping[str, Mapping[str, float]]) -> Table:
-    """A line for each task, then the averages and the share of answers without a choice. All in percent."""
-    table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold")
+def result_table(summary: Summary, metrics: Sequence[Metric], published: Mapping[str, Mapping[str, float]]) -> Table:
+    """A line for each task, then the averages, what was not read or not graded, and the notes below.
+
+    metrics: a column each; published rows stand beside the first.
+    """
+    table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("task")
-    for heading in ("n", f"{metric} %", *published):
+    for heading in ("n", *(f"{m.name} {m.unit}" for m in metrics), *published):
         table.add_column(heading, justify="right")
 
-    def add(name: str, count: int | None, score: float | None, style: str | None = None) -> None:
-        beside = [_percent(row.get(name)) for row in published.values()]
-        own = None if score is None else 100 * score
-        table.add_row(name, "" if count is None else str(count), _percent(own), *beside, style=style)
+    def add(name: str, count: int | None, scores: Mapping[str, float], style: str | None = None) -> None:
+        own = [_shown(scores.get(m.name), m) for m in metrics]
+        beside = [_number(row.get(name), 1) for row in published.values()]
+        table.add_row(name, "" if count is None else str(count), *own, *beside, style=style)
 
     for task, count in summary.counts.items():
-        add(task, count, summary.tasks.get(task, {}).get(metric))
+        add(task, count, summary.tasks.get(task, {}))
     table.add_section()
+    first = metrics[0].name
     for name, average in summary.averages.items():
-        add(name, None, average, "bold")
-    add("unparsed", round(summary.unparsed * sum(summary.counts.values())), summary.unparsed)
+        add(name, None, {first: average, **summary.beside.get(name, {})}, "bold")
+    if summary.unparsed is not None:
+        add("unparsed", round(summary.unparsed * sum(summary.counts.values())), {first: summary.unparsed})
     if summary.ungraded:
-        add("ungraded", summary.ungraded, None)
+        add("ungraded", summary.ungraded, {})
+    if summary.notes:
+        table.caption = "\n".join(summary.notes)
     return table
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _shown(value: float | None, metric: Metric) -> str:
+    return _number(None if value is None else value * metric.factor, metric.digits)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,6 +1,6 @@
 """MLVU: multiple choice about long videos, as its official files hold it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from composer.benchmark import Question
@@ -8,7 +8,9 @@ from composer.errors import DataError
 from composer.sample import Media
 from composer_plugins.benchmarks import Compat, Split
 from composer_plugins.benchmarks.choice import lmms_mlvu, official_mlvu
-from composer_plugins.benchmarks.multiple import MultipleChoice, chosen, read_records
+from composer_plugins.benchmarks.files import first_of
+from composer_plugins.benchmarks.multiple import MultipleChoice, read_records
+from composer_plugins.benchmarks.tasks import chosen
 
 DEV = {
     "plotQA": "1_plotQA",
@@ -83,8 +85,8 @@ class MLVU(MultipleChoice):
         return {"AuroraLong": {name: value for name, value in AURORALONG.items() if name in known}}
 
     def _dev(self, task: str) -> list[Question]:
-        path = _first(self.root / "json" / f"{stem}.json" for stem in (DEV[task], task))
-        videos = _first(self.root / "video" / folder for folder in (DEV[task], task))
+        path = first_of(self.root / "json" / f"{stem}.json" for stem in (DEV[task], task))
+        videos = first_of(self.root / "video" / folder for folder in (DEV[task], task))
         found = []
         for place, record in enumerate(read_records(path)):
             media = Media("video", str(videos / str(record["video"])))
@@ -93,7 +95,7 @@ class MLVU(MultipleChoice):
 
     def _test(self) -> list[Question]:
         path = self.root / TEST_FILE
-        videos = _first(self.root / folder for folder in TEST_VIDEOS)
+        videos = first_of(self.root / folder for folder in TEST_VIDEOS)
         found = []
         for place, record in enumerate(read_records(path)):
             task, where = record.get("question_type"), f"{path}: record {place + 1}"
@@ -104,9 +106,3 @@ class MLVU(MultipleChoice):
                 key = str(record.get("question_id") or f"test-{place}")
                 found.append(self.question(key, task, media, record, where))
         return found
-
-
-def _first(paths: Iterable[Path]) -> Path:
-    """The first of these that exists, else the first, for the error that names it."""
-    candidates = list(paths)
-    return next((path for path in candidates if path.exists()), candidates[0])

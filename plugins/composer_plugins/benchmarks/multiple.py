@@ -1,6 +1,5 @@
 """What the benchmarks of multiple choice share: records to questions, grades, means."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import parse_choice
+from composer_plugins.benchmarks.files import problem_of, read_list
 
 TEXT_FIELDS = ("video", "question", "answer")
 
@@ -97,16 +97,7 @@ def read_records(path: Path, *, seconds: Sequence[str] = ()) -> list[dict[str, A
 
     Raises DataError with the file and, from 1, the record.
     """
-    try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}; give --root the folder of the official files."
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path}: got no JSON ({error}), expected the official list; download it again.") from error
-    if not isinstance(records, list) or not records:
-        raise DataError(f"{path}: got {type(records).__name__}, expected a list of records; download it again.")
+    records = read_list(path)
     for place, record in enumerate(records, start=1):
         problem = _problem(record, seconds)
         if problem:
@@ -115,12 +106,9 @@ def read_records(path: Path, *, seconds: Sequence[str] = ()) -> list[dict[str, A
 
 
 def _problem(record: object, seconds: Sequence[str]) -> str | None:
-    if not isinstance(record, dict):
-        return f"got {record!r}, expected a mapping"
-    for name in TEXT_FIELDS:
-        value = record.get(name)
-        if not isinstance(value, str | int | float) or not str(value).strip():
-            return f"{name}: got {value!r}, expected text"
+    if problem := problem_of(record, TEXT_FIELDS):
+        return problem
+    assert isinstance(record, dict)
     options = record.get("candidates")
     if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase):
         return f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options"
@@ -137,11 +125,3 @@ def _problem(record: object, seconds: Sequence[str]) -> str | None:
 
 def _text(value: object) -> str:
     return str(value).strip()
-
-
-def chosen(tasks: Sequence[str], known: Sequence[str], benchmark: str) -> tuple[str, ...]:
-    """The tasks to ask, in the order of `known`; all where none is named. Raises DataError for an unknown one."""
-    unknown = [task for task in tasks if task not in known]
-    if unknown:
-        raise DataError(f"{benchmark}.tasks: got {', '.join(unknown)}, expected some of {', '.join(known)}.")
-    return tuple(task for task in known if task in tasks) if tasks else tuple(known)

@@ -7,7 +7,8 @@ from composer.benchmark import Question
 from composer.sample import Media
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import lmms_mvbench, official_mvbench
-from composer_plugins.benchmarks.multiple import MultipleChoice, chosen, read_records
+from composer_plugins.benchmarks.multiple import MultipleChoice, read_records
+from composer_plugins.benchmarks.tasks import chosen
 
 
 class Task(NamedTuple):

@@ -1,4 +1,4 @@
-"""The readers `llava`, `m3it`, `miradata`, `sharegpt4video`: data sets in the files in which they are published."""
+"""The readers `captions`, `llava`, `m3it`, ...: data sets in the files in which they are published."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -11,7 +11,10 @@ from composer.plugin import Component, ComponentConfig, hookimpl
 class FileConfig(ComponentConfig):
     """Options of a reader whose records carry everything."""
 
-    path: str = Field(description="The data file, relative to `data.root`.")
+    path: str = Field(
+        description="The data file, relative to `data.root`; or several: a pattern such as `*/*.json`, or a folder "
+        "with parquet files in it."
+    )
 
 
 class MediaFileConfig(FileConfig):
@@ -19,6 +22,18 @@ class MediaFileConfig(FileConfig):
 
     media_root: str | None = Field(
         None, description="Folder that paths of media start from, relative to `data.root`; the data file's if null."
+    )
+
+
+class CaptionsConfig(MediaFileConfig):
+    """Options of the reader `captions`."""
+
+    question: str = Field("Describe this image in detail.", min_length=1, description="What every image is asked.")
+    caption: str = Field("caption", description="Key that answers the question.")
+    file: str = Field(
+        "{image}",
+        description="Each record's image below `media_root`: its keys in braces, such as `{image_id}.png`, or "
+        "`{key:.5}/{key}.jpg` as img2dataset lays files out.",
     )
 
 
@@ -39,11 +54,12 @@ class ShareGPT4VideoConfig(MediaFileConfig):
 class MiraDataConfig(ShareGPT4VideoConfig):
     """Options of the reader `miradata`."""
 
+    path: str = Field(description="The CSV file, relative to `data.root`.")
     caption: str = Field("dense_caption", description="Column that answers the question.")
     file: str = Field(
         "{folder}/{index}.mp4",
-        description="Each row's video below `media_root`: columns in braces, and of `000000008783_AJp-000114` "
-        "{folder} 000000008, {video} 000000008783_AJp, as the set's own download script names them.",
+        description="Each row's video below `media_root`: columns in braces, such as `{file_path}` in v1, and in v0 of "
+        "`000000008783_AJp-000114` {folder} 000000008, {video} 000000008783_AJp, as its download script names them.",
     )
     start: str | None = Field(
         None, description="Column where a row's segment of the video starts; null where each row has a file of its own."
@@ -59,15 +75,23 @@ class MiraDataConfig(ShareGPT4VideoConfig):
 def composer_components() -> Iterable[Component]:
     yield Component(
         "reader",
+        "captions",
+        "A caption an image, JSON, JSONL or parquet, the images fetched apart: DenseFusion, FaceCaption.",
+        CaptionsConfig,
+        "composer_plugins.readers.captions:CaptionsReader",
+    )
+    yield Component(
+        "reader",
         "llava",
-        "LLaVA-style conversations, JSON or JSONL: also ShareGPT4V, ALLaVA, Cambrian, M4-Instruct, LLaVA-Video-178K.",
+        "LLaVA-style conversations, JSON, JSONL or parquet: also ShareGPT4V, ALLaVA, Cambrian, LLaVA-OneVision, "
+        "M4-Instruct, LLaVA-Video-178K.",
         LlavaConfig,
         "composer_plugins.readers.llava:LlavaReader",
     )
     yield Component(
         "reader",
         "m3it",
-        "M3IT's JSONL: an instruction, inputs, pictures within the record, outputs.",
+        "M3IT as its loader script gives it: an instruction, inputs, pictures within the record, outputs.",
         FileConfig,
         "composer_plugins.readers.m3it:M3ITReader",
     )

@@ -1,15 +1,17 @@
-"""LLaVA-style records to samples: JSON Lines or one JSON list.
+"""LLaVA-style records to samples: JSON Lines, a JSON list, or parquet.
 
     {"id": "7", "video": "clips/7.mp4", "conversations": [
         {"from": "human", "value": "<video>\nWhat moves?"}, {"from": "gpt", "value": "A red ball."}]}
 
-`image` and `video` hold a path or a list of paths, relative to `media_root` or to the data file's folder. `<image>`
-and `<video>` in a turn say where they belong; media that no turn names come first in the first user turn. `start` and
-`end` (seconds) cut a segment out of every video of the record. `system_prompt` opens a conversation that has no system
-turn of its own. All other keys go to `Sample.meta`.
+`image` and `video` hold a path or a list of paths, relative to `media_root` or to the data file's folder; for an image,
+{"bytes": ..., "path": NAME} may hold the file itself, as parquet does. `<image>` and `<video>` in a turn say where they
+belong; media that no turn names come first in the first user turn. `start` and `end` (seconds) cut a segment out of
+every video of the record. `system_prompt` opens a conversation that has no system turn of its own. All other keys go to
+`Sample.meta`.
 
-So are written LLaVA's own sets, ShareGPT4V, ALLaVA, Cambrian, M4-Instruct (`sample_id`, a list of images) and
-LLaVA-Video-178K, whose `<image>` names a video. An image that is "" or null is none: a record of text alone.
+So are written LLaVA's own sets, ShareGPT4V, ALLaVA, Cambrian, M4-Instruct (`sample_id`, a list of images),
+LLaVA-OneVision (parquet with the images inside) and LLaVA-Video-178K, whose `<image>` names a video. An image that is
+"" or null is none: a record of text alone.
 """
 
 import re
@@ -20,7 +22,7 @@ from typing import Any, Literal
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.readers.records import JsonReader
+from composer_plugins.readers.records import RecordReader
 
 ROLES: dict[str, Literal["system", "user", "assistant"]] = {
     "human": "user",
@@ -31,23 +33,24 @@ KEYS = {"id", "sample_id", "image", "video", "start", "end", "conversations", "s
 PLACEHOLDER = re.compile(r"\n?(<image>|<video>)\n?")  # line breaks around media are the layout's business
 
 
-class LlavaReader(JsonReader):
-    """The conversations of one file."""
+class LlavaReader(RecordReader):
+    """Conversations about images and videos, or of text alone."""
 
     def __init__(self, path: str | Path, media_root: str | Path | None = None, fps: float | None = None) -> None:
         super().__init__(path)
-        self.media_root = self.path.parent if media_root is None else Path(media_root)
-        self.fps = fps
+        self.media_root, self.fps = media_root, fps
 
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         """Leading assistant turns are dropped, media stand in the place of their placeholders."""
-        sample_id = str(record.get("id", record.get("sample_id", f"{self.path.stem}-{index}")))
+        file, row = self.where(index)
+        sample_id = str(record.get("id", record.get("sample_id", f"{file.stem}-{index}")))
+        media_root, inside = Path(self.media_root or file.parent), f"{file}, record {row + 1}"
         try:
-            messages = _place_media(_turns(record), _media(record, self.media_root, self.fps))
+            messages = _place_media(_turns(record), _media(record, media_root, inside, self.fps))
         except DataError as error:
             raise DataError(f"id {sample_id!r}: {error}") from None
         meta = {key: value for key, value in record.items() if key not in KEYS}
-        return Sample(sample_id, str(self.path), messages, meta)
+        return Sample(sample_id, str(file), messages, meta)
 
 
 def _turns(record: Mapping[str, Any]) -> list[tuple[Literal["system", "user", "assistant"], str]]:
@@ -76,20 +79,38 @@ def _turns(record: Mapping[str, Any]) -> list[tuple[Literal["system", "user", "a
     return turns
 
 
-def _media(record: Mapping[str, Any], media_root: Path, fps: float | None) -> list[Media]:
+def _media(record: Mapping[str, Any], media_root: Path, inside: str, fps: float | None) -> list[Media]:
     start, end = (_second(record, key) for key in ("start", "end"))
     if start is not None and end is not None and start >= end:
         raise DataError(f'"start" is {start:g}, "end" is {end:g}: expected start < end, in seconds')
-    media = []
-    for kind in ("image", "video"):
-        paths = record.get(kind)
-        paths = [] if paths in (None, "") else [paths] if isinstance(paths, str) else paths
-        if not isinstance(paths, list) or not all(isinstance(path, str) and path for path in paths):
-            raise DataError(f'"{kind}": expected a path or a list of paths, got {paths!r}')
-        for path in paths:
-            segment = (start, end) if kind == "video" else (None, None)
-            media.append(Media(kind, str(media_root / path), *segment, fps=fps if kind == "video" else None))
-    return media
+    images, videos = _listed(record, "image"), _listed(record, "video")
+    return [
+        *(_image(image, media_root, f"{inside}, picture {number}") for number, image in enumerate(images, 1)),
+        *(Media("video", _path(video, media_root, "video"), start, end, fps=fps) for video in videos),
+    ]
+
+
+def _listed(record: Mapping[str, Any], key: str) -> list[Any]:
+    value = record.get(key)
+    return [] if value in (None, "") else value if isinstance(value, list) else [value]
+
+
+def _image(image: Any, media_root: Path, inside: str) -> Media:
+    """A file, or one within the record, which `inside` names."""
+    if not isinstance(image, Mapping):
+        return Media("image", _path(image, media_root, "image"))
+    data = image.get("bytes")
+    if data is None:
+        return Media("image", _path(image.get("path"), media_root, "image"))
+    if not isinstance(data, bytes):
+        raise DataError(f'"image": expected bytes in "bytes", got {type(data).__name__}')
+    return Media("image", inside, data=data)
+
+
+def _path(value: Any, media_root: Path, key: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise DataError(f'"{key}": expected a path or a list of paths, got {value!r}')
+    return str(media_root / value)
 
 
 def _second(record: Mapping[str, Any], key: str) -> float | None:

@@ -2,6 +2,9 @@
 
 index,video_id,start_frame,end_frame,main_object_caption,...,dense_caption,fps,start_timestep,end_timestep
 000000008783_AJp_ANXoGoM-000114,AJp_ANXoGoM,163272,166872,...,30,1:30:42,1:32:42
+
+So is v0. v1 has clip_id, source, video_url, video_id, width, height, fps, seconds, timestamp, frame_number, framestamp,
+file_path (where its download script puts the clip), and the same captions.
 """
 
 import re

@@ -1,9 +1,16 @@
-"""What the readers of JSON records share."""
+"""What readers of records share: files of JSON or parquet as one sequence, and errors that name the place.
 
+`path` is one file, a folder (all parquet files in and below it) or a pattern such as `*/*_cap.json`; several files are
+read in the order of their names.
+"""
+
+import glob
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from composer.errors import DataError
 from composer.reader import Reader
@@ -11,18 +18,36 @@ from composer.records import JsonRecords
 from composer.sample import Sample
 
 
-class JsonReader(Reader):
-    """A reader of JSON objects. Its errors start with file and line."""
+class Records(Protocol):
+    """The records of one file."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+    def place(self, index: int) -> str:
+        """Where a record stands, for messages."""
+        ...
+
+
+class RecordReader(Reader):
+    """A reader of JSON objects or parquet rows. Its errors start with file and line, or row.
+
+    Raises DataError for a path that names no file, and for files that cannot be read or hold nothing.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        self.path, self.records = Path(path), JsonRecords(path)
+        self.files = _files(Path(path))
+        self.records = [_open(file) for file in self.files]
+        self._ends = np.cumsum([len(records) for records in self.records])
 
     def __len__(self) -> int:
-        return len(self.records)
+        return int(self._ends[-1])
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]  # no slices
         index = range(len(self))[index]
-        record = self.records[index]
+        number, row = self._find(index)
+        record = self.records[number][row]
         try:
             if not isinstance(record, Mapping):
                 raise DataError(f"expected a JSON object, got {type(record).__name__}")
@@ -31,12 +56,22 @@ class JsonReader(Reader):
             raise DataError(f"{self.place(index)}: {error}") from None
 
     def place(self, index: int) -> str:
-        """Where a record stands: "file:line", or its number (from 1) in a JSON list."""
-        return self.records.place(index)
+        """Where a record stands: "file:line", or its number (from 1) in a JSON list or a parquet file."""
+        number, row = self._find(index)
+        return self.records[number].place(row)
+
+    def where(self, index: int) -> tuple[Path, int]:
+        """The file that holds a record, and the record's number (from 0) in it."""
+        number, row = self._find(index)
+        return self.files[number], row
 
     @abstractmethod
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         """A record as a sample. Raises DataError, which does not name the record's place."""
+
+    def _find(self, index: int) -> tuple[int, int]:
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        return number, index - (int(self._ends[number - 1]) if number else 0)
 
 
 def text_of(record: Mapping[str, Any], key: str) -> str:
@@ -45,3 +80,27 @@ def text_of(record: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DataError(f'"{key}": expected text, got {value!r}')
     return value
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():  # also one whose name has brackets, which a pattern gives a meaning
+        return [path]
+    if path.is_dir():
+        found = sorted(path.rglob("*.parquet"))
+        if not found:
+            raise DataError(f"{path}: no parquet file in this folder; name other files by a pattern, such as *.json")
+        return found
+    if not any(sign in str(path) for sign in "*?["):
+        return [path]  # its records say that it is missing
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    if not found:
+        raise DataError(f"{path}: no file has a name of this pattern")
+    return found
+
+
+def _open(file: Path) -> Records:
+    if file.suffix != ".parquet":
+        return JsonRecords(file)
+    from composer_plugins.readers.parquet import ParquetRecords  # needs a package that JSON does not
+
+    return ParquetRecords(file)

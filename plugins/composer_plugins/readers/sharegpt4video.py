@@ -10,24 +10,25 @@ from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.readers.records import JsonReader, text_of
+from composer_plugins.readers.records import RecordReader, text_of
 
 KEYS = {"video_id", "video_path", "captions"}
 SUMMARY = "-1"
 
 
-class ShareGPT4VideoReader(JsonReader):
+class ShareGPT4VideoReader(RecordReader):
     """The question is the same for all; the answer is the caption of the whole video. Other keys go to `meta`."""
 
     def __init__(self, path: str | Path, question: str, media_root: str | Path | None = None) -> None:
         super().__init__(path)
-        self.question, self.media_root = question, self.path.parent if media_root is None else Path(media_root)
+        self.question, self.media_root = question, media_root
 
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
-        video = Media("video", str(self.media_root / text_of(record, "video_path")))
+        file, _ = self.where(index)
+        video = Media("video", str(Path(self.media_root or file.parent) / text_of(record, "video_path")))
         messages = (Message("user", (video, self.question)), Message("assistant", (_summary(record),)))
         meta = {key: value for key, value in record.items() if key not in KEYS}
-        return Sample(str(record.get("video_id", f"{self.path.stem}-{index}")), str(self.path), messages, meta)
+        return Sample(str(record.get("video_id", f"{file.stem}-{index}")), str(file), messages, meta)
 
 
 def _summary(record: Mapping[str, Any]) -> str:

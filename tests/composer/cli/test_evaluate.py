@@ -13,7 +13,13 @@ import composer.inference.evaluate
 from composer.cli import main
 from composer.errors import MediaError
 from tests.composer.training.real import train
-from tests.plugins.benchmarks.layouts import write_mlvu_dev, write_mlvu_test, write_mvbench
+from tests.plugins.benchmarks.layouts import (
+    write_activitynet_qa,
+    write_mlvu_dev,
+    write_mlvu_test,
+    write_mvbench,
+    write_vatex,
+)
 
 # The tiny model was trained with a context of 100, which the prompts do not fit into.
 SHORT = ["--frames=2", "--num-workers=0", "--device=cpu", "--model.backbone.context_length=2000"]
@@ -190,14 +196,18 @@ def test_the_commands_of_the_page_run(
     (tmp_path / "data/MLVU").symlink_to(mlvu)
     write_mvbench(tmp_path / "data/MVBench", records=1)
     write_mlvu_test(tmp_path / "data/MLVU_Test")
+    write_vatex(tmp_path / "data/VATEX")
+    write_activitynet_qa(tmp_path / "data/ActivityNet-QA")
     monkeypatch.chdir(tmp_path)
     text = (Path(__file__).parents[3] / "docs/evaluation.md").read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
-    commands = [shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("composer")]
-    assert len(commands) >= 5
+    commands = [
+        shlex.split(line)[1:] for block in blocks for line in block.splitlines() if line.startswith("composer evaluate")
+    ]
+    assert len(commands) >= 7
+    fewer = {"mvbench": ["--tasks=action_count"], "mlvu": ["--tasks=ego"], "vatex": ["--tokenizer=words"]}
     for number, words in enumerate(commands):
-        tasks = "action_count" if "mvbench" in words else "ego"
-        assert main([*words, f"--tasks={tasks}", f"--output=out{number}", *SHORT]) == 0, words
+        assert main([*words, *fewer.get(words[2], []), f"--output=out{number}", *SHORT]) == 0, words
 
 
 def test_blind_frames_are_grey(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +237,10 @@ def test_errors_are_one_message(
 ) -> None:
     good = ["evaluate", str(trained), "mlvu", f"--root={mlvu}", f"--output={tmp_path}"]
     cases = {
-        "unknown benchmark 'mlvuu': did you mean 'mlvu'? Installed: mlvu, mvbench.": [*good[:2], "mlvuu"],
+        "unknown benchmark 'mlvuu': did you mean 'mlvu'? Installed: activitynet-qa, mlvu, moviechat-1k,": [
+            *good[:2],
+            "mlvuu",
+        ],
         "mlvu.root: a value is missing": good[:3],
         "--framez: mlvu.framez: unknown option; did you mean 'frames'?": [*good, "--framez=3"],
         "--frames: mlvu.frames: got 0": [*good, "--frames=0"],

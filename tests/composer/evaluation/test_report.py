@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from composer.benchmark import Summary
+from composer.benchmark import Metric, Summary
 from composer.evaluation.report import result_record, result_table, write_result
 
 SUMMARY = Summary(
@@ -31,7 +31,7 @@ def test_the_record_holds_what_it_is_of(tmp_path: Path) -> None:
 def test_the_table_is_in_percent_with_averages_and_the_unparsed_at_its_end() -> None:
     console = Console(width=80)
     with console.capture() as captured:
-        console.print(result_table(SUMMARY, "accuracy", PUBLISHED))
+        console.print(result_table(SUMMARY, [Metric("accuracy")], PUBLISHED))
     rows = [[cell.strip() for cell in line.split("|")] for line in captured.get().splitlines() if "|" in line]
     assert rows == [
         ["task", "n", "accuracy %", "Theirs"],
@@ -41,3 +41,30 @@ def test_the_table_is_in_percent_with_averages_and_the_unparsed_at_its_end() -> 
         ["unparsed", "1", "20.0", "-"],
         ["ungraded", "1", "-", "-"],
     ]
+
+
+def test_every_metric_has_its_column_and_notes_stand_below() -> None:
+    metrics = [Metric("CIDEr", "x100"), Metric("score", "of 5", factor=1.0, digits=2)]
+    summary = Summary(
+        tasks={"one": {"CIDEr": 1.234, "score": 3.456}},
+        counts={"one": 2},
+        averages={"all": 1.234},
+        unparsed=None,
+        beside={"all": {"score": 3.456}},
+        notes=("Tokens are words.",),
+    )
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(result_table(summary, metrics, {"Theirs": {"all": 100.0}}))
+    rows = [[cell.strip() for cell in line.split("|")] for line in captured.get().splitlines() if "|" in line]
+    assert rows == [
+        ["task", "n", "CIDEr x100", "score of 5", "Theirs"],
+        ["one", "2", "123.4", "3.46", "-"],
+        ["all", "", "123.4", "3.46", "100.0"],
+    ]
+    assert captured.get().splitlines()[-1].strip() == "Tokens are words."
+    record = result_record(summary, "CIDEr", {})
+    assert record["averages"] == {"all": 1.234}
+    assert record["beside"] == {"all": {"score": 3.456}}
+    assert record["notes"] == ["Tokens are words."]
+    assert record["unparsed"] is None

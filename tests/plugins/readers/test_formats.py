@@ -51,7 +51,7 @@ def lines(path: Path, *records: Any) -> Path:
 
 
 def test_all_are_found() -> None:
-    assert {"llava", "m3it", "miradata", "sharegpt4video"} <= set(load_registry().names("reader"))
+    assert {"captions", "llava", "m3it", "miradata", "sharegpt4video"} <= set(load_registry().names("reader"))
 
 
 def test_m3it(tmp_path: Path) -> None:
@@ -126,6 +126,16 @@ def test_miradata_clips(tmp_path: Path) -> None:
     assert one.messages[1].content == ("A car show.\nPeople, cars.",)
     assert one.meta["short_caption"] == "Cars on display."
     assert two.media[0].path == "/clips/000000000/000000000042_x-000114.mp4"
+
+
+def test_miradata_v1(tmp_path: Path) -> None:
+    path = tmp_path / "miradata_v1_9k.csv"
+    columns = "clip_id,source,video_url,video_id,width,height,fps,seconds,timestamp,frame_number,framestamp,file_path,"
+    row = """7.3,youtube,https://x/7,7,1280,720,30,72,"['0:00:01', '0:01:13']",2160,"[30, 2190]",video/clip/7.3.mp4,"""
+    path.write_text(f"{columns}short_caption,dense_caption\n{row}A car.,A car drives.\n")
+    (sample,) = reader("miradata", path, media_root="/clips", file="{file_path}")
+    assert (sample.id, sample.media) == ("7.3", (Media("video", "/clips/video/clip/7.3.mp4"),))
+    assert sample.messages[1].content == ("A car drives.",)
 
 
 @pytest.mark.parametrize(

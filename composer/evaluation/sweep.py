@@ -1,0 +1,161 @@
+"""Scores against the share of tokens kept, for each order of merged tokens: numbers, table, figure. No torch here."""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+
+from composer.atomic import replacing
+from composer.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+THRESHOLDS = (0.9, 0.8)
+"""Shares of the best score that the figures of AuroraLong's supplement (D2 to D4) mark."""
+
+_MARKERS = "osD^v"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One score of a sweep. task: a task, or the name of an average over tasks. ratio: share of the tokens kept.
+
+    score: 0 to 1. share_of_best: of the task's best score over all ratios and orders; None where that best is 0.
+    """
+
+    benchmark: str
+    task: str
+    order: str
+    ratio: float
+    score: float
+    share_of_best: float | None
+
+
+def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Mapping[str, Any]]) -> list[Point]:
+    """Every score of a benchmark's results (`results.json`, see `composer.evaluation.report`) by ratio and order.
+
+    Averages first, then tasks, each with the orders and ratios in the order of `results`. Raises DataError where no
+    answer was graded.
+    """
+    scores: dict[str, dict[tuple[float, str], float]] = {}
+    for cell, result in results.items():
+        tasks = {
+            task: values[result["metric"]] for task, values in result["tasks"].items() if result["metric"] in values
+        }
+        for task, score in {**tasks, **result["averages"]}.items():
+            scores.setdefault(task, {})[cell] = score
+    if not scores:
+        raise DataError(f"{benchmark}: no answer of any evaluation was graded, so there is nothing to compare.")
+    averages = next(iter(results.values()))["averages"]
+    points = []
+    for task in dict.fromkeys((*averages, *scores)):
+        best = max(scores[task].values())
+        points += [
+            Point(benchmark, task, order, ratio, score, score / best if best > 0 else None)
+            for (ratio, order), score in scores[task].items()
+        ]
+    return points
+
+
+def smallest_ratio(points: Sequence[Point], threshold: float) -> float | None:
+    """The smallest kept ratio whose score is at least this share of the best one; None where there is none."""
+    # A share is a quotient of rounded numbers: 0.63 / 0.7 is meant to reach 0.9.
+    reached = [p.ratio for p in points if p.share_of_best is not None and p.share_of_best >= threshold - 1e-9]
+    return min(reached, default=None)
+
+
+def write_points(points: Sequence[Point], path: Path) -> None:
+    """Write the numbers as CSV, whole or not at all; an unknown share is empty."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in fields(Point)])
+        writer.writerows(astuple(point) for point in points)
+
+
+def sweep_table(points: Sequence[Point]) -> Table:
+    """The first average of a benchmark: for each ratio and order the score (and its share of the best) in percent.
+
+    The last lines say the smallest kept ratio that reaches each of `THRESHOLDS`.
+    """
+    average = [point for point in points if point.task == points[0].task]
+    orders = list(dict.fromkeys(point.order for point in average))
+    scores = {(point.ratio, point.order): point for point in average}
+    table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column("kept")
+    for order in orders:
+        table.add_column(order, justify="right")
+    for ratio in sorted({point.ratio for point in average}):
+        table.add_row(_percent(ratio), *(_cell(scores.get((ratio, order))) for order in orders))
+    table.add_section()
+    for threshold in THRESHOLDS:
+        smallest = [smallest_ratio([p for p in average if p.order == order], threshold) for order in orders]
+        kept = ["never" if ratio is None else f"kept {_percent(ratio)}" for ratio in smallest]
+        table.add_row(f"{_percent(threshold)} of the best", *kept)
+    return table
+
+
+def draw_sweep(points: Sequence[Point], output: Path) -> None:
+    """Draw a benchmark's points as `sweep_figure` does into a picture file."""
+    sweep_figure(points).savefig(output, dpi=150)
+
+
+def sweep_figure(points: Sequence[Point]) -> "Figure":
+    """A panel for each average and task of a benchmark: share of the best score against kept ratio, both in percent.
+
+    One line for each order, and the thresholds, after figures D2 to D4 of AuroraLong's supplement. These speak of "the
+    proportion between the highest and lowest values on the entire performance curve"; here it is the proportion of each
+    value to the highest one of its panel, over all orders, so that orders can be compared.
+    """
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys(point.task for point in points))
+    columns = min(4, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+    figure = Figure(figsize=(3.4 * columns + 0.8, 2.8 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
+    for task, axes in zip(tasks, panels, strict=False):
+        _draw_task([point for point in points if point.task == task], axes)
+    for axes in list(figure.axes)[len(tasks) :]:
+        axes.remove()
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=points[0].benchmark)
+    figure.supxlabel("visual tokens kept (%)")
+    figure.supylabel("share of the best score (%)")
+    return figure
+
+
+def _draw_task(points: Sequence[Point], axes: "Axes") -> None:
+    for place, order in enumerate(dict.fromkeys(point.order for point in points)):
+        known = sorted((p.ratio, p.share_of_best) for p in points if p.order == order and p.share_of_best is not None)
+        kept, shares = [100 * ratio for ratio, _ in known], [100 * share for _, share in known]
+        axes.plot(kept, shares, marker=_MARKERS[place % len(_MARKERS)], markersize=4, label=order)
+    for threshold in THRESHOLDS:
+        axes.axhline(100 * threshold, color="grey", linestyle="--", linewidth=0.8)
+        axes.annotate(
+            f"{100 * threshold:.0f}%",
+            (1.01, 100 * threshold),
+            xycoords=("axes fraction", "data"),
+            fontsize=7,
+            va="center",
+        )
+    axes.set_title(points[0].task, fontsize=9)
+    axes.grid(alpha=0.3)
+    axes.tick_params(labelbottom=True)
+
+
+def _cell(point: Point | None) -> str:
+    if point is None:
+        return ""
+    share = "" if point.share_of_best is None else f" ({100 * point.share_of_best:.1f})"
+    return f"{100 * point.score:.1f}{share}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.6g}%"

@@ -1,0 +1,97 @@
+"""ActivityNet-QA: open questions about ActivityNet's videos, as its repository and the archives of videos hold them.
+
+Read are `test_q.json` and `test_a.json` of the repository MILVLG/activitynet-qa (there in `dataset/`), which were seen,
+and videos called `v_NAME` in a folder `all_test` (lmms-eval's archive) or `Test_Videos` (Video-ChatGPT's); these names
+are those of the two projects' code, the archives themselves were not opened. The prompt is lmms-eval's, the judge's is
+Video-ChatGPT's.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from composer.benchmark import Grade, Metric, Question, Reply
+from composer.errors import DataError
+from composer.sample import Media, Message, Sample
+from composer_plugins.benchmarks.files import checked, first_of, read_list, video_named
+from composer_plugins.benchmarks.judge import Judge
+from composer_plugins.benchmarks.judged import Judged, means_of, rate
+from composer_plugins.benchmarks.tasks import chosen
+
+TYPES = ("motion", "spatial", "temporal", "yes_no", "color", "object", "location", "number", "other")
+"""Names of the types 0 to 8; from 3 on they are the official script's `free`."""
+FREE = TYPES[3:]
+VIDEOS = ("all_test", "Test_Videos", "videos")
+EXACT = Metric("exact match")
+
+
+class ActivityNetQA(Judged):
+    """See `composer_plugins.benchmarks.ActivityNetQAConfig` for the options.
+
+    Without a judge, the metric is the official script's: the answer must be the reference itself. Here capitals and a
+    full stop at the end do not count, as the script was written for models that choose from a list of answers.
+    """
+
+    name = "activitynet-qa"
+    needs_judge = False
+
+    def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Any) -> None:
+        super().__init__(**judge)
+        if self.judge() is None:
+            self.metrics = (EXACT,)
+        self.root, self.frames = Path(root), frames
+        self.tasks = chosen(tasks, TYPES, self.name)
+
+    def questions(self) -> Sequence[Question]:
+        asked = first_of(self.root / folder / "test_q.json" for folder in (".", "dataset"))
+        answered = asked.with_name("test_a.json")
+        answers = {}
+        for place, given in enumerate(read_list(answered), start=1):
+            record = checked(given, ("question_id", "answer", "type"), f"{answered}: record {place}")
+            if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
+                raise DataError(
+                    f"{answered}: record {place}: type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}."
+                )
+            answers[record["question_id"]] = record
+        videos = first_of(self.root / folder for folder in VIDEOS)
+        found = []
+        for place, given in enumerate(read_list(asked), start=1):
+            where = f"{asked}: record {place}"
+            record = checked(given, ("question_id", "question", "video_name"), where)
+            answer = answers.get(record["question_id"])
+            if answer is None:
+                raise DataError(
+                    f"{where}: question_id: got {record['question_id']!r}, which {answered} has no answer of."
+                )
+            if TYPES[answer["type"]] in self.tasks:
+                found.append(self._question(record, answer, videos, where))
+        return found
+
+    def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
+        media = Media("video", str(video_named(videos, f"v_{record['video_name']}")))
+        task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
+        prompt = f"{text}? Answer the question using a single word or phrase."
+        sample = Sample(key, where, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
+        return Question(key, task, sample, (str(answer["answer"]),), frames=self.frames, max_new_tokens=64)
+
+    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+        rating = rate(judge, question.sample.meta["question"], question.references[0], answer, replies)
+        return {"accuracy": float(rating.right), "score": rating.score, EXACT.name: _exact(question, answer)}
+
+    def without_judge(self, question: Question, answer: str) -> Grade:
+        return Grade({EXACT.name: _exact(question, answer)})
+
+    def averages(self, grades: Mapping[str, Sequence[Grade]]) -> Mapping[str, Mapping[str, float]]:
+        """Over questions, as the official script has them, not over types."""
+        free = [grades[task] for task in FREE if task in grades]
+        every = list(chain.from_iterable(grades.values()))
+        return {"free": means_of(list(chain.from_iterable(free))), "all questions": means_of(every)}
+
+
+def _exact(question: Question, answer: str) -> float:
+    return float(_plain(answer) == _plain(question.references[0]))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split()).rstrip(".").rstrip()

@@ -1,0 +1,83 @@
+"""A judge behind an HTTP endpoint that speaks OpenAI's chat completions: theirs, vLLM's, SGLang's, llama.cpp's."""
+
+import email.utils
+import http.client
+import json
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from composer.benchmark import Reply
+from composer.errors import JudgeError
+from composer_plugins.benchmarks.judge import Judge, Said, Unanswered
+
+KEY = "OPENAI_API_KEY"
+BUSY = {408, 409, 425, 429}
+"""Statuses that pass, as those from 500 do."""
+REFUSED = {400, 413, 422}
+"""Statuses of one request that the endpoint does not take, such as a prompt that its filter stops."""
+
+
+class OpenAIJudge(Judge):
+    """Greedy replies of `model` at `url`/chat/completions. The key, if there is one, is $OPENAI_API_KEY."""
+
+    timeout: float = 60.0
+
+    def __init__(self, model: str, url: str) -> None:
+        self.model, self.url = model, f"{url.rstrip('/')}/chat/completions"
+
+    def reply(self, messages: Sequence[Said], max_tokens: int) -> Reply:
+        said = [{"role": message.role, "content": message.text} for message in messages]
+        body = {"model": self.model, "messages": said, "temperature": 0, "max_tokens": max_tokens}
+        answer = self._post(body)
+        try:
+            text = answer["choices"][0]["message"]["content"]
+            served = answer.get("model") or self.model
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise Unanswered(f"{self.url} gave {str(answer)[:200]!r}, which is no chat completion") from None
+        return Reply(str(text or ""), str(served))
+
+    def _post(self, body: dict[str, Any]) -> Any:
+        headers = {"Content-Type": "application/json"}
+        if key := os.environ.get(KEY):
+            headers["Authorization"] = f"Bearer {key}"
+        request = Request(self.url, json.dumps(body).encode(), headers)
+        try:
+            with urlopen(request, timeout=self.timeout) as response:
+                return json.load(response)
+        except HTTPError as error:
+            self._refused(error)
+        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
+            raise Unanswered(f"{self.url} does not answer: {error}") from None
+        except ValueError:
+            raise Unanswered(f"{self.url} answered no JSON") from None
+
+    def _refused(self, error: HTTPError) -> None:
+        """Raise what an HTTP status means."""
+        try:
+            said = error.read().decode(errors="replace")[:200]
+        except (OSError, http.client.HTTPException):
+            said = ""
+        problem = f"{self.url} answered {error.code} {error.reason}: {said}"
+        if error.code in BUSY or error.code >= 500:
+            raise Unanswered(problem, wait=_seconds(error.headers.get("Retry-After"))) from None
+        if error.code in REFUSED:
+            raise Unanswered(problem, again=False) from None
+        raise JudgeError(f"{problem}. Check --judge-url, --judge-model and ${KEY}.") from None
+
+
+def _seconds(retry_after: str | None) -> float:
+    """The header Retry-After in seconds from now: a number, or a date. 0 for anything else."""
+    if retry_after is None:
+        return 0.0
+    try:
+        return max(0.0, float(retry_after))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return 0.0

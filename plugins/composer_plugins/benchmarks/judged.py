@@ -1,0 +1,168 @@
+"""What the benchmarks share that a judge grades: yes or no and 0 to 5 for an answer, in the words of Video-ChatGPT."""
+
+import ast
+import hashlib
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, ClassVar, NamedTuple
+
+from composer.benchmark import Benchmark, Grade, Metric, Question, Reply, Summary
+from composer.errors import ConfigError
+from composer_plugins.benchmarks.judge import Judge, Said, Unanswered
+
+MATCH_SYSTEM = (
+    "You are an intelligent chatbot designed for evaluating the correctness of generative outputs for question-answer "
+    "pairs. Your task is to compare the predicted answer with the correct answer and determine if they match "
+    "meaningfully. Here's how you can accomplish the task:------##INSTRUCTIONS: - Focus on the meaningful match "
+    "between the predicted answer and the correct answer.\n- Consider synonyms or paraphrases as valid matches.\n- "
+    "Evaluate the correctness of the prediction compared to the answer."
+)
+MATCH = (
+    "Please evaluate the following video-based question-answer pair:\n\nQuestion: {question}\nCorrect Answer: "
+    "{answer}\nPredicted Answer: {prediction}\n\nProvide your evaluation only as a yes/no and score where the score "
+    "is an integer value between 0 and 5, with 5 indicating the highest meaningful match. Please generate the "
+    "response in the form of a Python dictionary string with keys 'pred' and 'score', where value of 'pred' is  a "
+    "string of 'yes' or 'no' and value of 'score' is in INTEGER, not STRING.DO NOT PROVIDE ANY OTHER OUTPUT TEXT OR "
+    "EXPLANATION. Only provide the Python dictionary string. For example, your response should look like this: "
+    "{{'pred': 'yes', 'score': 4.8}}."
+)
+"""The prompt that defines the metric: Video-ChatGPT, quantitative_evaluation/evaluate_activitynet_qa.py."""
+
+MATCH_TOKENS = 64
+
+RATED = (Metric("accuracy"), Metric("score", "of 5", factor=1.0, digits=2))
+
+
+class Rating(NamedTuple):
+    """right: whether the answers match. score: how well, 0 to 5."""
+
+    right: bool
+    score: float
+
+
+class Judged(Benchmark):
+    """A benchmark with open answers. The options are those of `composer_plugins.benchmarks.JudgeConfig`.
+
+    name: as the command line has it. tasks: those that are asked. needs_judge: whether no metric can do without one.
+    prompts: all that a judge is asked with.
+    """
+
+    metrics: tuple[Metric, ...] = RATED
+    grading_options = frozenset({"judge", "judge_model", "judge_revision", "judge_url", "judge_at_once"})
+    name: ClassVar[str]
+    tasks: tuple[str, ...]
+    needs_judge: ClassVar[bool] = True
+    prompts: tuple[str, ...] = (MATCH_SYSTEM, MATCH)
+
+    def __init__(
+        self,
+        judge: str = "none",
+        judge_model: str | None = None,
+        judge_revision: str | None = None,
+        judge_url: str = "",
+        judge_at_once: int = 1,
+    ) -> None:
+        if judge == "none" and self.needs_judge:
+            raise ConfigError(
+                f"{self.name}.judge: got none, but all its metrics are a judge's: name one with --judge-model=NAME, or "
+                "--judge=local --judge-model=FOLDER."
+            )
+        self._judge = _judge_of(judge, judge_model, judge_revision, judge_url)
+        self._about = {"kind": judge, "model": judge_model, "revision": judge_revision}
+        if judge == "openai":
+            self._about |= {"url": judge_url}
+        # A local model is one for all threads.
+        self.at_once = judge_at_once if judge == "openai" else 1
+
+    def judge(self) -> Mapping[str, Any] | None:
+        if self._judge is None:
+            return None
+        return {**self._about, "prompts": hashlib.sha256("\0".join(self.prompts).encode()).hexdigest()[:16]}
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        if self._judge is None:
+            return self.without_judge(question, answer)
+        replies: list[Reply] = []
+        try:
+            scores = self.judged(self._judge, question, answer, replies)
+        except Unanswered as problem:
+            return Grade(problem=str(problem), replies=tuple(replies))
+        return Grade(scores, replies=tuple(replies))
+
+    @abstractmethod
+    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+        """The answer's scores by the judge, whose replies are added to `replies`. Raises Unanswered."""
+
+    def without_judge(self, question: Question, answer: str) -> Grade:
+        """The answer's grade where no judge is to be asked; of a benchmark that can do without one."""
+        raise NotImplementedError
+
+    def averages(self, grades: Mapping[str, Sequence[Grade]]) -> Mapping[str, Mapping[str, float]]:
+        """Average -> metric -> value, of the grades of each task; {} for an average that cannot be given."""
+        return {}
+
+    def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
+        of_task: dict[str, list[Grade]] = {task: [] for task in self.tasks}
+        for question, grade in zip(questions, grades, strict=True):
+            of_task[question.task].append(grade)
+        tasks = {task: means for task, given in of_task.items() if (means := means_of(given))}
+        averages = {name: values for name, values in self.averages(of_task).items() if values}
+        return Summary(
+            tasks=tasks,
+            counts={task: len(given) for task, given in of_task.items() if given},
+            averages={name: values[self.metric] for name, values in averages.items()},
+            beside={name: {k: v for k, v in values.items() if k != self.metric} for name, values in averages.items()},
+            unparsed=None,
+            ungraded=sum(grade.problem is not None for grade in grades),
+        )
+
+
+def means_of(grades: Sequence[Grade]) -> dict[str, float]:
+    """The mean of each metric over the grades that have scores; {} where none has."""
+    scored = [grade.scores for grade in grades if grade.scores]
+    return {name: fmean(scores[name] for scores in scored) for name in scored[0]} if scored else {}
+
+
+def rate(judge: Judge, question: str, answer: str, prediction: str, replies: list[Reply]) -> Rating:
+    """The judge's rating of a prediction beside the right answer. Raises Unanswered."""
+    asked = MATCH.format(question=question, answer=answer, prediction=prediction)
+    messages = (Said("system", MATCH_SYSTEM), Said("user", asked))
+    return judge.ask(messages, read_rating, replies, max_tokens=MATCH_TOKENS)
+
+
+def read_rating(text: str) -> Rating | None:
+    """The rating in a reply such as `{'pred': 'yes', 'score': 4}`, other text around it or not; None if there is none.
+
+    A score keeps its decimals, which the prompt's own example has, and counts from 0 to 5 only.
+    """
+    for found in re.findall(r"\{[^{}]*\}", text):
+        try:
+            said = ast.literal_eval(found)  # JSON of two plain values is a Python literal too
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if not isinstance(said, dict):
+            continue
+        right, score = str(said.get("pred")).strip().lower(), said.get("score")
+        if (
+            right in ("yes", "no")
+            and isinstance(score, int | float)
+            and not isinstance(score, bool)
+            and 0 <= score <= 5
+        ):
+            return Rating(right == "yes", float(score))
+    return None
+
+
+def _judge_of(kind: str, model: str | None, revision: str | None, url: str) -> Judge | None:
+    """The judge of these options, which `JudgeConfig` has checked; None where none is to be asked."""
+    if kind == "none" or model is None:
+        return None
+    if kind == "openai":
+        from composer_plugins.benchmarks.judge_openai import OpenAIJudge
+
+        return OpenAIJudge(model, url)
+    from composer_plugins.benchmarks.judge_local import LocalJudge
+
+    return LocalJudge(model, revision)

@@ -1,0 +1,84 @@
+"""VATEX: one sentence about a clip of ten seconds, beside ten captions; public test split, zero-shot.
+
+Read is `vatex_public_test_english_v1.1.json`, a list of `videoID` and `enCap`, as the data set's site describes it, and
+clips called after their `videoID` (YouTube's id, start and end) in `videos/` or `vatex_test/`. The layout is the site's
+and that of lmms-eval's code; the files themselves were not opened.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from composer.benchmark import Benchmark, Grade, Metric, Question, Summary
+from composer.errors import ConfigError, DataError
+from composer.sample import Media, Message, Sample
+from composer_plugins.benchmarks.captions import caption_scores, has_ptb
+from composer_plugins.benchmarks.files import checked, first_of, read_list, video_named
+
+FILES = ("vatex_public_test_english_v1.1.json", "annotations/vatex_public_test_english_v1.1.json")
+VIDEOS = ("videos", "vatex_test")
+TASK = "captions"
+PROMPT = "Provide a one-sentence caption for the provided video."
+"""lmms-eval's, without the four captions of other videos that it adds, which are not zero-shot."""
+
+
+class VATEX(Benchmark):
+    """See `composer_plugins.benchmarks.VATEXConfig` for the options."""
+
+    metrics = (
+        Metric("CIDEr", "x100"),
+        Metric("BLEU-1"),
+        Metric("BLEU-4"),
+        Metric("METEOR"),
+        Metric("ROUGE-L"),
+    )
+    grading_options = frozenset({"tokenizer"})
+
+    def __init__(
+        self,
+        root: str,
+        frames: int = 16,
+        tokenizer: Literal["auto", "ptb", "words"] = "auto",
+        missing: Literal["refuse", "skip"] = "refuse",
+    ) -> None:
+        if tokenizer == "ptb" and not has_ptb():
+            raise ConfigError(
+                "vatex.tokenizer: got ptb, which needs Java and pycocoevalcap: install a Java runtime and "
+                "`pip install 'multimodal-composer[captions]'`, or take --tokenizer=words."
+            )
+        self.root, self.frames, self.skip = Path(root), frames, missing == "skip"
+        self.tokenizer: Literal["ptb", "words"] = "ptb" if tokenizer != "words" and has_ptb() else "words"
+        self.skipped = self.total = 0
+
+    def questions(self) -> Sequence[Question]:
+        path = first_of(self.root / name for name in FILES)
+        folder = first_of(self.root / name for name in VIDEOS)
+        found = []
+        for place, given in enumerate(read_list(path), start=1):
+            where = f"{path}: record {place}"
+            record = checked(given, ("videoID",), where)
+            captions = record.get("enCap")
+            if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c for c in captions):
+                raise DataError(f"{where}: enCap: got {captions!r}, expected a list of captions; mend the record.")
+            key = str(record["videoID"])
+            video = video_named(folder, key)
+            if self.skip and not video.exists():
+                continue
+            message = Message("user", (Media("video", str(video)), PROMPT))
+            sample = Sample(key, where, (message,), {"question_type": TASK})
+            found.append(Question(key, TASK, sample, tuple(captions), frames=self.frames, max_new_tokens=64))
+        self.total, self.skipped = place, place - len(found)
+        return found
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        """Nothing: the metrics are of all captions together."""
+        return Grade()
+
+    def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
+        scores = caption_scores(answers, [question.references for question in questions], self.tokenizer)
+        notes = []
+        if self.tokenizer == "words":
+            notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is left out.")
+        if self.skipped:
+            notes.append(f"{self.skipped} of {self.total} videos are missing and were not asked about.")
+        return Summary({TASK: scores}, {TASK: len(questions)}, averages={}, unparsed=None, notes=tuple(notes))

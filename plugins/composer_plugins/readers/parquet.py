@@ -1,0 +1,61 @@
+"""Any row of a parquet file at once. Needs pyarrow.
+
+A row is read with its whole row group, the smallest piece that a parquet file gives; the last group read is kept.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from composer.errors import DataError, PluginError
+
+try:
+    import pyarrow
+    from pyarrow import parquet
+except ImportError:
+    raise PluginError(
+        "parquet files need pyarrow, which is not installed. Do: pip install 'multimodal-composer[parquet]'"
+    ) from None
+
+
+class ParquetRecords:
+    """The rows of a parquet file as mappings from column to value. Only where its row groups end is kept.
+
+    Raises DataError, with file and row, for a file that cannot be read or is empty.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._changed = self.path.stat().st_mtime_ns
+            metadata = parquet.read_metadata(self.path)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"{path}: cannot read the parquet file: {error}") from None
+        self._ends = np.cumsum([metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)], dtype=np.int64)
+        if not len(self):
+            raise DataError(f"{path}: no rows in it")
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]
+        group = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[group - 1]) if group else 0
+        try:
+            return _row_group(self.path, self._changed, group).slice(index - first, 1).to_pylist()[0]
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"{self.place(index)}: cannot read this row: {error}") from None
+
+    def place(self, index: int) -> str:
+        """Where a row stands: the file and its number (from 1)."""
+        return f"{self.path}: row {index + 1}"
+
+
+@lru_cache(maxsize=1)
+def _row_group(path: Path, changed: int, number: int) -> "pyarrow.Table":
+    """One thread: data workers are processes already. One group for all files of a process, and none is pickled."""
+    with parquet.ParquetFile(path, memory_map=True) as file:
+        return file.read_row_group(number, use_threads=False)

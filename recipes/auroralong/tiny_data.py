@@ -1,0 +1,356 @@
+"""Make data for the overlay tiny.yaml: every source of data.yaml in its own layout, two benchmarks, and a tiny RWKV-6.
+
+    python recipes/auroralong/tiny_data.py                  # 1 sample for 10,000 of the paper's
+    python recipes/auroralong/tiny_data.py --times 25       # more of them, to learn from
+
+Pictures show coloured shapes. Videos show one shape while the background flashes one to four times, never twice in one
+colour: how many flashes there are, and which comes first or last, cannot be told from any single frame.
+"""
+
+import argparse
+import base64
+import csv
+import io
+import json
+import sys
+import zlib
+from pathlib import Path
+from string import Formatter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+from rich.progress import track
+
+from composer.data.shapes import COLOURS, COUNTS, SHAPES, Scene, draw_scene, render
+from composer.data.synthesize import encode
+from composer.registry import load_registry
+from composer.resolve import slot_config
+from composer.tokenizer import tokenizer_from
+from composer_plugins.benchmarks.mlvu import DEV
+from composer_plugins.benchmarks.mvbench import TASKS
+
+HERE = Path(__file__).parent
+OUTPUT = Path("data/auroralong-tiny")
+FRAMES = 12
+FLASHES = {"white": (235, 235, 235), "purple": (180, 70, 200), "teal": (40, 175, 175), "orange": (240, 150, 40)}
+QUESTIONS = {
+    "count": "How many flashes are there?",
+    "first": "Which flash comes first?",
+    "last": "Which flash comes last?",
+    "colour": "What colour is the shape?",
+    "shape": "What shape is it?",
+}
+OPTIONS = {
+    "count": ("one", "two", "three", "four"),
+    "first": tuple(FLASHES),
+    "last": tuple(FLASHES),
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+}
+DESCRIBE = "Describe it in detail."
+LIKE_MLVU = {"plotQA": "colour", "needle": "last", "ego": "shape", "anomaly_reco": "last", "topic_reasoning": "colour"}
+"""What is asked where a task of MLVU has no question of its name."""
+
+
+class Still(NamedTuple):
+    """A picture, [SIDE, SIDE, 3] uint8, and what it shows."""
+
+    pixels: NDArray[np.uint8]
+    scene: Scene
+
+    @property
+    def caption(self) -> str:
+        return self.scene.caption(0)
+
+
+class Clip(NamedTuple):
+    """A video, [FRAMES, SIDE, SIDE, 3] uint8. flashes: their colours in the order in which they come."""
+
+    pixels: NDArray[np.uint8]
+    colour: str
+    shape: str
+    flashes: tuple[str, ...]
+
+    @property
+    def caption(self) -> str:
+        return f"A {self.colour} {self.shape}, flashes: {self.answer('count')}: {', '.join(self.flashes)}."
+
+    def answer(self, kind: str) -> str:
+        """The right one of `OPTIONS[kind]`."""
+        if kind == "count":
+            return OPTIONS["count"][len(self.flashes) - 1]
+        return {"first": self.flashes[0], "last": self.flashes[-1], "colour": self.colour, "shape": self.shape}[kind]
+
+
+def generator(name: str, index: int) -> np.random.Generator:
+    """The source of everything random in one record."""
+    return np.random.default_rng((zlib.crc32(name.encode()), index))
+
+
+def still(rng: np.random.Generator) -> Still:
+    scene = draw_scene(rng, "stills")
+    return Still(render(scene, rng, [0])[0], scene)
+
+
+def clip(rng: np.random.Generator) -> Clip:
+    """One shape in the middle; the background flashes for a frame at a time, each flash in a colour of its own."""
+    count = int(rng.integers(1, len(FLASHES) + 1))
+    flashes = tuple(list(FLASHES)[i] for i in rng.permutation(len(FLASHES))[:count])
+    # Never two side by side.
+    at = np.sort(rng.choice(FRAMES - count, count, replace=False)) + np.arange(count)
+    colour, shape = list(COLOURS)[rng.integers(len(COLOURS))], SHAPES[rng.integers(len(SHAPES))]
+    scene = Scene(colour, shape, COUNTS[0], "up", ("", ""), FRAMES, FRAMES)
+    plain = render(scene, rng, [3])[0]  # half way: in the middle
+    ground = plain[0, 0].astype(int)
+    pixels = np.repeat(plain[None], FRAMES, axis=0)
+    for frame, flash in zip(at, flashes, strict=True):
+        pixels[frame][(abs(plain.astype(int) - ground) < 4).all(-1)] = FLASHES[flash]
+    return Clip(pixels, colour, shape, flashes)
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def write_records(path: Path, records: list[dict[str, Any]]) -> None:
+    """As JSON Lines, a JSON list or parquet, as the name says."""
+    if path.suffix == ".parquet":
+        import pyarrow  # an extra: composer[parquet]
+        from pyarrow import parquet
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parquet.write_table(pyarrow.Table.from_pylist(records), path, row_group_size=100)
+    elif path.suffix == ".jsonl":
+        write(path, ("\n".join(map(json.dumps, records)) + "\n").encode())
+    else:
+        write(path, json.dumps(records).encode())
+
+
+def file_of(root: Path, reader: dict[str, Any]) -> Path:
+    """A file that a reader's `path` names: a pattern's stars become a word, a folder gets a subset of its own."""
+    path = root / reader["path"].replace("*", "tiny")
+    return path if path.suffix else path / "tiny/train-00000-of-00001.parquet"
+
+
+def multiple_choice(kind: str) -> str:
+    """A question as MVBench and MLVU ask it."""
+    listed = "\n".join(f"({letter}) {option}" for letter, option in zip("ABCD", OPTIONS[kind], strict=False))
+    return f"Question: {QUESTIONS[kind]}\nOptions:\n{listed}\nOnly give the best option."
+
+
+def instruction(shown: Clip, kind: str) -> tuple[str, str]:
+    """A question of multiple choice and its answer."""
+    return multiple_choice(kind), f"Best Option: ({'ABCD'[OPTIONS[kind].index(shown.answer(kind))]})"
+
+
+def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    """Questions and answers as LLaVA's `conversations`."""
+    return [{"from": who, "value": text} for turn in turns for who, text in zip(("human", "gpt"), turn, strict=True)]
+
+
+def llava(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
+    """Conversations and, beside or in them, pictures, several of them, videos, folders of frames; or text."""
+    path = file_of(root, reader)
+    media = root / reader["media_root"] if "media_root" in reader else path.parent
+    records = []
+    for index in range(count):
+        rng, key = generator(name, index), f"{name}-{index:06d}"
+        record: dict[str, Any] = {"id": key}
+        if name == "evol-instruct":
+            record["conversations"] = said((f"What is {index} plus one?", str(index + 1)))
+        elif "video" in name or "hound" in name:
+            shown = clip(rng)
+            if "hound" in name:
+                record["video"] = key
+                for number, pixels in enumerate(shown.pixels):
+                    write(media / key / f"c01_{number + 1:04d}.jpeg", jpeg(pixels))
+            else:
+                record["video"] = f"{name}/{key}.mp4"
+                write(media / record["video"], encode(shown.pixels))
+            placeholder = "<image>" if name == "llava-video-178k" else "<video>"
+            kinds = [list(QUESTIONS)[i] for i in rng.permutation(len(QUESTIONS))]
+            turns = [(DESCRIBE, shown.caption)] if "caption" in name else [instruction(shown, kind) for kind in kinds]
+            record["conversations"] = said((f"{placeholder}\n{turns[0][0]}", turns[0][1]), *turns[1:])
+        else:
+            shown_stills = [still(rng) for _ in range(2 if name == "m4-instruct" else 1)]
+            names = [f"{name}/{key}-{number}.jpg" for number in range(len(shown_stills))]
+            if path.suffix != ".parquet":
+                for file, picture in zip(names, shown_stills, strict=True):
+                    write(media / file, jpeg(picture.pixels))
+            scene = shown_stills[0].scene
+            question = f"{'<image>' * len(names)}\n"
+            if name == "m4-instruct":
+                record = {"sample_id": index, "metadata": {"dataset": name}}
+                answer = "; ".join(picture.caption for picture in shown_stills)
+                record["conversations"] = said((f"{question}Describe each.", answer))
+            elif "caption" in name or name in ("llava-cc3m-595k", "sharegpt4v", "sharegpt4v-pt"):
+                record["conversations"] = said((question + DESCRIBE, shown_stills[0].caption))
+            else:
+                record["conversations"] = said(
+                    (f"{question}What colour are the shapes?", scene.colour), ("What shape is it?", scene.shape)
+                )
+            if name == "cambrian":
+                record["system_prompt"] = "Answer in one word."
+            if path.suffix == ".parquet":
+                record["image"] = {"bytes": jpeg(shown_stills[0].pixels), "path": names[0]}
+            else:
+                record["image"] = names if name == "m4-instruct" else names[0]
+        records.append(record)
+    write_records(path, records)
+
+
+def captions(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
+    """A caption a picture, whose name a key tells; FaceCaption has lists of one."""
+    (key,) = [key for _, key, _, _ in Formatter().parse(reader["file"]) if key is not None]
+    records: list[dict[str, Any]] = []
+    for index in range(count):
+        picture = still(generator(name, index))
+        text = [picture.caption] if name == "facecaption" else picture.caption
+        records.append({key: f"{index:06d}" if "." in reader["file"] else f"{index:06d}.jpg", "caption": text})
+        write(root / reader["media_root"] / reader["file"].format_map(records[-1]), jpeg(picture.pixels))
+    write_records(file_of(root, reader), records)
+
+
+def m3it(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
+    """JSONL with the pictures inside; NLVR has two, VIST five."""
+    records = []
+    for index in range(count):
+        rng = generator(name, index)
+        pictures = [still(rng) for _ in range({"m3it-nlvr": 2, "m3it-vist": 5}.get(name, 1))]
+        records.append(
+            {
+                "instruction": "Answer the question about the picture.",
+                "inputs": "" if "cap" in name or "para" in name else "What does it show?",
+                "image_base64_str": [base64.b64encode(jpeg(picture.pixels)).decode() for picture in pictures],
+                "outputs": "; ".join(picture.caption for picture in pictures),
+            }
+        )
+    write_records(file_of(root, reader), records)
+
+
+def miradata(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
+    """A CSV with captions of six kinds, and a file for each clip."""
+    kinds = ("main_object", "background", "style", "camera", "short", "dense")
+    file = io.StringIO()
+    rows = csv.writer(file)
+    rows.writerow(["clip_id", "source", "video_id", "fps", "file_path", *(f"{kind}_caption" for kind in kinds)])
+    for index in range(count):
+        shown = clip(generator(name, index))
+        video = f"video/clip/{index // 1000:09d}/{index}.0.mp4"
+        write(root / reader["media_root"] / video, encode(shown.pixels))
+        captions = [shown.caption if kind == "dense" else f"A {shown.colour} {shown.shape}." for kind in kinds]
+        rows.writerow([f"{index}.0", "tiny", index, 8, video, *captions])
+    write(root / reader["path"], file.getvalue().encode())
+
+
+def sharegpt4video(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
+    """JSONL with a caption of every key frame, and of the whole."""
+    records = []
+    for index in range(count):
+        shown, key = clip(generator(name, index)), f"{index:08x}"
+        write(root / reader["media_root"] / f"mixkit/{key}.mp4", encode(shown.pixels))
+        part = {"idx": "1", "content": f"A {shown.colour} {shown.shape}."}
+        captions = [part, {"idx": "-1", "content": shown.caption}]
+        records.append({"video_id": key, "video_path": f"mixkit/{key}.mp4", "keyframe": [0], "captions": captions})
+    write_records(file_of(root, reader), records)
+
+
+def benchmark_record(name: str, index: int, kind: str) -> tuple[Clip, dict[str, Any]]:
+    shown = clip(generator(f"benchmark {name}", index))
+    asked = {"question": QUESTIONS[kind], "candidates": list(OPTIONS[kind]), "answer": shown.answer(kind)}
+    return shown, {"video": f"{index}.mp4", "duration": FRAMES / 8, **asked, "question_type": name}
+
+
+def mlvu(root: Path, questions: int) -> None:
+    """`json/4_count.json` and so on, with a folder of videos each."""
+    for task, stem in DEV.items():
+        made = [
+            benchmark_record(task, i, LIKE_MLVU.get(task, "first" if task == "order" else task))
+            for i in range(questions)
+        ]
+        for shown, record in made:
+            write(root / "video" / stem / record["video"], encode(shown.pixels))
+        write(root / "json" / f"{stem}.json", json.dumps([record for _, record in made]).encode())
+
+
+def mvbench(root: Path, questions: int) -> None:
+    """A file for each of 20 tasks; some are about a segment, and the videos of one are folders of pictures."""
+    for place, (name, task) in enumerate(TASKS.items()):
+        records = []
+        for index in range(questions):
+            shown, record = benchmark_record(name, index, list(QUESTIONS)[place % len(QUESTIONS)])
+            path = root / "video" / task.folder / f"{name}-{index}.mp4"
+            if task.bounded:
+                record |= {"start": 0.0, "end": FRAMES / (task.fps or 8)}
+            if task.fps:
+                path = path.with_suffix("")
+                for number, pixels in enumerate(shown.pixels):
+                    write(path / f"{number + 1:05d}.jpg", jpeg(pixels))
+            else:
+                write(path, encode(shown.pixels))
+            records.append(record | {"video": path.name})
+        write(root / "json" / f"{name}.json", json.dumps(records).encode())
+
+
+def rwkv6(path: Path, options: dict[str, Any]) -> None:
+    """Random weights in the author's layout. His own start makes every block the identity, which while frozen would
+    give the projector no gradient; these do something."""
+    config = slot_config("backbone", "rwkv6")(name="rwkv6", **options)
+    backbone = load_registry().build("backbone", config, tokenizer=tokenizer_from("world"))
+    noise = torch.Generator().manual_seed(0)
+    weights = backbone.model.state_dict()
+    for value in weights.values():
+        if value.dim() == 2:
+            value.add_(torch.randn(value.shape, generator=noise) * value.shape[1] ** -0.5 / 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, path)
+
+
+def main() -> None:
+    summary, _, more = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=OUTPUT, help="(default: %(default)s)")
+    parser.add_argument(
+        "--times", type=int, default=1, metavar="N", help="samples for each of tiny.yaml's (default: 1)"
+    )
+    parser.add_argument(
+        "--questions", type=int, default=2, metavar="N", help="of each task of a benchmark (default: 2)"
+    )
+    args = parser.parse_args()
+    catalog = yaml.safe_load((HERE / "data.yaml").read_text(encoding="utf-8"))["data"]["sources"]
+    tiny = yaml.safe_load((HERE / "tiny.yaml").read_text(encoding="utf-8"))
+    counts = {name: args.times * source["samples"] for name, source in tiny["data"]["sources"].items()}
+    writers = {
+        "captions": captions,
+        "llava": llava,
+        "m3it": m3it,
+        "miradata": miradata,
+        "sharegpt4video": sharegpt4video,
+    }
+    for name, count in track(counts.items(), "sources"):
+        reader = catalog[name]["reader"]
+        writers[reader["name"]](name, count, args.folder, reader)
+    mlvu(args.folder / "MLVU", args.questions)
+    mvbench(args.folder / "MVBench", args.questions)
+    sizes = tiny["model"]["backbone"]
+    rwkv6(args.folder / "rwkv6.pth", {key: value for key, value in sizes.items() if key != "pretrained"})
+    overlay = {"data": {"root": str(args.folder), "sources": {name: {"samples": n} for name, n in counts.items()}}}
+    write(args.folder / "data.yaml", yaml.safe_dump(overlay, sort_keys=False).encode())
+    sys.stdout.write(f"{args.folder}: {sum(counts.values()):,} samples of {len(counts)} sources\n")
+
+
+if __name__ == "__main__":
+    main()
