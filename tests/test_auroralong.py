@@ -96,7 +96,8 @@ def test_the_overlay_shrinks_widths_depths_and_data_and_nothing_else() -> None:
     assert set(text) == {"model", "data", "trainer", "evaluation"}
     assert text["trainer"] == {"accelerator": "cpu"}
     assert set(text["model"]) == {"encoder", "backbone", "prompt"}
-    assert not set(text["model"]["backbone"]) & {"name", "context_length"}
+    assert text["model"]["backbone"]["name"] == "rwkv6"
+    assert "context_length" not in text["model"]["backbone"]
     assert set(text["data"]) == {
         *("root", "frames", "global_batch_size", "batch_size", "num_workers", "expected_samples", "sources")
     }

@@ -348,7 +348,7 @@ def main() -> None:
     sizes = tiny["model"]["backbone"]
     rwkv6(
         args.folder / "rwkv6.pth",
-        {k: v for k, v in sizes.items() if k != "pretrained"},
+        {k: v for k, v in sizes.items() if k not in ("name", "pretrained")},
         tiny["model"]["prompt"]["tokenizer"],
     )
     overlay = {"data": {"root": str(args.folder), "sources": {name: {"samples": n} for name, n in counts.items()}}}
