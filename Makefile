@@ -1,8 +1,11 @@
 # Two commands do everything on a machine with Python (3.11 or newer), make and git:
 #   make quickstart   set up, make a data set, train on it, evaluate, draw, ask        (about 10 minutes on two cores)
 #   make test         set up, run the tests
+# Apart from both, in an environment of its own:
+#   make lmms         run the tests of the entry point for lmms-eval
 PYTHON ?= python3
 VENV ?= .venv
+LMMS_VENV ?= .venv-lmms
 BIN := $(VENV)/bin
 DATA ?=
 FLAGS ?=
@@ -10,7 +13,7 @@ RUN := runs/quickstart
 # One thread beside one process that decodes: threads that wait for a busy core cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup quickstart test lint clean
+.PHONY: setup quickstart test lmms lint clean
 
 setup: $(VENV)/installed
 
@@ -34,10 +37,19 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest -n 2
 
+# lmms-eval pins versions that would hold the others back (docs/evaluation.md).
+lmms: $(LMMS_VENV)/installed
+	$(LMMS_VENV)/bin/python -m pytest tests/composer/inference/lmms_eval
+
+$(LMMS_VENV)/installed: $(VENV)/installed
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LMMS_VENV)
+	$(BIN)/uv pip install --quiet --python $(LMMS_VENV)/bin/python --editable '.[lmms]' pytest
+	@touch $@
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(LMMS_VENV) build *.egg-info

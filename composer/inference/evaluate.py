@@ -29,21 +29,40 @@ def answers(
     condition: how media are shown, see `composer.data.dataset.Condition`. num_workers: processes that decode media.
     Raises MediaError with the question's id where its media cannot be decoded, DataError where a prompt is too long.
     """
-    batches = list(_batches(questions, batch_size))
+    examples = Questions(questions, model.processor, condition)
+    lengths = [question.max_new_tokens for question in questions]
+    found = said(model, examples, lengths, batch_size=batch_size, num_workers=num_workers)
+    yield from zip(questions, found, strict=True)
+
+
+def said(
+    model: MultimodalModel,
+    examples: Examples,
+    lengths: Sequence[int],
+    *,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    start_method: str | None = None,
+) -> Iterator[str]:
+    """The model's greedy answer to each prompt, in order, batch by batch.
+
+    lengths: the most tokens of each answer. num_workers: processes that make examples; start_method: how they are
+    started, Python's default if not given. Raises what `examples` raises.
+    """
+    batches = list(_batches(lengths, batch_size))
     loader: DataLoader[Example | ComposerError] = DataLoader(
-        Questions(questions, model.processor, condition),
+        examples,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=collate_or_error,
+        multiprocessing_context=start_method if num_workers else None,
     )
     device = next(model.parameters()).device
     for places, batch in zip(batches, loader, strict=True):
         if isinstance(batch, ComposerError):
             raise batch
-        asked = [questions[place] for place in places]
         moved: Batch = move_data_to_device(batch, device)
-        said = generate(model, moved, max_new_tokens=asked[0].max_new_tokens)
-        yield from zip(asked, said, strict=True)
+        yield from generate(model, moved, max_new_tokens=lengths[places[0]])
 
 
 class Questions(Examples):
@@ -67,8 +86,8 @@ class Questions(Examples):
         return self.processor.encode(sample, shown, answer=True, opening=question.prefill)
 
 
-def _batches(questions: Sequence[Question], batch_size: int) -> Iterator[list[int]]:
-    """Places of neighbouring questions that may answer at the same length."""
-    for _, places in groupby(range(len(questions)), lambda place: questions[place].max_new_tokens):
+def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Places of neighbouring prompts that may be answered at the same length."""
+    for _, places in groupby(range(len(lengths)), lengths.__getitem__):
         run = list(places)
         yield from (run[start : start + batch_size] for start in range(0, len(run), batch_size))

@@ -303,11 +303,11 @@ def mvbench(root: Path, questions: int) -> None:
         write(root / "json" / f"{name}.json", json.dumps(records).encode())
 
 
-def rwkv6(path: Path, options: dict[str, Any]) -> None:
+def rwkv6(path: Path, options: dict[str, Any], tokenizer: list[str]) -> None:
     """Random weights in the author's layout. His own start makes every block the identity, which while frozen would
     give the projector no gradient; these do something."""
     config = slot_config("backbone", "rwkv6")(name="rwkv6", **options)
-    backbone = load_registry().build("backbone", config, tokenizer=tokenizer_from("world"))
+    backbone = load_registry().build("backbone", config, tokenizer=tokenizer_from(tokenizer))
     noise = torch.Generator().manual_seed(0)
     weights = backbone.model.state_dict()
     for value in weights.values():
@@ -346,7 +346,11 @@ def main() -> None:
     mlvu(args.folder / "MLVU", args.questions)
     mvbench(args.folder / "MVBench", args.questions)
     sizes = tiny["model"]["backbone"]
-    rwkv6(args.folder / "rwkv6.pth", {key: value for key, value in sizes.items() if key != "pretrained"})
+    rwkv6(
+        args.folder / "rwkv6.pth",
+        {k: v for k, v in sizes.items() if k not in ("name", "pretrained")},
+        tiny["model"]["prompt"]["tokenizer"],
+    )
     overlay = {"data": {"root": str(args.folder), "sources": {name: {"samples": n} for name, n in counts.items()}}}
     write(args.folder / "data.yaml", yaml.safe_dump(overlay, sort_keys=False).encode())
     sys.stdout.write(f"{args.folder}: {sum(counts.values()):,} samples of {len(counts)} sources\n")

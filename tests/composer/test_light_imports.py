@@ -11,7 +11,7 @@ from composer.cli.data import ACTIONS
 HEAVY = ("torch", "lightning", "transformers", "timm", "open_clip", "fla", "av", "numpy", "jsonargparse", "matplotlib")
 LIGHT = [
     *("composer", "composer.errors", "composer.plugin", "composer.registry", "composer.resolve", "composer.config"),
-    *("composer.sources", "composer.shards", "composer.atomic"),
+    *("composer.sources", "composer.shards", "composer.atomic", "composer.inference.lmms_eval"),
     *("composer.sample", "composer.tokenizer", "composer.transform", "composer.prompt", "composer.training.config"),
     *(f"composer.cli.{command.replace('-', '_')}" for command in (*COMMANDS, "lightning")),
     *(f"composer.cli.data.{action}" for action in ACTIONS),

@@ -1,0 +1,148 @@
+"""A composed model as lmms-eval's `--model composer`."""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import torch
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from tqdm import tqdm
+
+from composer.batch import Example
+from composer.checkpoint import load_weights, locate, read_checkpoint
+from composer.compose import compose
+from composer.data.dataset import Examples
+from composer.data.media import load_clip
+from composer.errors import ConfigError, MediaError
+from composer.inference.evaluate import said
+from composer.inference.lmms_eval.messages import sample_of
+from composer.overrides import from_flags
+from composer.processor import Processor
+from composer.resolve import resolve
+
+log = logging.getLogger(__name__)
+
+LONGEST = 1024
+"""Tokens of an answer whose task names no `max_new_tokens`, as in most of lmms-eval's own models."""
+
+BETWEEN_EXAMPLES = "\n\n"
+"""What lmms-eval writes into `until` where a task names nothing; it would cut answers after their first paragraph."""
+
+
+class ComposedModel(lmms):
+    """A checkpoint that answers lmms-eval's requests for text, greedily.
+
+    checkpoint: a file, or a run folder: its newest one. frames: taken of each video, as many as in training if not
+    given. num_workers: processes that decode media. batch_size, device: lmms-eval's flags of these names. overrides:
+    options of the model, such as `model.reducer.ratio`. Several processes share the requests as lmms-eval deals them.
+
+    Raises CheckpointError as `read_checkpoint` does, ConfigError for options that do not exist or do not fit.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        checkpoint: str,
+        frames: int | None = None,
+        num_workers: int = 2,
+        batch_size: str | int = 1,
+        device: str | None = None,
+        **overrides: Any,
+    ) -> None:
+        super().__init__()
+        flags, unknown = from_flags([f"--{key}={value}" for key, value in overrides.items()], "model")
+        if unknown:
+            raise ConfigError(
+                f"--model_args: got {', '.join(flag[2:] for flag in unknown)}, expected checkpoint, frames, "
+                "num_workers, or an option of the model such as model.reducer.ratio=0.1."
+            )
+        self.batch_size, self.num_workers = _positive("--batch_size", batch_size), num_workers
+        path = locate(str(checkpoint))
+        read = read_checkpoint(path)
+        resolved = resolve([], flags=flags, checkpoint=read["hyper_parameters"]["model"])
+        if resolved.note:
+            log.warning(resolved.note)
+        model = compose(resolved.model)
+        load_weights(model, read, str(path))
+        self.device = torch.device(device or _device())
+        self.model = model.to(self.device).eval()
+        self.frames = read["composer"]["frames"] if frames is None else _positive("--model_args: frames", frames)
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[str]:
+        """The answers, in order. Raises DataError or MediaError with the task and the document of a bad one."""
+        options = [request.args[2] for request in requests]
+        for asked in sorted({str(_not_greedy(given)) for given in options} - {"{}"}):
+            log.warning("A task asks for %s; composer decodes greedily.", asked)
+        answers = said(
+            self.model,
+            Requests(requests, self.task_dict, self.model.processor, self.frames),
+            [int(given.get("max_new_tokens", LONGEST)) for given in options],
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            start_method="fork",  # tasks hold functions of files that no import finds, so they cannot be pickled
+        )
+        shown = tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding")
+        return [_cut(answer, given.get("until")) for answer, given in zip(shown, options, strict=True)]
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
+        raise NotImplementedError(f"{_named(requests)} asks in several rounds; composer answers generate_until alone.")
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> NoReturn:
+        raise NotImplementedError(f"{_named(requests)} asks for likelihoods; composer answers generate_until alone.")
+
+
+class Requests(Examples):
+    """Requests as prompts. documents: of each task and split, as lmms-eval keeps them."""
+
+    def __init__(
+        self,
+        requests: Sequence[Instance],
+        documents: Mapping[str, Mapping[str, Any]],
+        processor: Processor,
+        frames: int,
+    ) -> None:
+        self.requests, self.documents, self.processor, self.frames = requests, documents, processor, frames
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def example(self, index: int) -> Example:
+        """Raises DataError or MediaError with the task and the document."""
+        _, messages_of, _, number, task, split = self.requests[index].args
+        sample = sample_of(messages_of(self.documents[task][split][number]), str(number), f"{task} ({split})")
+        try:
+            clips = [load_clip(media, self.processor.transform, self.frames) for media in sample.media]
+        except MediaError as error:
+            raise MediaError(f"{error} ({sample.source}: document {number})") from None
+        return self.processor.encode(sample, clips, answer=True)
+
+
+def _positive(name: str, value: str | int) -> int:
+    if not str(value).isdigit() or int(value) < 1:
+        raise ConfigError(f"{name}: got {value!r}, expected an integer of at least 1.")
+    return int(value)
+
+
+def _device() -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+def _not_greedy(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task asks for beyond greedy decoding."""
+    greedy = {"temperature": 0, "do_sample": False, "num_beams": 1}
+    return {name: options[name] for name, value in greedy.items() if (options.get(name) or value) != value}
+
+
+def _cut(answer: str, until: str | Iterable[str] | None) -> str:
+    """An answer up to the first of the texts that end it."""
+    for end in [until] if isinstance(until, str) else until or ():
+        if end and end != BETWEEN_EXAMPLES:
+            answer = answer.partition(end)[0]
+    return answer.rstrip()
+
+
+def _named(requests: Sequence[Instance]) -> str:
+    return f"Task {requests[0].task_name}" if requests else "A task"
