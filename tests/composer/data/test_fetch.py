@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,15 +52,15 @@ def recipe(tmp_path: Path, **sources: dict[str, Any]) -> Path:
     return write_recipe(tmp_path / "recipe.yaml", {"root": root, "sources": sources, "train": list(sources)})
 
 
-def started(hub: Hub, path: Path, *flags: str) -> "subprocess.Popen[str]":
+def started(hub: Hub, path: Path, python: Sequence[str] = (sys.executable,)) -> "subprocess.Popen[str]":
     """In a process of its own: the hub's client reads its address when it is imported."""
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HOME": str(path.parent / "home")}
-    command = [sys.executable, "-m", "composer", "data", "fetch", str(path), *flags]
+    command = [*python, "-m", "composer", "data", "fetch", str(path)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def fetch(hub: Hub, path: Path, *flags: str) -> Ran:
-    process = started(hub, path, *flags)
+def fetch(hub: Hub, path: Path) -> Ran:
+    process = started(hub, path)
     out, err = process.communicate(timeout=120)
     return Ran(process.returncode, out, err)
 
@@ -142,6 +142,20 @@ def test_a_fetch_that_was_cut_off_fails_and_goes_on(tmp_path: Path, hub: Hub) ->
     asked = [request.rpartition("/")[2] for request in hub.requests if request.startswith("GET /datasets")]
     assert asked == ["1.bin"], "files that are there are not sent again"
     assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_a_full_disk_says_so_and_the_same_command_goes_on(tmp_path: Path, hub: Hub) -> None:
+    """A process that may write no more than 100 kB to a file stands for a disk that is full."""
+    path = recipe(tmp_path, a=source("pictures/a.jsonl", hub="some/pictures", revision=FIRST))
+    with_limit = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", sys.executable]
+    process = started(hub, path, python=with_limit)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert f"composer: {tmp_path / 'data/pictures'}: cannot be written: File too large" in err
+    assert not (tmp_path / "data/pictures/images/1.bin").exists()
+    assert json.loads((tmp_path / "data/fetched.json").read_text())["some/pictures"]["whole"] is False
+    assert fetch(hub, path).returncode == 0
+    assert (tmp_path / "data/pictures/images/1.bin").stat().st_size == 300_000
 
 
 def test_a_client_that_is_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
