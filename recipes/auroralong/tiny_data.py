@@ -52,6 +52,9 @@ OPTIONS = {
     "shape": SHAPES,
 }
 DESCRIBE = "Describe it in detail."
+OPENINGS = ("Best Option: (", "Best option:(")
+"""How MLVU and MVBench open an answer."""
+
 LIKE_MLVU = {"plotQA": "colour", "needle": "last", "ego": "shape", "anomaly_reco": "last", "topic_reasoning": "colour"}
 """What is asked where a task of MLVU has no question of its name."""
 
@@ -149,9 +152,9 @@ def multiple_choice(kind: str) -> str:
     return f"Question: {QUESTIONS[kind]}\nOptions:\n{listed}\nOnly give the best option."
 
 
-def instruction(shown: Clip, kind: str) -> tuple[str, str]:
-    """A question of multiple choice and its answer."""
-    return multiple_choice(kind), f"Best Option: ({'ABCD'[OPTIONS[kind].index(shown.answer(kind))]})"
+def instruction(shown: Clip, kind: str, opening: str) -> tuple[str, str]:
+    """A question of multiple choice and its answer. opening: one of OPENINGS."""
+    return multiple_choice(kind), f"{opening}{'ABCD'[OPTIONS[kind].index(shown.answer(kind))]})"
 
 
 def said(*turns: tuple[str, str]) -> list[dict[str, str]]:
@@ -180,7 +183,11 @@ def llava(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
                 write(media / record["video"], encode(shown.pixels))
             placeholder = "<image>" if name == "llava-video-178k" else "<video>"
             kinds = [list(QUESTIONS)[i] for i in rng.permutation(len(QUESTIONS))]
-            turns = [(DESCRIBE, shown.caption)] if "caption" in name else [instruction(shown, kind) for kind in kinds]
+            turns = (
+                [(DESCRIBE, shown.caption)]
+                if "caption" in name
+                else [instruction(shown, kind, OPENINGS[index % 2]) for kind in kinds]
+            )
             record["conversations"] = said((f"{placeholder}\n{turns[0][0]}", turns[0][1]), *turns[1:])
         else:
             shown_stills = [still(rng) for _ in range(2 if name == "m4-instruct" else 1)]
