@@ -1,7 +1,7 @@
 """Grades of a judge: kept as they are given, asked for once, given up where nobody answers."""
 
-import _thread
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -112,21 +112,27 @@ def test_a_judge_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_waits_for_no_judge(tmp_path: Path) -> None:
-    """The first is graded, the second hangs and Ctrl-C is pressed."""
+    """The first is graded, the second hangs and Ctrl-C is pressed; also where whoever started us ignores Ctrl-C."""
     never = threading.Event()
+    main = threading.main_thread().ident
+    assert main is not None
 
     def hang(question: Question, answer: str) -> Grade:
         if question.id == "q0":
             return good(question, answer)
-        _thread.interrupt_main()
+        signal.pthread_kill(main, signal.SIGINT)
         never.wait(60)
         return good(question, answer)
 
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        run(Stub(hang), tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(Stub(hang), tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        never.set()
     assert time.monotonic() - start < 10
-    never.set()
     stub = Stub(good)
     run(stub, tmp_path)
     assert "q0" not in stub.asked
