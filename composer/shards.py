@@ -22,6 +22,9 @@ from composer.sample import Media, Message, Sample
 
 FORMAT = 1
 INDEX = "index.json"
+READER = "packed"
+"""The reader whose files these are, as an overlay names it."""
+
 PLACE = struct.Struct("<qq")
 MEDIA_OPTIONS = ("start", "end", "fps", "rule")
 """What a record keeps of a medium beside its kind and its bytes."""

@@ -1,7 +1,7 @@
 """Make data for the overlay tiny.yaml: every source of data.yaml in its own layout, two benchmarks, and a tiny RWKV-6.
 
     python recipes/auroralong/tiny_data.py                  # 1 sample for 10,000 of the paper's
-    python recipes/auroralong/tiny_data.py --times 25       # more of them, to learn from
+    python recipes/auroralong/tiny_data.py --times 16       # more of them, to learn from
 
 Pictures show coloured shapes. Videos show one shape while the background flashes one to four times, never twice in one
 colour: how many flashes there are, and which comes first or last, cannot be told from any single frame.

@@ -11,7 +11,7 @@ import yaml
 from composer.atomic import replacing
 from composer.cli.data.recipe import add_recipe, distinct, read_stages
 from composer.errors import ConfigError
-from composer.shards import INDEX
+from composer.shards import INDEX, READER
 from composer.sources import SourceConfig
 
 SUMMARY = "write the sources as tar files for a cluster"
@@ -88,7 +88,7 @@ def _check(sources: list[SourceConfig]) -> None:
 def _write_overlay(output: Path, recipe: Path) -> Path:
     """Name every packed source below `output`, also those that earlier commands packed."""
     folders = [path.parent for path in sorted(output.glob(f"*/{INDEX}"))]
-    readers = {folder.name: {"reader": {"name": "packed", "path": str(folder.resolve())}} for folder in folders}
+    readers = {folder.name: {"reader": {"name": READER, "path": str(folder.resolve())}} for folder in folders}
     with replacing(output / OVERLAY) as temporary:
         text = f"# Packed sources in the place of the originals: composer run {recipe} --overlay {output / OVERLAY}\n"
         temporary.write_text(
