@@ -2,7 +2,6 @@
 
 import json
 import random
-import runpy
 import subprocess
 import sys
 import time
@@ -36,12 +35,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with the recipes and the tiny data."""
     folder = tmp_path_factory.mktemp("auroralong")
     (folder / "recipes").symlink_to(ROOT / "recipes")
-    before = sys.argv
-    sys.argv = ["tiny_data.py", str(folder / "data/auroralong-tiny"), "--questions=1"]
-    try:
-        runpy.run_path(str(ROOT / RECIPE / "tiny_data.py"), run_name="__main__")
-    finally:
-        sys.argv = before
+    subprocess.run([sys.executable, f"{RECIPE}/tiny_data.py", "--questions=1"], cwd=folder, check=True)
     return folder
 
 
@@ -161,12 +155,16 @@ def wait_for(written: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_transformer_goes_through_the_same_stages(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The frozen weights are random here; so is what the projector learns, but it learns."""
+    """With the overlay from which the tiny model learns, but a few videos and steps."""
+    learn = f"{RECIPE}/tiny-learn.yaml"
+    few = {name: {"samples": 4} for name in yaml.safe_load((ROOT / learn).read_text())["data"]["sources"]}
+    (work / "few.yaml").write_text(yaml.safe_dump({"include": [learn], "data": {"sources": few}}))
+    subprocess.run([sys.executable, f"{RECIPE}/tiny_data.py", "few.yaml", "--questions=1"], cwd=work, check=True)
     monkeypatch.chdir(work)
     monkeypatch.setattr("composer.cli.run.start_process", lambda words: main(list(words)))
     flags = ["--model.backbone=transformer", "--trainer.max_steps=3", "--trainer.enable_progress_bar=false"]
     flags += ["--data.num_workers=0", OFTEN, "-o", "runs/transformer"]
-    assert main(["run", RECIPE, "--overlay", OVERLAY, *flags]) == 0
+    assert main(["run", RECIPE, "--overlay", "few.yaml", *flags]) == 0
     previous = None
     for stage, trained in TRAINED.items():
         checkpoint = newest(work / "runs/transformer" / stage)
@@ -176,3 +174,6 @@ def test_a_transformer_goes_through_the_same_stages(work: Path, monkeypatch: pyt
         if previous is not None:
             assert changed(previous, after) == trained
         previous = after
+    for condition in ("mlvu", "mlvu-blind", "mlvu-shuffled"):
+        results = json.loads((work / "runs/transformer/evaluation" / condition / "results.json").read_text())
+        assert results["questions"] == 7

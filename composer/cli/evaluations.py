@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from composer.errors import ConfigError
@@ -15,7 +16,8 @@ RESULTS = "results.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One benchmark with its options. name: that of its folder, which no two share. flags: options, as typed."""
+    """One benchmark with its options. name: of its folder, which no two share: `mlvu`, `mlvu-2`, `mlvu-blind`. flags:
+    options, as typed."""
 
     benchmark: str
     name: str
@@ -51,7 +53,9 @@ def evaluations_of(recipe: Path, overlays: Sequence[Path]) -> list[Evaluation]:
         benchmark = options.pop("benchmark", None) if isinstance(options, dict) else None
         if not isinstance(benchmark, str):
             raise ConfigError(f"{item.origin}: evaluation: got {item.plain()!r}, expected {{benchmark: NAME, ...}}.")
-        before = sum(other.benchmark == benchmark for other in found)
         given = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
-        found.append(Evaluation(benchmark, f"{benchmark}-{before + 1}" if before else benchmark, tuple(given)))
+        stem = f"{benchmark}-{options['condition']}" if "condition" in options else benchmark
+        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        name = next(name for name in names if name not in {other.name for other in found})
+        found.append(Evaluation(benchmark, name, tuple(given)))
     return found

@@ -180,7 +180,10 @@ class MultimodalDataModule(LightningDataModule):
         return share
 
     def val_dataloader(self) -> Loader | list[Loader]:
-        return self._loader(self._data("validation"), self.eval_batch_size) if self._sources["validation"] else []
+        if self._sources["validation"]:
+            return self._loader(self._data("validation"), self.eval_batch_size)
+        warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # on purpose
+        return []
 
     def test_dataloader(self) -> dict[str, Loader]:
         """One loader per condition, in the order of `conditions`."""

@@ -1,10 +1,7 @@
 """Make data for the overlay tiny.yaml: every source of data.yaml in its own layout, two benchmarks, and a tiny RWKV-6.
 
-    python recipes/auroralong/tiny_data.py                  # 1 sample for 10,000 of the paper's
-    python recipes/auroralong/tiny_data.py --times 16       # more of them, to learn from
-
-Pictures show coloured shapes. Videos show one shape while the background flashes one to four times, never twice in one
-colour: how many flashes there are, and which comes first or last, cannot be told from any single frame.
+python recipes/auroralong/tiny_data.py                                      # 1 sample for 10,000 of the paper's
+python recipes/auroralong/tiny_data.py recipes/auroralong/tiny-learn.yaml   # videos enough to learn from
 """
 
 import argparse
@@ -13,112 +10,30 @@ import csv
 import io
 import json
 import sys
-import zlib
+from functools import reduce
 from pathlib import Path
 from string import Formatter
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-import yaml
-from numpy.typing import NDArray
-from PIL import Image
 from rich.progress import track
+from tiny_scenes import FRAMES, OPTIONS, QUESTIONS, Clip, clip, generator, jpeg, still
 
-from composer.data.shapes import COLOURS, COUNTS, SHAPES, Scene, draw_scene, render
-from composer.data.synthesize import encode
+from composer.data.synthesize import FRAME_RATE, encode
 from composer.registry import load_registry
 from composer.resolve import slot_config
 from composer.tokenizer import tokenizer_from
+from composer.yamlfile import load_recipes, merged
 from composer_plugins.benchmarks.mlvu import DEV
 from composer_plugins.benchmarks.mvbench import TASKS
 
 HERE = Path(__file__).parent
-OUTPUT = Path("data/auroralong-tiny")
-FRAMES = 12
-FLASHES = {"white": (235, 235, 235), "purple": (180, 70, 200), "teal": (40, 175, 175), "orange": (240, 150, 40)}
-QUESTIONS = {
-    "count": "How many flashes are there?",
-    "first": "Which flash comes first?",
-    "last": "Which flash comes last?",
-    "colour": "What colour is the shape?",
-    "shape": "What shape is it?",
-}
-OPTIONS = {
-    "count": ("one", "two", "three", "four"),
-    "first": tuple(FLASHES),
-    "last": tuple(FLASHES),
-    "colour": tuple(COLOURS),
-    "shape": SHAPES,
-}
 DESCRIBE = "Describe it in detail."
 OPENINGS = ("Best Option: (", "Best option:(")
 """How MLVU and MVBench open an answer."""
 
 LIKE_MLVU = {"plotQA": "colour", "needle": "last", "ego": "shape", "anomaly_reco": "last", "topic_reasoning": "colour"}
 """What is asked where a task of MLVU has no question of its name."""
-
-
-class Still(NamedTuple):
-    """A picture, [SIDE, SIDE, 3] uint8, and what it shows."""
-
-    pixels: NDArray[np.uint8]
-    scene: Scene
-
-    @property
-    def caption(self) -> str:
-        return self.scene.caption(0)
-
-
-class Clip(NamedTuple):
-    """A video, [FRAMES, SIDE, SIDE, 3] uint8. flashes: their colours in the order in which they come."""
-
-    pixels: NDArray[np.uint8]
-    colour: str
-    shape: str
-    flashes: tuple[str, ...]
-
-    @property
-    def caption(self) -> str:
-        return f"A {self.colour} {self.shape}, flashes: {self.answer('count')}: {', '.join(self.flashes)}."
-
-    def answer(self, kind: str) -> str:
-        """The right one of `OPTIONS[kind]`."""
-        if kind == "count":
-            return OPTIONS["count"][len(self.flashes) - 1]
-        return {"first": self.flashes[0], "last": self.flashes[-1], "colour": self.colour, "shape": self.shape}[kind]
-
-
-def generator(name: str, index: int) -> np.random.Generator:
-    """The source of everything random in one record."""
-    return np.random.default_rng((zlib.crc32(name.encode()), index))
-
-
-def still(rng: np.random.Generator) -> Still:
-    scene = draw_scene(rng, "stills")
-    return Still(render(scene, rng, [0])[0], scene)
-
-
-def clip(rng: np.random.Generator) -> Clip:
-    """One shape in the middle; the background flashes for a frame at a time, each flash in a colour of its own."""
-    count = int(rng.integers(1, len(FLASHES) + 1))
-    flashes = tuple(list(FLASHES)[i] for i in rng.permutation(len(FLASHES))[:count])
-    # Never two side by side.
-    at = np.sort(rng.choice(FRAMES - count, count, replace=False)) + np.arange(count)
-    colour, shape = list(COLOURS)[rng.integers(len(COLOURS))], SHAPES[rng.integers(len(SHAPES))]
-    scene = Scene(colour, shape, COUNTS[0], "up", ("", ""), FRAMES, FRAMES)
-    plain = render(scene, rng, [3])[0]  # half way: in the middle
-    ground = plain[0, 0].astype(int)
-    pixels = np.repeat(plain[None], FRAMES, axis=0)
-    for frame, flash in zip(at, flashes, strict=True):
-        pixels[frame][(abs(plain.astype(int) - ground) < 4).all(-1)] = FLASHES[flash]
-    return Clip(pixels, colour, shape, flashes)
-
-
-def jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=95)
-    return file.getvalue()
 
 
 def write(path: Path, data: bytes) -> None:
@@ -257,7 +172,7 @@ def miradata(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
         video = f"video/clip/{index // 1000:09d}/{index}.0.mp4"
         write(root / reader["media_root"] / video, encode(shown.pixels))
         captions = [shown.caption if kind == "dense" else f"A {shown.colour} {shown.shape}." for kind in kinds]
-        rows.writerow([f"{index}.0", "tiny", index, 8, video, *captions])
+        rows.writerow([f"{index}.0", "tiny", index, FRAME_RATE, video, *captions])
     write(root / reader["path"], file.getvalue().encode())
 
 
@@ -276,7 +191,7 @@ def sharegpt4video(name: str, count: int, root: Path, reader: dict[str, Any]) ->
 def benchmark_record(name: str, index: int, kind: str) -> tuple[Clip, dict[str, Any]]:
     shown = clip(generator(f"benchmark {name}", index))
     asked = {"question": QUESTIONS[kind], "candidates": list(OPTIONS[kind]), "answer": shown.answer(kind)}
-    return shown, {"video": f"{index}.mp4", "duration": FRAMES / 8, **asked, "question_type": name}
+    return shown, {"video": f"{index}.mp4", "duration": FRAMES / FRAME_RATE, **asked, "question_type": name}
 
 
 def mlvu(root: Path, questions: int) -> None:
@@ -299,7 +214,7 @@ def mvbench(root: Path, questions: int) -> None:
             shown, record = benchmark_record(name, index, list(QUESTIONS)[place % len(QUESTIONS)])
             path = root / "video" / task.folder / f"{name}-{index}.mp4"
             if task.bounded:
-                record |= {"start": 0.0, "end": FRAMES / (task.fps or 8)}
+                record |= {"start": 0.0, "end": FRAMES / (task.fps or FRAME_RATE)}
             if task.fps:
                 path = path.with_suffix("")
                 for number, pixels in enumerate(shown.pixels):
@@ -313,7 +228,7 @@ def mvbench(root: Path, questions: int) -> None:
 def rwkv6(path: Path, options: dict[str, Any], tokenizer: list[str]) -> None:
     """Random weights in the author's layout. His own start makes every block the identity, which while frozen would
     give the projector no gradient; these do something."""
-    config = slot_config("backbone", "rwkv6")(name="rwkv6", **options)
+    config = slot_config("backbone", "rwkv6")(**options)
     backbone = load_registry().build("backbone", config, tokenizer=tokenizer_from(tokenizer))
     noise = torch.Generator().manual_seed(0)
     weights = backbone.model.state_dict()
@@ -329,17 +244,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=summary, epilog=more, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=OUTPUT, help="(default: %(default)s)")
     parser.add_argument(
-        "--times", type=int, default=1, metavar="N", help="samples for each of tiny.yaml's (default: 1)"
+        "overlay",
+        nargs="?",
+        type=Path,
+        default=HERE / "tiny.yaml",
+        help="says how many samples of each source, and into which folder they go (default: tiny.yaml)",
     )
     parser.add_argument(
         "--questions", type=int, default=2, metavar="N", help="of each task of a benchmark (default: 2)"
     )
     args = parser.parse_args()
-    catalog = yaml.safe_load((HERE / "data.yaml").read_text(encoding="utf-8"))["data"]["sources"]
-    tiny = yaml.safe_load((HERE / "tiny.yaml").read_text(encoding="utf-8"))
-    counts = {name: args.times * source["samples"] for name, source in tiny["data"]["sources"].items()}
+    recipe = reduce(merged, load_recipes([HERE / "data.yaml", args.overlay])).plain()
+    folder, sources = Path(recipe["data"]["root"]), recipe["data"]["sources"]
     writers = {
         "captions": captions,
         "llava": llava,
@@ -347,20 +264,14 @@ def main() -> None:
         "miradata": miradata,
         "sharegpt4video": sharegpt4video,
     }
-    for name, count in track(counts.items(), "sources"):
-        reader = catalog[name]["reader"]
-        writers[reader["name"]](name, count, args.folder, reader)
-    mlvu(args.folder / "MLVU", args.questions)
-    mvbench(args.folder / "MVBench", args.questions)
-    sizes = tiny["model"]["backbone"]
-    rwkv6(
-        args.folder / "rwkv6.pth",
-        {k: v for k, v in sizes.items() if k not in ("name", "pretrained")},
-        tiny["model"]["prompt"]["tokenizer"],
-    )
-    overlay = {"data": {"root": str(args.folder), "sources": {name: {"samples": n} for name, n in counts.items()}}}
-    write(args.folder / "data.yaml", yaml.safe_dump(overlay, sort_keys=False).encode())
-    sys.stdout.write(f"{args.folder}: {sum(counts.values()):,} samples of {len(counts)} sources\n")
+    for name, source in track(sources.items(), "sources"):
+        writers[source["reader"]["name"]](name, source["samples"], folder, source["reader"])
+    mlvu(folder / "MLVU", args.questions)
+    mvbench(folder / "MVBench", args.questions)
+    backbone = recipe["model"]["backbone"]
+    rwkv6(Path(backbone.pop("pretrained")), backbone, recipe["model"]["prompt"]["tokenizer"])
+    samples = sum(source["samples"] for source in sources.values())
+    sys.stdout.write(f"{folder}: {samples:,} samples of {len(sources)} sources\n")
 
 
 if __name__ == "__main__":

@@ -218,18 +218,23 @@ class TestPlan:
         assert started == []
 
     def test_benchmarks_follow_the_last_stage_once(self, work: Path, started: list[list[str]]) -> None:
-        asked = [{"benchmark": "choices", "file": "a b.json", "limit": 3}, {"benchmark": "choices", "strict": True}]
+        asked = [
+            {"benchmark": "choices", "file": "a b.json", "limit": 3},
+            {"benchmark": "choices", "strict": True},
+            {"benchmark": "choices", "condition": "blind"},
+        ]
         Path("recipes/tiny/evaluation.yaml").write_text(yaml.safe_dump({"evaluation": asked}))
         assert run() == 0
         assert [shlex.join(words) for words in started[3:]] == [
             "evaluate runs/tiny/3-all choices '--file=a b.json' --limit=3 --output runs/tiny/evaluation/choices",
             "evaluate runs/tiny/3-all choices --strict=true --output runs/tiny/evaluation/choices-2",
+            "evaluate runs/tiny/3-all choices --condition=blind --output runs/tiny/evaluation/choices-blind",
         ]
         started.clear()
         assert run() == 0
         assert started == []
         assert run("--from", "evaluation") == 0
-        assert len(started) == 2
+        assert len(started) == 3
 
     def test_an_overlay_replaces_the_benchmarks(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]

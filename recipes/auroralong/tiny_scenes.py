@@ -1,0 +1,94 @@
+"""What tiny_data.py shows and asks: pictures of coloured shapes, and videos of one shape while the background flashes.
+
+One to four flashes, never twice in one colour: how many there are, and which comes first or last, cannot be told from
+any single frame.
+"""
+
+import io
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from composer.data.shapes import COLOURS, COUNTS, SHAPES, Scene, draw_scene, render
+
+FRAMES = 12
+FLASHES = {"white": (235, 235, 235), "purple": (180, 70, 200), "teal": (40, 175, 175), "orange": (240, 150, 40)}
+QUESTIONS = {
+    "count": "How many flashes are there?",
+    "first": "Which flash comes first?",
+    "last": "Which flash comes last?",
+    "colour": "What colour is the shape?",
+    "shape": "What shape is it?",
+}
+OPTIONS = {
+    "count": ("one", "two", "three", "four"),
+    "first": tuple(FLASHES),
+    "last": tuple(FLASHES),
+    "colour": tuple(COLOURS),
+    "shape": SHAPES,
+}
+
+
+class Still(NamedTuple):
+    """A picture, [SIDE, SIDE, 3] uint8, and what it shows."""
+
+    pixels: NDArray[np.uint8]
+    scene: Scene
+
+    @property
+    def caption(self) -> str:
+        return self.scene.caption(0)
+
+
+class Clip(NamedTuple):
+    """A video, [FRAMES, SIDE, SIDE, 3] uint8. flashes: their colours in the order in which they come."""
+
+    pixels: NDArray[np.uint8]
+    colour: str
+    shape: str
+    flashes: tuple[str, ...]
+
+    @property
+    def caption(self) -> str:
+        return f"A {self.colour} {self.shape}, flashes: {self.answer('count')}: {', '.join(self.flashes)}."
+
+    def answer(self, kind: str) -> str:
+        """The right one of `OPTIONS[kind]`."""
+        if kind == "count":
+            return OPTIONS["count"][len(self.flashes) - 1]
+        return {"first": self.flashes[0], "last": self.flashes[-1], "colour": self.colour, "shape": self.shape}[kind]
+
+
+def generator(name: str, index: int) -> np.random.Generator:
+    """The source of everything random in one record."""
+    return np.random.default_rng((zlib.crc32(name.encode()), index))
+
+
+def still(rng: np.random.Generator) -> Still:
+    scene = draw_scene(rng, "stills")
+    return Still(render(scene, rng, [0])[0], scene)
+
+
+def clip(rng: np.random.Generator) -> Clip:
+    """One shape in the middle; the background flashes for a frame at a time, each flash in a colour of its own."""
+    count = int(rng.integers(1, len(FLASHES) + 1))
+    flashes = tuple(list(FLASHES)[i] for i in rng.permutation(len(FLASHES))[:count])
+    # Never two side by side.
+    at = np.sort(rng.choice(FRAMES - count, count, replace=False)) + np.arange(count)
+    colour, shape = list(COLOURS)[rng.integers(len(COLOURS))], SHAPES[rng.integers(len(SHAPES))]
+    scene = Scene(colour, shape, COUNTS[0], "up", ("", ""), FRAMES, FRAMES)
+    plain = render(scene, rng, [3])[0]  # half way: in the middle
+    ground = plain[0, 0].astype(int)
+    pixels = np.repeat(plain[None], FRAMES, axis=0)
+    for frame, flash in zip(at, flashes, strict=True):
+        pixels[frame][(abs(plain.astype(int) - ground) < 4).all(-1)] = FLASHES[flash]
+    return Clip(pixels, colour, shape, flashes)
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
