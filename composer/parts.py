@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from composer.packing import check_packed, pack, unpack
 from composer.prompt import ChatTemplate
-from composer.state import State
+from composer.state import State, Unkept
 from composer.tokenizer import Tokenizer
 from composer.transform import FrameTransform
 
@@ -215,15 +215,37 @@ class Backbone(nn.Module, ABC):
         state: what came before, as an earlier call returned it; it is not modified. Returns ([B, T, dim], State).
 
         With cu_seqlens [S + 1] int64 (`composer.packing`), embeds [1, T, dim] hold S sequences one after the other,
-        there is no mask, and the states before and after have S rows. Raises ValueError where the two do not fit.
+        there is no mask, and the states before and after have S rows (while gradients are recorded, the one after may
+        be `Unkept`). Raises ValueError where the two do not fit.
         """
 
     def forward_unpacked(self, embeds: Tensor, state: State | None, cu_seqlens: Tensor) -> tuple[Tensor, State]:
-        """`forward` with `cu_seqlens` for a backbone without kernels for packed sequences: through padded rows."""
+        """`forward` with `cu_seqlens` for a backbone without kernels for packed sequences: through padded rows.
+
+        Sequences of similar length go together, so that none is padded to twice its length. While gradients are
+        recorded the state is `Unkept`: joined, all its rows would be as long as the longest.
+        """
         check_packed(embeds, cu_seqlens)
-        rows, mask = unpack(embeds, cu_seqlens)
-        hidden, state = self(rows, mask, state)
-        return pack(hidden, mask), state
+        pieces = embeds[0].split(cu_seqlens.diff().tolist())
+        similar: dict[int, list[int]] = {}
+        for place, piece in enumerate(pieces):
+            similar.setdefault(len(piece).bit_length(), []).append(place)
+        hidden: list[Tensor] = [*pieces]
+        states: list[State] = []
+        for places in similar.values():
+            lengths = torch.tensor([0, *(len(pieces[place]) for place in places)], device=embeds.device)
+            rows, mask = unpack(torch.cat([pieces[place] for place in places])[None], lengths.cumsum(0))
+            before = None if state is None else state.select(torch.tensor(places, device=embeds.device))
+            out, after = self(rows, mask, before)
+            for place, piece in zip(places, pack(out, mask)[0].split(lengths[1:].tolist()), strict=True):
+                hidden[place] = piece
+            if not torch.is_grad_enabled():
+                states.append(after)
+        whole = torch.cat(hidden)[None]
+        if torch.is_grad_enabled():
+            return whole, Unkept()
+        order = torch.tensor([place for places in similar.values() for place in places], device=embeds.device)
+        return whole, self.state_class.cat(states).select(order.argsort())
 
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:

@@ -95,6 +95,17 @@ class State(ABC):
         return cls.from_tensors(held)
 
 
+class Unkept(State):
+    """In the place of a state that training has no use for and that would cost much. Raises RuntimeError when used."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        raise RuntimeError("The state after packed sequences is kept under torch.no_grad() only: read them there.")
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        raise RuntimeError("An unkept state holds nothing.")
+
+
 @torch.no_grad()
 def fingerprint(module: nn.Module) -> str:
     """16 hexadecimal digits that differ between models: names, shapes, and some values of every parameter and buffer.

@@ -95,6 +95,20 @@ def test_joined_caches_of_several_lengths_go_on_as_each_alone() -> None:
         torch.testing.assert_close(hidden[row], made(then[row : row + 1], None, state)[0][0], atol=1e-5, rtol=1e-5)
 
 
+def test_a_long_sequence_among_short_ones_pads_none_of_them_to_its_length() -> None:
+    made, lengths = backbone(), [60, *range(3, 9), 1, 33]
+    ids = torch.randint(0, 257, (1, sum(lengths)))
+    seen: list[int] = []
+    made.model.model.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:2].numel()))
+    hidden, state = made(made.embed(ids), cu_seqlens=torch.tensor([0, *lengths]).cumsum(0))
+    assert sum(seen) < 2 * sum(lengths)
+    for piece, text in zip(hidden[0].split(lengths), ids[0].split(lengths), strict=True):
+        torch.testing.assert_close(piece, made(made.embed(text[None]))[0][0], atol=1e-5, rtol=1e-5)
+    # Joined, all caches would be as long as the longest, in each of the layers, for a training step that needs none.
+    with pytest.raises(RuntimeError, match="kept under torch.no_grad"):
+        state.clone()
+
+
 @torch.no_grad()
 def test_a_kept_cache_is_another_models_or_ones_own(tmp_path: Path) -> None:
     made, other = backbone(), backbone(width=64)
