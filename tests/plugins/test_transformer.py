@@ -105,7 +105,7 @@ def test_a_long_sequence_among_short_ones_pads_none_of_them_to_its_length() -> N
     for piece, text in zip(hidden[0].split(lengths), ids[0].split(lengths), strict=True):
         torch.testing.assert_close(piece, made(made.embed(text[None]))[0][0], atol=1e-5, rtol=1e-5)
     # Joined, all caches would be as long as the longest, in each of the layers, for a training step that needs none.
-    with pytest.raises(RuntimeError, match="kept under torch.no_grad"):
+    with pytest.raises(RuntimeError, match="no_grad"):
         state.clone()
 
 
