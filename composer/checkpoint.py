@@ -20,10 +20,10 @@ from composer import __version__
 from composer.atomic import replacing
 from composer.compose import compose
 from composer.config import ModelConfig
-from composer.errors import CheckpointError
+from composer.errors import CheckpointError, ComposerError, ConfigError
 from composer.model import MultimodalModel
 from composer.plugin import Kind
-from composer.registry import load_registry
+from composer.registry import load_registry, load_target
 from composer.resolve import model_config
 
 log = logging.getLogger(__name__)
@@ -100,9 +100,31 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Multimod
 
 def restore_model(checkpoint: Mapping[str, Any], source: str, device: torch.device | str = "cpu") -> MultimodalModel:
     """The model of a checkpoint that is read already; `source` names it in errors. Otherwise as `load_model`."""
-    model = compose(model_config(checkpoint["hyper_parameters"]["model"]))
+    config = model_config(checkpoint["hyper_parameters"]["model"])
+    try:
+        model = compose(config)
+    except (CheckpointError, ConfigError) as missing:
+        model = _without_pretrained(config, model_weights(checkpoint), missing)
     load_weights(model, checkpoint, source)
     return model.to(device).eval()
+
+
+def _without_pretrained(
+    config: ModelConfig, weights: Mapping[str, Tensor], missing: CheckpointError | ConfigError
+) -> MultimodalModel:
+    """The model, where what it was trained from is not at hand: it is not needed if the sizes are known without it.
+
+    Raises `missing`, the error of reading that, where they are not.
+    """
+    target = load_target(load_registry().find("backbone", config.backbone.name))
+    own = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
+    sizes = target.sizes_of(own) if hasattr(target, "sizes_of") else {}
+    try:
+        model = compose(config.without_pretrained(**sizes))
+        check_architecture(model, weights, "")
+    except ComposerError:
+        raise missing from None
+    return model
 
 
 def load_weights(model: MultimodalModel, checkpoint: Mapping[str, Any], source: str) -> None:

@@ -1,6 +1,6 @@
 """A resolved recipe's `model:` section. The resolver makes it, `compose` builds it, checkpoints hold its dump."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
@@ -29,6 +29,12 @@ class SlotConfig(BaseModel):
 
     name: str = Field(description="An installed component: its name, or distribution/name where two provide it.")
 
+    def without_pretrained(self, **sizes: Any) -> Self:
+        """The same component of these sizes with random weights: where it has an option `pretrained`, that is null."""
+        if getattr(self, "pretrained", None) is None:
+            return self
+        return self.model_copy(update={"pretrained": None, **sizes})
+
 
 class ModelConfig(BaseModel):
     """One selected component per slot, and the prompt.
@@ -46,3 +52,14 @@ class ModelConfig(BaseModel):
     projector: SerializeAsAny[SlotConfig] = Field(description="Visual features to the backbone's width.")
     backbone: SerializeAsAny[SlotConfig] = Field(description="The causal language model.")
     prompt: PromptConfig = Field(default=PromptConfig(), description="Layout and tokenizer.")
+
+    def without_pretrained(self, **backbone: Any) -> Self:
+        """The same model with random weights, so that nothing is read or downloaded. backbone: sizes of its own."""
+        return self.model_copy(
+            update={
+                "encoder": self.encoder.without_pretrained(),
+                "reducer": tuple(reducer.without_pretrained() for reducer in self.reducer),
+                "projector": self.projector.without_pretrained(),
+                "backbone": self.backbone.without_pretrained(**backbone),
+            }
+        )

@@ -7,7 +7,7 @@ Nothing behind the encoder may assume a square grid, a class token, or a fixed c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -250,6 +250,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
         """[..., dim] to logits [..., vocab_size]."""
+
+    @classmethod
+    def sizes_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Options that state the sizes of a backbone whose `state_dict` these weights are; {} where it cannot be told.
+
+        With them a checkpoint is read on a machine that does not have the file which `pretrained` names.
+        """
+        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: `params`, and where they differ from the recipe, `weight_decay` and `lr_scale`.

@@ -10,18 +10,6 @@ from composer.config import ModelConfig, SlotConfig
 from composer.model import MultimodalModel
 
 
-def without_weights(config: ModelConfig) -> ModelConfig:
-    """The same model with random weights: every slot's option `pretrained` becomes null, so nothing is downloaded."""
-    return config.model_copy(
-        update={
-            "encoder": _random(config.encoder),
-            "reducer": tuple(map(_random, config.reducer)),
-            "projector": _random(config.projector),
-            "backbone": _random(config.backbone),
-        }
-    )
-
-
 def unstated_sizes(config: ModelConfig) -> list[str]:
     """Slots that name pretrained weights and no size of their own: a plan of them would be of the defaults."""
     found = []
@@ -40,7 +28,7 @@ def unstated_sizes(config: ModelConfig) -> list[str]:
 def build_meta(config: ModelConfig) -> MultimodalModel:
     """The model on the meta device. Raises what `compose` raises."""
     with torch.device("meta"):
-        return compose(without_weights(config))
+        return compose(config.without_pretrained())
 
 
 def make_fake(model: MultimodalModel, mode: FakeTensorMode) -> None:
@@ -65,7 +53,3 @@ def make_fake(model: MultimodalModel, mode: FakeTensorMode) -> None:
                 if buffer is not None:
                     keep.append(buffer)
                     module._buffers[name] = fake(buffer)
-
-
-def _random(slot: SlotConfig) -> SlotConfig:
-    return slot.model_copy(update={"pretrained": None}) if getattr(slot, "pretrained", None) is not None else slot

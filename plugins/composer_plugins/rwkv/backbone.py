@@ -1,6 +1,7 @@
 """RWKV behind composer's contract: sizes, weights, state, optimizer groups."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -107,6 +108,12 @@ class RWKVBackbone(Backbone):
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden)
 
+    @classmethod
+    def sizes_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
+        prefix = "model."
+        named = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        return cls.sizes_class.of_weights(named).options()
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The author's rules: weight decay on linear and embedding layers alone, the decay's bias at twice the rate."""
         decays: list[nn.Parameter] = []
@@ -140,8 +147,7 @@ class RWKVBackbone(Backbone):
     def _load(self, pretrained: str, revision: str | None, options: dict[str, int | None]) -> tuple[RWKV, Sizes]:
         weights = read_weights(pretrained, revision, self.version)
         sizes = self.sizes_class.of_weights(weights)
-        names = {"head_size": "head", "ffn_width": "ffn"}
-        own = {name: getattr(sizes, names.get(name, name)) for name in options}
+        own = sizes.options()
         wrong = [
             f"model.backbone.{name}: got {given}, but {pretrained} has {own[name]}: leave it out."
             for name, given in options.items()

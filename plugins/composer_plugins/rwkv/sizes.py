@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Self
 
 from torch import Tensor
@@ -21,6 +21,11 @@ class Sizes:
     @property
     def heads(self) -> int:
         return self.width // self.head
+
+    def options(self) -> dict[str, int]:
+        """The component's options that state these sizes; the vocabulary follows from the tokenizer."""
+        names = {"head": "head_size", "ffn": "ffn_width"}
+        return {names.get(name, name): size for name, size in asdict(self).items() if name != "vocab"}
 
 
 @dataclass(frozen=True)
