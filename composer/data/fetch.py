@@ -51,8 +51,7 @@ def repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[li
         assert source.hub is not None
         assert root is not None
         revision = source.revision or BRANCH
-        parts = Path(str(path)).relative_to(root).parts
-        folder = Path(root, *parts[:1]) if len(parts) > 1 else Path(root)
+        folder = _folder(root, str(path))
         before = found.get((source.hub, revision))
         if before is not None and before.folder != folder:
             problems.append(
@@ -63,6 +62,16 @@ def repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[li
         earlier = () if before is None else before.sources
         found[source.hub, revision] = Repository(source.hub, revision, Path(root), folder, (*earlier, source))
     return list(found.values()), problems
+
+
+def _folder(root: str, path: str) -> Path:
+    """The folder in which a path below `root` starts. A path of one part is a folder too, or a file in `root` itself.
+
+    A file's name ends in letters: `llava-1.5` is a folder's.
+    """
+    parts = Path(path).relative_to(root).parts
+    alone = len(parts) == 1 and re.match(r"\.[a-zA-Z]", Path(path).suffix)
+    return Path(root) if alone else Path(root, *parts[:1])
 
 
 def _by_hand(source: SourceConfig, root: str | None, path: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Data sets come from a hub (a small server of our own) with the hub's own client, and an interrupted fetch goes on."""
 
+import io
 import json
 import os
 import subprocess
@@ -9,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from composer.cli import main
 from composer.data import fetch as fetching
 from composer.data.fetch import Repository, repositories
 from composer.errors import DiskFullError
-from composer.sources import read_sources
+from composer.sources import SourceConfig, read_sources
 from composer.yamlfile import Origin, located
+from composer_plugins.readers.llava import LlavaReader
 from tests.composer.data.hub import Hub, serving
 from tests.composer.data.recipes import talk, write_recipe
 
@@ -172,17 +176,19 @@ def test_a_dry_run_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "data").exists()
 
 
+def named(**sources: dict[str, Any]) -> list[SourceConfig]:
+    """The sources of a recipe whose data.root is /r."""
+    given = {"root": "/r", "sources": sources, "train": list(sources)}
+    return read_sources(located(given, Origin("here")), "train")
+
+
 def test_places_that_do_not_go_together() -> None:
-    given = {
-        "sources": {
-            "a": source("/r/x/a.jsonl", hub="some/pictures"),
-            "b": source("/r/y/b.jsonl", hub="some/pictures"),
-            "top": source("/r/top.jsonl", hub="some/top"),
-            "out": source("/else/a.jsonl", hub="some/out"),
-        },
-        "train": ["a", "b", "top", "out"],
-    }
-    sources = read_sources(located(given, Origin("here")), "train")
+    sources = named(
+        a=source("x/a.jsonl", hub="some/pictures"),
+        b=source("y/b.jsonl", hub="some/pictures"),
+        top=source("top.jsonl", hub="some/top"),
+        out=source("/else/a.jsonl", hub="some/out"),
+    )
     found, problems = repositories((one, "/r") for one in sources)
     assert [(one.name, str(one.folder)) for one in found] == [("some/pictures", "/r/x"), ("some/top", "/r")]
     assert [problem.partition(":")[0] for problem in problems] == ["b", "out"]
@@ -190,6 +196,34 @@ def test_places_that_do_not_go_together() -> None:
     assert "/else/a.jsonl is outside data.root, /r" in problems[1]
     _, (first, *_) = repositories((one, None) for one in sources)
     assert "state data.root" in first
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("top.jsonl", "."),
+        ("x/a.jsonl", "x"),
+        ("x/y/a.jsonl", "x"),
+        ("x", "x"),
+        ("llava-1.5", "llava-1.5"),
+        ("x/y", "x"),
+        (".", "."),
+    ],
+)
+def test_a_repository_goes_to_the_folder_in_which_its_path_starts(path: str, folder: str) -> None:
+    (one,), problems = repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
+    assert (one.folder, problems) == (Path("/r", folder), [])
+
+
+def test_a_folder_of_parquet_is_where_its_reader_looks(tmp_path: Path, hub: Hub) -> None:
+    rows = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist([talk("1")]), rows)
+    hub.files["some/rows"] = {FIRST: {"one/a.parquet": rows.getvalue(), "two/a.parquet": rows.getvalue()}}
+    hub.branches["some/rows"] = {}
+    ran = fetch(hub, recipe(tmp_path, rows=source("rows", hub="some/rows", revision=FIRST)))
+    assert ran.returncode == 0, ran.stderr
+    assert "is not among its files" not in ran.stdout
+    assert len(LlavaReader(tmp_path / "data/rows")) == 2
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
