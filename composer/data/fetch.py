@@ -30,6 +30,11 @@ class Repository:
     sources: tuple[SourceConfig, ...]
 
     @property
+    def key(self) -> str:
+        """What `RECORD` calls it: two revisions of one repository are two."""
+        return f"{self.name}@{self.revision}"
+
+    @property
     def pinned(self) -> bool:
         """Whether the revision is a commit, which cannot move."""
         return COMMIT.fullmatch(self.revision) is not None
@@ -57,6 +62,14 @@ def repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[li
             problems.append(
                 f"{source.name}: {source.hub} goes to {before.folder}, where {before.sources[0].name} is, and this "
                 f"source's path is in {folder}: let both paths start with one folder"
+            )
+            continue
+        owner = next((one for one in found.values() if one.folder == folder), None)
+        if owner is not None and owner is not before:
+            problems.append(
+                f"{source.name}: {source.hub} ({revision}) goes to {folder}, as {owner.name} ({owner.revision}) does "
+                f"for {owner.sources[0].name}, and would overwrite its files: let this source's path start with "
+                "another folder"
             )
             continue
         earlier = () if before is None else before.sources
@@ -94,8 +107,8 @@ def known_commit(repository: Repository) -> str | None:
     """The commit to take, where that is known without asking the hub: the recipe's, else an earlier fetch's."""
     if repository.pinned:
         return repository.revision
-    known = _record(repository.root).get(repository.name, {})
-    return known["commit"] if known.get("revision") == repository.revision else None
+    known = _record(repository.root).get(repository.key)
+    return known["commit"] if known is not None else None
 
 
 def fetch(repository: Repository) -> str:
@@ -162,13 +175,14 @@ def _record(root: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path}: not JSON ({error}): remove it to take the newest commits") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: got {type(found).__name__}, expected commits by repository: remove it")
-    return found
+    # Before, a repository was there by its name alone.
+    return {key if "@" in key else f"{key}@{about['revision']}": about for key, about in found.items()}
 
 
 def _note(repository: Repository, commit: str, whole: bool) -> None:
     about = {"revision": repository.revision, "commit": commit, "folder": str(repository.folder), "whole": whole}
     with replacing(repository.root / RECORD) as temporary:
-        record = _record(repository.root) | {repository.name: about}
+        record = _record(repository.root) | {repository.key: about}
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

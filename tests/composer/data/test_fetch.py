@@ -105,8 +105,8 @@ def test_sources_of_one_repository_are_fetched_once_and_what_cannot_be_is_said(t
     ):
         assert words in ran.stderr
     record = json.loads((tmp_path / "data/fetched.json").read_text())
-    assert record["some/pictures"]["commit"] == FIRST
-    assert (record["some/pictures"]["whole"], record["some/closed"]["whole"]) == (True, False)
+    assert record["some/pictures@main"]["commit"] == FIRST
+    assert (record["some/pictures@main"]["whole"], record[f"some/closed@{FIRST}"]["whole"]) == (True, False)
 
 
 def test_the_next_fetch_takes_the_same_commit_and_asks_for_nothing_that_is_there(tmp_path: Path, hub: Hub) -> None:
@@ -157,7 +157,7 @@ def test_a_full_disk_says_so_and_the_same_command_goes_on(tmp_path: Path, hub: H
     assert process.returncode == 1, err
     assert f"composer: {tmp_path / 'data/pictures'}: cannot be written: File too large" in err
     assert not (tmp_path / "data/pictures/images/1.bin").exists()
-    assert json.loads((tmp_path / "data/fetched.json").read_text())["some/pictures"]["whole"] is False
+    assert json.loads((tmp_path / "data/fetched.json").read_text())[f"some/pictures@{FIRST}"]["whole"] is False
     assert fetch(hub, path).returncode == 0
     assert (tmp_path / "data/pictures/images/1.bin").stat().st_size == 300_000
 
@@ -198,6 +198,40 @@ def test_places_that_do_not_go_together() -> None:
     assert "state data.root" in first
 
 
+def test_two_repositories_or_revisions_in_one_folder_are_refused() -> None:
+    sources = named(
+        one=source("x/one.jsonl", hub="some/one"),
+        same=source("x/same.jsonl", hub="some/one", revision="main"),
+        two=source("x/two.jsonl", hub="some/two"),
+        old=source("x/old.jsonl", hub="some/one", revision="v1"),
+        apart=source("y/old.jsonl", hub="some/one", revision="v1"),
+        top=source("top.jsonl", hub="some/top"),
+        other=source("other.jsonl", hub="some/other"),
+    )
+    found, problems = repositories((one, "/r") for one in sources)
+    assert [(str(one.folder), [s.name for s in one.sources]) for one in found] == [
+        ("/r/x", ["one", "same"]),
+        ("/r/y", ["apart"]),
+        ("/r", ["top"]),
+    ]
+    assert [problem.partition(":")[0] for problem in problems] == ["two", "old", "other"]
+    assert "some/two (main) goes to /r/x, as some/one (main) does for one" in problems[0]
+    assert "some/one (v1) goes to /r/x, as some/one (main) does for one" in problems[1]
+
+
+def test_each_revision_of_a_repository_keeps_its_commit(tmp_path: Path, hub: Hub) -> None:
+    hub.branches["some/pictures"]["v2"] = SECOND
+    pictures = source("pictures/a.jsonl", hub="some/pictures")
+    path = recipe(tmp_path, a=pictures, b=source("second/a.jsonl", hub="some/pictures", revision="v2"))
+    assert fetch(hub, path).returncode == 0
+    hub.branches["some/pictures"] = {"main": SECOND, "v2": FIRST}
+    ran = fetch(hub, path)
+    assert f"some/pictures (main = {FIRST})" in ran.stdout
+    assert f"some/pictures (v2 = {SECOND})" in ran.stdout
+    assert (tmp_path / "data/pictures/a.jsonl").read_bytes() == RECORD
+    assert (tmp_path / "data/second/a.jsonl").read_bytes() == RECORD * 2
+
+
 @pytest.mark.parametrize(
     ("path", "folder"),
     [
@@ -224,6 +258,15 @@ def test_a_folder_of_parquet_is_where_its_reader_looks(tmp_path: Path, hub: Hub)
     assert ran.returncode == 0, ran.stderr
     assert "is not among its files" not in ran.stdout
     assert len(LlavaReader(tmp_path / "data/rows")) == 2
+
+
+def test_a_record_by_name_alone_is_read(tmp_path: Path) -> None:
+    """As it was written before revisions had entries of their own."""
+    (tmp_path / "fetched.json").write_text(json.dumps({"some/a": {"revision": "main", "commit": FIRST, "whole": True}}))
+    main, first = (Repository("some/a", which, tmp_path, tmp_path, ()) for which in ("main", "v1"))
+    assert fetching.known_commit(first) is None
+    fetching._note(first, SECOND, whole=True)
+    assert (fetching.known_commit(main), fetching.known_commit(first)) == (FIRST, SECOND)
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
