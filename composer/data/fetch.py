@@ -100,6 +100,12 @@ def _by_hand(source: SourceConfig, root: str | None, path: str | None) -> str | 
         return "nothing says where it goes: state data.root, the folder that paths start from"
     if not Path(path).is_relative_to(root):
         return f"{path} is outside data.root, {root}: state it relative to data.root, or {place}"
+    below = Path(path).relative_to(root)
+    if any(sign in part for part in below.parts[:1] for sign in "*?["):
+        return (
+            f"its path, {below}, starts with a pattern, which names no folder to fetch {source.hub} to: let it start "
+            f"with a folder, such as {source.name}/{below}"
+        )
     return None
 
 

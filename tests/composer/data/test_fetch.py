@@ -198,6 +198,28 @@ def test_places_that_do_not_go_together() -> None:
     assert "state data.root" in first
 
 
+def test_a_pattern_is_looked_for_as_its_reader_does(tmp_path: Path, hub: Hub) -> None:
+    path = recipe(
+        tmp_path,
+        a=source("pictures/*.jsonl", hub="some/pictures"),
+        b=source("pictures/**/b.jsonl", hub="some/pictures"),
+        none=source("pictures/*.csv", hub="some/pictures"),
+    )
+    ran = fetch(hub, path)
+    assert ran.returncode == 0, ran.stderr
+    said = [line.split(":")[0].strip() for line in ran.stdout.splitlines() if "is not among its files" in line]
+    assert said == ["none"]
+    assert len(LlavaReader(tmp_path / "data/pictures/*.jsonl")) == 2
+
+
+@pytest.mark.parametrize("path", ["*/*.json", "*.json", "part-[12]/a.json", "a?/a.json"])
+def test_a_pattern_is_no_folder(path: str) -> None:
+    found, (problem,) = repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
+    assert not found
+    assert f"a: its path, {path}, starts with a pattern" in problem
+    assert f"such as a/{path}" in problem
+
+
 def test_two_repositories_or_revisions_in_one_folder_are_refused() -> None:
     sources = named(
         one=source("x/one.jsonl", hub="some/one"),
