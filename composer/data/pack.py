@@ -4,9 +4,9 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -117,11 +117,15 @@ def _progress(folder: Path, of: dict[str, Any]) -> Progress:
 
 
 def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
-    """The next sample, its media looked for before anything of it is written; None where it is left out."""
+    """The next sample, its media looked for and its text made before any of it is written; None where it is left out.
+
+    In the middle of a tar there is no way back.
+    """
     try:
         sample = reader[done.records]
         for media in sample.media:
             look_for(media)
+        _text(sample, ({} for _ in sample.media))
         return sample
     except DataError as error:
         place = reader.place(done.records)
@@ -133,6 +137,15 @@ def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
             ) from None
         done.left_out.append({"record": done.records, "place": place, "reason": reason})
         return None
+
+
+def _text(sample: Sample, media: Iterable[Mapping[str, Any]]) -> bytes:
+    """A sample's record. What JSON has no form for in `meta`, such as a time of parquet, becomes its text."""
+    try:
+        meta = json.loads(json.dumps(dict(sample.meta), default=str))
+        return json.dumps(to_record(replace(sample, meta=meta), media)).encode()
+    except (TypeError, ValueError) as error:
+        raise DataError(f"cannot be written as JSON: {error}") from None
 
 
 @contextmanager
@@ -157,7 +170,7 @@ class _Shard:
     def add(self, sample: Sample) -> tuple[int, int]:
         """Write a sample; returns where its record lies."""
         media = [self._add_media(media, place) for place, media in enumerate(sample.media)]
-        text = json.dumps(to_record(sample, media)).encode()
+        text = _text(sample, media)
         offset, size = self._add(member(self.number), io.BytesIO(text), len(text))
         self.number += 1
         return offset, size

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pytest
 import torch
@@ -287,8 +289,8 @@ def test_archives_odd_text_and_meta(tmp_path: Path) -> None:
     offset, size = sample.media[0].span or (0, 0)
     assert Path(sample.media[0].path).read_bytes()[offset : offset + size] == b"\x89PNG" + bytes(36)
     assert members(Path(sample.media[0].path)) == ["000000000.0.png", "000000000.json"]
-    with pytest.raises(DataError, match=r"a\.tar:1: .*JSON"):
-        pack(Odd(tmp_path / "a.tar", np.zeros(1)), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
+    with pytest.raises(DataError, match=r"a\.tar:1: cannot be written as JSON: keys must be .* \(--skip-bad\)"):
+        pack(Odd(tmp_path / "a.tar", {(1, 2): 3}), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
     assert os.listdir(tmp_path / "bad") == []
 
 
@@ -302,6 +304,42 @@ def test_rows_of_parquet_with_their_pictures_within(tmp_path: Path, data: dict[s
         assert without_media(own) == without_media(other)
         offset, size = other.media[0].span or (0, 0)
         assert Path(other.media[0].path).read_bytes()[offset : offset + size] == picture == own.media[0].data
+
+
+def test_what_json_cannot_hold_in_meta_becomes_text(tmp_path: Path) -> None:
+    when = datetime(2026, 11, 25, 13, 7)
+    rows = [talk(str(n), taken=when, about={"price": Decimal("1.5"), "n": n}) for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    pack(LlavaReader(tmp_path / "a.parquet"), tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
+    metas = [sample.meta for sample in PackedReader(tmp_path / "packed")]
+    assert metas == [{"taken": "2026-11-25 13:07:00", "about": {"price": "1.5", "n": n}} for n in range(3)]
+
+
+class OneOdd(Reader):
+    """Three samples with a picture each; JSON cannot hold what the second one says."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        if index == 1:
+            media = Media("video", "here", data=b"x", start=Fraction(1, 3))  # type: ignore[arg-type]
+        else:
+            media = Media("image", "here", data=b"x")
+        return Sample(str(index), "here", (Message("user", (media, "So?")),))
+
+    def place(self, index: int) -> str:
+        return f"line {index}"
+
+
+def test_a_record_that_cannot_be_written_is_left_out_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 1: .*JSON.*--skip-bad"):
+        pack(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=False)
+    packed = pack(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=True)
+    assert [(one["record"], one["place"]) for one in packed.left_out] == [(1, "line 1")]
+    assert [sample.id for sample in PackedReader(tmp_path / "a")] == ["0", "2"]
+    names = ["000000000.0.bin", "000000000.json", "000000001.0.bin", "000000001.json"]
+    assert members(tmp_path / "a/00000.tar") == names, "nothing of the one left out"
 
 
 def test_a_full_disk_keeps_whole_tars_and_the_command_goes_on(tmp_path: Path, data: dict[str, Any]) -> None:
