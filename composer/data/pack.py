@@ -1,5 +1,6 @@
 """Pack a source into tar files that a cluster reads well: see `composer.shards` for their form. No torch here."""
 
+import hashlib
 import io
 import json
 import os
@@ -38,7 +39,10 @@ SIGNS = (
 
 @dataclass
 class Progress:
-    """How much of a source is packed. records: read so far; of: what is packed, so that nothing else goes on here."""
+    """How much of a source is packed. records: read so far; of: what is packed, so that nothing else goes on here.
+
+    shards: of each its name, samples, and `ends`: the records of the first and last of them, with their digests.
+    """
 
     of: dict[str, Any]
     records: int = 0
@@ -71,15 +75,18 @@ def pack(
 
     A tar appears when it is whole, and the index last; a call that was interrupted goes on after the last whole tar.
     A record or a medium that cannot be read is a DataError by file and line, or left out with `skip_bad` and noted in
-    the index. Raises DataError where `folder` holds another source, DiskFullError where there is no room.
+    the index. Raises DataError where `folder` holds another source, or this one as it was before it was changed, and
+    DiskFullError where there is no room.
     """
     done = _progress(folder, {**of, "records": len(reader), "shard_size": shard_size})
+    _check_unchanged(reader, folder, done)
     advance(done.records)
     if (folder / INDEX).exists():
         return done
     while done.records < len(reader):
         name = f"{len(done.shards):05d}"
         places = []
+        ends: list[tuple[int, Sample]] = []  # the first and the last
         with replacing(folder / f"{name}.tar") as temporary, tarfile.open(temporary, "w", format=TAR) as tar:
             shard = _Shard(tar, done.samples)
             while done.records < len(reader) and tar.offset < shard_size:
@@ -87,11 +94,13 @@ def pack(
                 if sample is not None:
                     with _placed(reader, done.records):
                         places.append(shard.add(sample))
+                    ends = [*ends[:1], (done.records, sample)]
                 done.records += 1
                 advance(1)
         with replacing(folder / f"{name}.idx") as temporary:
             temporary.write_bytes(b"".join(PLACE.pack(*place) for place in places))
-        done.shards.append({"name": name, "samples": len(places)})
+        digests = {str(record): _digest(sample) for record, sample in ends}
+        done.shards.append({"name": name, "samples": len(places), "ends": digests})
         done.write(folder / PARTIAL)
     if not done.samples:
         raise DataError(f"{folder}: all {len(reader):,} records would be left out: `composer data check` says why")
@@ -114,6 +123,26 @@ def _progress(folder: Path, of: dict[str, Any]) -> Progress:
             )
         return Progress(of, found["records"], found["shards"], found["left_out"])
     return Progress(of)
+
+
+def _check_unchanged(reader: Reader, folder: Path, done: Progress) -> None:
+    """Raises DataError where the first or last sample of a packed tar is another in the source by now."""
+    for shard in done.shards:
+        for record, digest in shard.get("ends", {}).items():  # tars of before have none
+            if _digest(reader[int(record)]) != digest:
+                raise DataError(
+                    f"{reader.place(int(record))}: the source has changed: it is not what {folder / shard['name']}.tar "
+                    "holds of it. Put the old source back, give another --output, or remove this folder to pack all of "
+                    "it again"
+                )
+
+
+def _digest(sample: Sample) -> str:
+    """What tells a sample from another: what it says, the names of its media, and media that it carries itself."""
+    digest = hashlib.sha256(_text(sample, ({"path": media.path} for media in sample.media)))
+    for media in sample.media:
+        digest.update(media.data or b"")
+    return digest.hexdigest()
 
 
 def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:

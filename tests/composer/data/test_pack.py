@@ -1,5 +1,6 @@
 """Packed data are the same data, whole or absent, in tar files that other tools read."""
 
+import base64
 import json
 import os
 import subprocess
@@ -200,6 +201,47 @@ def test_an_interrupted_pack_goes_on(tmp_path: Path, data: dict[str, Any], after
     assert [path.stat().st_mtime_ns for path in kept] == times
     pack(reader, tmp_path / "b", {}, **options)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["resumed", "finished"])
+def test_a_source_that_changed_is_refused_and_one_that_was_mended_is_not(tmp_path: Path, whole: bool) -> None:
+    records = [talk(str(n), image="a.png") for n in range(6)]
+    (tmp_path / "a.png").write_bytes(bytes(512))
+    path, packed = tmp_path / "a.jsonl", tmp_path / "packed"
+
+    def pack_it() -> None:
+        """Two records to a tar: each member is a head and its content, 512 bytes each."""
+        pack(LlavaReader(path), packed, {"reader": "a"}, shard_size=6 * 512, skip_bad=False)
+
+    write_lines(path, [*records[:4], {"id": "bad"}, records[5]])
+    with pytest.raises(DataError, match=r"a\.jsonl:5: "):
+        pack_it()
+    assert len(list(packed.glob("*.tar"))) == 2
+    if whole:
+        write_lines(path, records)
+        pack_it()
+        pack_it()
+        assert [sample.id for sample in PackedReader(packed)] == [str(n) for n in range(6)]
+    before = contents(packed)
+    for changed, line in (
+        (records[::-1], 1),
+        ([*records[:3], talk("3", image="b.png"), *records[4:]], 4),
+        ([*records[:2], talk("2", answer="Another.", image="a.png"), *records[3:]], 3),
+    ):
+        write_lines(path, changed)
+        with pytest.raises(DataError, match=rf"a\.jsonl:{line}: the source has changed: .* give another --output"):
+            pack_it()
+    assert contents(packed) == before
+
+
+def test_a_picture_within_a_record_that_changed_is_found(tmp_path: Path) -> None:
+    pictures = [base64.b64encode(bytes([n]) * 9).decode() for n in range(2)]
+    for picture in pictures:
+        write_lines(tmp_path / "a.jsonl", [{"instruction": "So?", "image_base64_str": [picture], "outputs": "So."}])
+        if picture == pictures[0]:
+            pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
+    with pytest.raises(DataError, match="the source has changed"):
+        pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
 
 
 def test_a_missing_file_is_an_error_by_file_and_line_or_left_out(
