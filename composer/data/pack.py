@@ -1,17 +1,18 @@
 """Pack a source into tar files that a cluster reads well: see `composer.shards` for their form. No torch here."""
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from composer.atomic import FULL, replacing
+from composer.atomic import FULL, replacing, writing
 from composer.data.check import look_for
 from composer.data.folder import list_pictures
 from composer.data.opened import opened
@@ -22,6 +23,8 @@ from composer.shards import FORMAT, INDEX, PLACE, member, to_record
 
 PARTIAL = "partial.json"
 """The index of what is packed so far; it gets its last name when all of it is."""
+
+LOCK = ".lock"
 
 TAR = tarfile.GNU_FORMAT
 """The one that holds files beyond 8 GiB without members beside them."""
@@ -75,9 +78,41 @@ def pack(
 
     A tar appears when it is whole, and the index last; a call that was interrupted goes on after the last whole tar.
     A record or a medium that cannot be read is a DataError by file and line, or left out with `skip_bad` and noted in
-    the index. Raises DataError where `folder` holds another source, or this one as it was before it was changed, and
-    DiskFullError where there is no room.
+    the index. Raises DataError where `folder` holds another source, or this one as it was before it was changed, or
+    another process packs to it, and DiskFullError where there is no room.
     """
+    with nullcontext() if (folder / INDEX).exists() else _alone(folder):
+        return _pack(reader, folder, of, shard_size, skip_bad, advance)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises DataError where another process is in this block: two would write to one temporary name."""
+    path = folder / LOCK
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with its process, also where that is killed
+            if not os.fstat(file.fileno()).st_nlink:  # the other one has just removed it, and a third may make it anew
+                raise BlockingIOError
+        except BlockingIOError:
+            raise DataError(f"{folder}: another process packs to it: wait for it, or give another --output") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _pack(
+    reader: Reader,
+    folder: Path,
+    of: Mapping[str, Any],
+    shard_size: int,
+    skip_bad: bool,
+    advance: Callable[[int], None],
+) -> Progress:
     done = _progress(folder, {**of, "records": len(reader), "shard_size": shard_size})
     _check_unchanged(reader, folder, done)
     advance(done.records)

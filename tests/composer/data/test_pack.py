@@ -244,6 +244,33 @@ def test_a_picture_within_a_record_that_changed_is_found(tmp_path: Path) -> None
         pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
 
 
+def test_a_second_pack_at_once_is_refused(tmp_path: Path, data: dict[str, Any]) -> None:
+    """The other one is a process of its own, in the middle of a tar; where it is killed, another goes on."""
+    arguments = [str(tmp_path / "set/images.jsonl"), str(tmp_path / "set/images"), str(tmp_path / "packed")]
+    code = (
+        "import sys, time; from pathlib import Path; from composer.data.pack import pack\n"
+        "from composer_plugins.readers.llava import LlavaReader\n"
+        "def stay(records):\n    print(records, flush=True)\n    time.sleep(60 if records else 0)\n"
+        "reader = LlavaReader(sys.argv[1], sys.argv[2])\n"
+        "pack(reader, Path(sys.argv[3]), {}, shard_size=4000, skip_bad=False, advance=stay)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
+    reader = originals(tmp_path / "set")["images"]
+    try:
+        assert other.stdout is not None
+        assert [other.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]
+        before = contents(tmp_path / "packed")
+        with pytest.raises(DataError, match="packed: another process packs to it: wait for it, or give another"):
+            pack(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
+        assert contents(tmp_path / "packed") == before
+    finally:
+        other.kill()
+        other.communicate()
+    pack(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
+    pack(reader, tmp_path / "alone", {}, shard_size=4000, skip_bad=False)
+    assert contents(tmp_path / "packed") == contents(tmp_path / "alone")
+
+
 def test_a_missing_file_is_an_error_by_file_and_line_or_left_out(
     tmp_path: Path, data: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
