@@ -53,14 +53,22 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
+class Found(NamedTuple):
+    """What a range of records was found to be. source: its place among those checked, for names may be the same."""
+
+    source: int
+    records: int
+    problems: list[Problem]
+
+
 class _Range(NamedTuple):
     source: int
     start: int
     stop: int
 
 
-def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iterator[tuple[int, list[Problem]]]:
-    """How many more records are read, and what is wrong with them, in their order.
+def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iterator[Found]:
+    """How many more records of which source are read, and what is wrong with them, in their order.
 
     By default a medium must be there, hold something, and lie inside its archive; with `decode` an image must be
     decodable as a whole, and of a video the first frame. num_workers: processes, 0 for this one. Raises DataError
@@ -74,7 +82,7 @@ def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iter
     if not num_workers:
         _begin(sources, decode)
         for one in ranges:
-            yield one.stop - one.start, _check(one)
+            yield Found(one.source, one.stop - one.start, _check(one))
         return
     pool = ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(sources, decode, True))
     waiting: deque[tuple[_Range, Future[list[Problem]]]] = deque()
@@ -89,9 +97,9 @@ def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _result(sources: Sequence[Checked], one: _Range, future: Future[list[Problem]]) -> tuple[int, list[Problem]]:
+def _result(sources: Sequence[Checked], one: _Range, future: Future[list[Problem]]) -> Found:
     try:
-        return one.stop - one.start, future.result()
+        return Found(one.source, one.stop - one.start, future.result())
     except BrokenProcessPool:
         reader = sources[one.source].reader
         raise DataError(

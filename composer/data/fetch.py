@@ -30,6 +30,11 @@ class Repository:
     sources: tuple[SourceConfig, ...]
 
     @property
+    def key(self) -> str:
+        """What `RECORD` calls it: two revisions of one repository are two."""
+        return f"{self.name}@{self.revision}"
+
+    @property
     def pinned(self) -> bool:
         """Whether the revision is a commit, which cannot move."""
         return COMMIT.fullmatch(self.revision) is not None
@@ -51,8 +56,7 @@ def repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[li
         assert source.hub is not None
         assert root is not None
         revision = source.revision or BRANCH
-        parts = Path(str(path)).relative_to(root).parts
-        folder = Path(root, *parts[:1]) if len(parts) > 1 else Path(root)
+        folder = _folder(root, str(path))
         before = found.get((source.hub, revision))
         if before is not None and before.folder != folder:
             problems.append(
@@ -60,9 +64,27 @@ def repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[li
                 f"source's path is in {folder}: let both paths start with one folder"
             )
             continue
+        owner = next((one for one in found.values() if one.folder == folder), None)
+        if owner is not None and owner is not before:
+            problems.append(
+                f"{source.name}: {source.hub} ({revision}) goes to {folder}, as {owner.name} ({owner.revision}) does "
+                f"for {owner.sources[0].name}, and would overwrite its files: let this source's path start with "
+                "another folder"
+            )
+            continue
         earlier = () if before is None else before.sources
         found[source.hub, revision] = Repository(source.hub, revision, Path(root), folder, (*earlier, source))
     return list(found.values()), problems
+
+
+def _folder(root: str, path: str) -> Path:
+    """The folder in which a path below `root` starts. A path of one part is a folder too, or a file in `root` itself.
+
+    A file's name ends in letters: `llava-1.5` is a folder's.
+    """
+    parts = Path(path).relative_to(root).parts
+    alone = len(parts) == 1 and re.match(r"\.[a-zA-Z]", Path(path).suffix)
+    return Path(root) if alone else Path(root, *parts[:1])
 
 
 def _by_hand(source: SourceConfig, root: str | None, path: str | None) -> str | None:
@@ -78,6 +100,12 @@ def _by_hand(source: SourceConfig, root: str | None, path: str | None) -> str | 
         return "nothing says where it goes: state data.root, the folder that paths start from"
     if not Path(path).is_relative_to(root):
         return f"{path} is outside data.root, {root}: state it relative to data.root, or {place}"
+    below = Path(path).relative_to(root)
+    if any(sign in part for part in below.parts[:1] for sign in "*?["):
+        return (
+            f"its path, {below}, starts with a pattern, which names no folder to fetch {source.hub} to: let it start "
+            f"with a folder, such as {source.name}/{below}"
+        )
     return None
 
 
@@ -85,8 +113,8 @@ def known_commit(repository: Repository) -> str | None:
     """The commit to take, where that is known without asking the hub: the recipe's, else an earlier fetch's."""
     if repository.pinned:
         return repository.revision
-    known = _record(repository.root).get(repository.name, {})
-    return known["commit"] if known.get("revision") == repository.revision else None
+    known = _record(repository.root).get(repository.key)
+    return known["commit"] if known is not None else None
 
 
 def fetch(repository: Repository) -> str:
@@ -153,13 +181,14 @@ def _record(root: Path) -> dict[str, dict[str, Any]]:
         raise DataError(f"{path}: not JSON ({error}): remove it to take the newest commits") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: got {type(found).__name__}, expected commits by repository: remove it")
-    return found
+    # Before, a repository was there by its name alone.
+    return {key if "@" in key else f"{key}@{about['revision']}": about for key, about in found.items()}
 
 
 def _note(repository: Repository, commit: str, whole: bool) -> None:
     about = {"revision": repository.revision, "commit": commit, "folder": str(repository.folder), "whole": whole}
     with replacing(repository.root / RECORD) as temporary:
-        record = _record(repository.root) | {repository.name: about}
+        record = _record(repository.root) | {repository.key: about}
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

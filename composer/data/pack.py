@@ -1,16 +1,18 @@
 """Pack a source into tar files that a cluster reads well: see `composer.shards` for their form. No torch here."""
 
+import fcntl
+import hashlib
 import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from composer.atomic import FULL, replacing
+from composer.atomic import FULL, replacing, writing
 from composer.data.check import look_for
 from composer.data.folder import list_pictures
 from composer.data.opened import opened
@@ -21,6 +23,8 @@ from composer.shards import FORMAT, INDEX, PLACE, member, to_record
 
 PARTIAL = "partial.json"
 """The index of what is packed so far; it gets its last name when all of it is."""
+
+LOCK = ".lock"
 
 TAR = tarfile.GNU_FORMAT
 """The one that holds files beyond 8 GiB without members beside them."""
@@ -38,7 +42,10 @@ SIGNS = (
 
 @dataclass
 class Progress:
-    """How much of a source is packed. records: read so far; of: what is packed, so that nothing else goes on here."""
+    """How much of a source is packed. records: read so far; of: what is packed, so that nothing else goes on here.
+
+    shards: of each its name, samples, and `ends`: the records of the first and last of them, with their digests.
+    """
 
     of: dict[str, Any]
     records: int = 0
@@ -71,15 +78,50 @@ def pack(
 
     A tar appears when it is whole, and the index last; a call that was interrupted goes on after the last whole tar.
     A record or a medium that cannot be read is a DataError by file and line, or left out with `skip_bad` and noted in
-    the index. Raises DataError where `folder` holds another source, DiskFullError where there is no room.
+    the index. Raises DataError where `folder` holds another source, or this one as it was before it was changed, or
+    another process packs to it, and DiskFullError where there is no room.
     """
+    with nullcontext() if (folder / INDEX).exists() else _alone(folder):
+        return _pack(reader, folder, of, shard_size, skip_bad, advance)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises DataError where another process is in this block: two would write to one temporary name."""
+    path = folder / LOCK
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with its process, also where that is killed
+            if not os.fstat(file.fileno()).st_nlink:  # the other one has just removed it, and a third may make it anew
+                raise BlockingIOError
+        except BlockingIOError:
+            raise DataError(f"{folder}: another process packs to it: wait for it, or give another --output") from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _pack(
+    reader: Reader,
+    folder: Path,
+    of: Mapping[str, Any],
+    shard_size: int,
+    skip_bad: bool,
+    advance: Callable[[int], None],
+) -> Progress:
     done = _progress(folder, {**of, "records": len(reader), "shard_size": shard_size})
+    _check_unchanged(reader, folder, done)
     advance(done.records)
     if (folder / INDEX).exists():
         return done
     while done.records < len(reader):
         name = f"{len(done.shards):05d}"
         places = []
+        ends: list[tuple[int, Sample]] = []  # the first and the last
         with replacing(folder / f"{name}.tar") as temporary, tarfile.open(temporary, "w", format=TAR) as tar:
             shard = _Shard(tar, done.samples)
             while done.records < len(reader) and tar.offset < shard_size:
@@ -87,11 +129,13 @@ def pack(
                 if sample is not None:
                     with _placed(reader, done.records):
                         places.append(shard.add(sample))
+                    ends = [*ends[:1], (done.records, sample)]
                 done.records += 1
                 advance(1)
         with replacing(folder / f"{name}.idx") as temporary:
             temporary.write_bytes(b"".join(PLACE.pack(*place) for place in places))
-        done.shards.append({"name": name, "samples": len(places)})
+        digests = {str(record): _digest(sample) for record, sample in ends}
+        done.shards.append({"name": name, "samples": len(places), "ends": digests})
         done.write(folder / PARTIAL)
     if not done.samples:
         raise DataError(f"{folder}: all {len(reader):,} records would be left out: `composer data check` says why")
@@ -116,12 +160,36 @@ def _progress(folder: Path, of: dict[str, Any]) -> Progress:
     return Progress(of)
 
 
+def _check_unchanged(reader: Reader, folder: Path, done: Progress) -> None:
+    """Raises DataError where the first or last sample of a packed tar is another in the source by now."""
+    for shard in done.shards:
+        for record, digest in shard.get("ends", {}).items():  # tars of before have none
+            if _digest(reader[int(record)]) != digest:
+                raise DataError(
+                    f"{reader.place(int(record))}: the source has changed: it is not what {folder / shard['name']}.tar "
+                    "holds of it. Put the old source back, give another --output, or remove this folder to pack all of "
+                    "it again"
+                )
+
+
+def _digest(sample: Sample) -> str:
+    """What tells a sample from another: what it says, the names of its media, and media that it carries itself."""
+    digest = hashlib.sha256(_text(sample, ({"path": media.path} for media in sample.media)))
+    for media in sample.media:
+        digest.update(media.data or b"")
+    return digest.hexdigest()
+
+
 def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
-    """The next sample, its media looked for before anything of it is written; None where it is left out."""
+    """The next sample, its media looked for and its text made before any of it is written; None where it is left out.
+
+    In the middle of a tar there is no way back.
+    """
     try:
         sample = reader[done.records]
         for media in sample.media:
             look_for(media)
+        _text(sample, ({} for _ in sample.media))
         return sample
     except DataError as error:
         place = reader.place(done.records)
@@ -133,6 +201,15 @@ def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
             ) from None
         done.left_out.append({"record": done.records, "place": place, "reason": reason})
         return None
+
+
+def _text(sample: Sample, media: Iterable[Mapping[str, Any]]) -> bytes:
+    """A sample's record. What JSON has no form for in `meta`, such as a time of parquet, becomes its text."""
+    try:
+        meta = json.loads(json.dumps(dict(sample.meta), default=str))
+        return json.dumps(to_record(replace(sample, meta=meta), media)).encode()
+    except (TypeError, ValueError) as error:
+        raise DataError(f"cannot be written as JSON: {error}") from None
 
 
 @contextmanager
@@ -157,7 +234,7 @@ class _Shard:
     def add(self, sample: Sample) -> tuple[int, int]:
         """Write a sample; returns where its record lies."""
         media = [self._add_media(media, place) for place, media in enumerate(sample.media)]
-        text = json.dumps(to_record(sample, media)).encode()
+        text = _text(sample, media)
         offset, size = self._add(member(self.number), io.BytesIO(text), len(text))
         self.number += 1
         return offset, size

@@ -50,46 +50,47 @@ def run(args: argparse.Namespace) -> int:
     from composer.data.check import check
 
     console = Console(soft_wrap=True, highlight=False)
-    wrong: Counter[str] = Counter()
+    wrong: Counter[int] = Counter()
+    """Problems of each of `named`, by its place there: stages may read one name in several ways."""
 
-    def note(problem: "Problem", report: TextIO | None) -> None:
-        wrong[problem.source] += 1
+    def note(place: int, problem: "Problem", report: TextIO | None) -> None:
+        wrong[place] += 1
         if report is not None:
             report.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
-        if wrong[problem.source] <= args.show:
+        if wrong[place] <= args.show:
             console.print(f"{problem.source}: {problem}", markup=False)
-        elif wrong[problem.source] == args.show + 1:
+        elif wrong[place] == args.show + 1:
             console.print(f"{problem.source}: and more; --report FILE keeps all", markup=False)
 
     with _written(args.report) as report:
         sources, closed = _open(named)
-        for problem in closed:
-            note(problem, report)
+        for place, problem in closed:
+            note(place, problem, report)
         columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=sum(len(source.reader) for source in sources))
-            for count, found in check(sources, decode=args.decode, num_workers=args.num_workers):
-                bar.advance(task, count)
-                for problem in found:
-                    note(problem, report)
-    _summarize(console, named, {source.name: len(source.reader) for source in sources}, wrong)
+            task = bar.add_task("", total=sum(len(source.reader) for source in sources.values()))
+            places = list(sources)
+            for found in check(list(sources.values()), decode=args.decode, num_workers=args.num_workers):
+                bar.advance(task, found.records)
+                for problem in found.problems:
+                    note(places[found.source], problem, report)
+    _summarize(console, named, {place: len(source.reader) for place, source in sources.items()}, wrong)
     return 1 if wrong else 0
 
 
-def _open(named: list[Named]) -> tuple[list["Checked"], list["Problem"]]:
-    """The sources that can be opened, and what is wrong with sources as a whole."""
+def _open(named: list[Named]) -> tuple[dict[int, "Checked"], list[tuple[int, "Problem"]]]:
+    """The sources that can be opened, and what is wrong with sources as a whole, each by its place in `named`."""
     from composer.data.check import Checked, Problem
     from composer.data.sources import check_size, open_source
 
-    sources, problems = [], []
-    for one in named:
-        place = f"data.sources.{one.source.name}"
+    sources, problems = {}, []
+    for place, one in enumerate(named):
         try:
             reader = open_source(one.source)
-            sources.append(Checked(one.source.name, reader, one.learned))
+            sources[place] = Checked(one.source.name, reader, one.learned)
             check_size(one.source, len(reader))
         except DataError as error:
-            problems.append(Problem(one.source.name, None, place, str(error)))
+            problems.append((place, Problem(one.source.name, None, f"data.sources.{one.source.name}", str(error))))
     return sources, problems
 
 
@@ -105,16 +106,16 @@ def _written(path: Path | None) -> Iterator[TextIO | None]:
     sys.stderr.write(f"composer: all problems are in {path}.\n")
 
 
-def _summarize(console: "Console", named: list[Named], sizes: dict[str, int], wrong: Counter[str]) -> None:
+def _summarize(console: "Console", named: list[Named], sizes: dict[int, int], wrong: Counter[int]) -> None:
     from rich.table import Table
 
     table = Table("source", box=None, padding=(0, 2), header_style="bold")
     for column in ("records", "expected", "problems"):
         table.add_column(column, justify="right")
-    for one in named:
-        name, expected = one.source.name, one.source.samples
-        size = f"{sizes[name]:,}" if name in sizes else "unreadable"
-        table.add_row(name, size, "" if expected is None else f"{expected:,}", f"{wrong[name]:,}")
+    for place, one in enumerate(named):
+        expected = one.source.samples
+        size = f"{sizes[place]:,}" if place in sizes else "unreadable"
+        table.add_row(one.source.name, size, "" if expected is None else f"{expected:,}", f"{wrong[place]:,}")
     console.print(table)
     total = wrong.total()
     console.print(f"{total:,} problems in {sum(sizes.values()):,} records" if total else "Nothing is wrong.")

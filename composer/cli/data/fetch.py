@@ -1,6 +1,7 @@
 """`composer data fetch`: a recipe's data from the Hugging Face hub."""
 
 import argparse
+import glob
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
             )
         for source in repository.sources:
             path = getattr(source.reader, "path", None)
-            if path is not None and not Path(path).exists():
+            if path is not None and not (Path(path).exists() or glob.glob(path, recursive=True)):
                 said = f" ({source.note})" if source.note else ""
                 sys.stdout.write(f"  {source.name}: {path} is not among its files, make it of them{said}\n")
     for problem in problems:

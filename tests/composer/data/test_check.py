@@ -132,6 +132,22 @@ def test_stages_and_sources_are_chosen(tmp_path: Path, capsys: pytest.CaptureFix
     assert "no stage names a source" in capsys.readouterr().err
 
 
+def test_one_name_that_stages_read_in_several_ways_is_counted_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, (size, bad) in enumerate(((10, 3), (4, 1), (None, 1)), start=1):
+        path = tmp_path / f"{number}.jsonl"
+        if size is not None:
+            write_lines(path, [talk(str(n), answer="" if n < bad else "A number.") for n in range(size)])
+        sources = {"x": {"reader": {"name": "llava", "path": str(path)}}}
+        write_recipe(tmp_path / f"stages/{number}-s.yaml", {"sources": sources, "train": ["x"]})
+    assert main(["data", "check", str(tmp_path / "stages"), "--num-workers=0", "--show=2"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines[-4:-1]] == [["x", "10", "3"], ["x", "4", "1"], ["x", "unreadable", "1"]]
+    assert lines[-1] == "5 problems in 14 records"
+    assert sum("and more" in line for line in lines) == 1
+
+
 def test_answers_are_needed_where_they_are_learned(tmp_path: Path) -> None:
     question = {"id": "q", "conversations": [{"from": "human", "value": "So?"}]}
     write_lines(tmp_path / "q.jsonl", [question])
@@ -170,8 +186,8 @@ def test_files_in_archives_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "a.tar").write_bytes(bytes(100))
     reader = Numbers(tmp_path / "a.tar", [(0, 50), (60, 41), (70, 0)])
     items = list(check([Checked("n", reader, True)], decode=False, num_workers=1))
-    assert [count for count, _ in items] == [2, 1]
-    first, second = (problem for _, found in items for problem in found)
+    assert [(found.source, found.records) for found in items] == [(0, 2), (0, 1)]
+    first, second = (problem for found in items for problem in found.problems)
     assert (first.record, second.record) == (1, 2)
     assert "got an archive of 100 bytes" in str(first)
     assert str(second) == f"record 2: {tmp_path / 'a.tar'}: the file is empty"

@@ -1,5 +1,6 @@
 """Data sets come from a hub (a small server of our own) with the hub's own client, and an interrupted fetch goes on."""
 
+import io
 import json
 import os
 import subprocess
@@ -9,14 +10,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from composer.cli import main
 from composer.data import fetch as fetching
 from composer.data.fetch import Repository, repositories
 from composer.errors import DiskFullError
-from composer.sources import read_sources
+from composer.sources import SourceConfig, read_sources
 from composer.yamlfile import Origin, located
+from composer_plugins.readers.llava import LlavaReader
 from tests.composer.data.hub import Hub, serving
 from tests.composer.data.recipes import talk, write_recipe
 
@@ -101,8 +105,8 @@ def test_sources_of_one_repository_are_fetched_once_and_what_cannot_be_is_said(t
     ):
         assert words in ran.stderr
     record = json.loads((tmp_path / "data/fetched.json").read_text())
-    assert record["some/pictures"]["commit"] == FIRST
-    assert (record["some/pictures"]["whole"], record["some/closed"]["whole"]) == (True, False)
+    assert record["some/pictures@main"]["commit"] == FIRST
+    assert (record["some/pictures@main"]["whole"], record[f"some/closed@{FIRST}"]["whole"]) == (True, False)
 
 
 def test_the_next_fetch_takes_the_same_commit_and_asks_for_nothing_that_is_there(tmp_path: Path, hub: Hub) -> None:
@@ -153,7 +157,7 @@ def test_a_full_disk_says_so_and_the_same_command_goes_on(tmp_path: Path, hub: H
     assert process.returncode == 1, err
     assert f"composer: {tmp_path / 'data/pictures'}: cannot be written: File too large" in err
     assert not (tmp_path / "data/pictures/images/1.bin").exists()
-    assert json.loads((tmp_path / "data/fetched.json").read_text())["some/pictures"]["whole"] is False
+    assert json.loads((tmp_path / "data/fetched.json").read_text())[f"some/pictures@{FIRST}"]["whole"] is False
     assert fetch(hub, path).returncode == 0
     assert (tmp_path / "data/pictures/images/1.bin").stat().st_size == 300_000
 
@@ -172,17 +176,19 @@ def test_a_dry_run_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "data").exists()
 
 
+def named(**sources: dict[str, Any]) -> list[SourceConfig]:
+    """The sources of a recipe whose data.root is /r."""
+    given = {"root": "/r", "sources": sources, "train": list(sources)}
+    return read_sources(located(given, Origin("here")), "train")
+
+
 def test_places_that_do_not_go_together() -> None:
-    given = {
-        "sources": {
-            "a": source("/r/x/a.jsonl", hub="some/pictures"),
-            "b": source("/r/y/b.jsonl", hub="some/pictures"),
-            "top": source("/r/top.jsonl", hub="some/top"),
-            "out": source("/else/a.jsonl", hub="some/out"),
-        },
-        "train": ["a", "b", "top", "out"],
-    }
-    sources = read_sources(located(given, Origin("here")), "train")
+    sources = named(
+        a=source("x/a.jsonl", hub="some/pictures"),
+        b=source("y/b.jsonl", hub="some/pictures"),
+        top=source("top.jsonl", hub="some/top"),
+        out=source("/else/a.jsonl", hub="some/out"),
+    )
     found, problems = repositories((one, "/r") for one in sources)
     assert [(one.name, str(one.folder)) for one in found] == [("some/pictures", "/r/x"), ("some/top", "/r")]
     assert [problem.partition(":")[0] for problem in problems] == ["b", "out"]
@@ -190,6 +196,99 @@ def test_places_that_do_not_go_together() -> None:
     assert "/else/a.jsonl is outside data.root, /r" in problems[1]
     _, (first, *_) = repositories((one, None) for one in sources)
     assert "state data.root" in first
+
+
+def test_a_pattern_is_looked_for_as_its_reader_does(tmp_path: Path, hub: Hub) -> None:
+    path = recipe(
+        tmp_path,
+        a=source("pictures/*.jsonl", hub="some/pictures"),
+        b=source("pictures/**/b.jsonl", hub="some/pictures"),
+        none=source("pictures/*.csv", hub="some/pictures"),
+    )
+    ran = fetch(hub, path)
+    assert ran.returncode == 0, ran.stderr
+    said = [line.split(":")[0].strip() for line in ran.stdout.splitlines() if "is not among its files" in line]
+    assert said == ["none"]
+    assert len(LlavaReader(tmp_path / "data/pictures/*.jsonl")) == 2
+
+
+@pytest.mark.parametrize("path", ["*/*.json", "*.json", "part-[12]/a.json", "a?/a.json"])
+def test_a_pattern_is_no_folder(path: str) -> None:
+    found, (problem,) = repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
+    assert not found
+    assert f"a: its path, {path}, starts with a pattern" in problem
+    assert f"such as a/{path}" in problem
+
+
+def test_two_repositories_or_revisions_in_one_folder_are_refused() -> None:
+    sources = named(
+        one=source("x/one.jsonl", hub="some/one"),
+        same=source("x/same.jsonl", hub="some/one", revision="main"),
+        two=source("x/two.jsonl", hub="some/two"),
+        old=source("x/old.jsonl", hub="some/one", revision="v1"),
+        apart=source("y/old.jsonl", hub="some/one", revision="v1"),
+        top=source("top.jsonl", hub="some/top"),
+        other=source("other.jsonl", hub="some/other"),
+    )
+    found, problems = repositories((one, "/r") for one in sources)
+    assert [(str(one.folder), [s.name for s in one.sources]) for one in found] == [
+        ("/r/x", ["one", "same"]),
+        ("/r/y", ["apart"]),
+        ("/r", ["top"]),
+    ]
+    assert [problem.partition(":")[0] for problem in problems] == ["two", "old", "other"]
+    assert "some/two (main) goes to /r/x, as some/one (main) does for one" in problems[0]
+    assert "some/one (v1) goes to /r/x, as some/one (main) does for one" in problems[1]
+
+
+def test_each_revision_of_a_repository_keeps_its_commit(tmp_path: Path, hub: Hub) -> None:
+    hub.branches["some/pictures"]["v2"] = SECOND
+    pictures = source("pictures/a.jsonl", hub="some/pictures")
+    path = recipe(tmp_path, a=pictures, b=source("second/a.jsonl", hub="some/pictures", revision="v2"))
+    assert fetch(hub, path).returncode == 0
+    hub.branches["some/pictures"] = {"main": SECOND, "v2": FIRST}
+    ran = fetch(hub, path)
+    assert f"some/pictures (main = {FIRST})" in ran.stdout
+    assert f"some/pictures (v2 = {SECOND})" in ran.stdout
+    assert (tmp_path / "data/pictures/a.jsonl").read_bytes() == RECORD
+    assert (tmp_path / "data/second/a.jsonl").read_bytes() == RECORD * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("top.jsonl", "."),
+        ("x/a.jsonl", "x"),
+        ("x/y/a.jsonl", "x"),
+        ("x", "x"),
+        ("llava-1.5", "llava-1.5"),
+        ("x/y", "x"),
+        (".", "."),
+    ],
+)
+def test_a_repository_goes_to_the_folder_in_which_its_path_starts(path: str, folder: str) -> None:
+    (one,), problems = repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
+    assert (one.folder, problems) == (Path("/r", folder), [])
+
+
+def test_a_folder_of_parquet_is_where_its_reader_looks(tmp_path: Path, hub: Hub) -> None:
+    rows = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist([talk("1")]), rows)
+    hub.files["some/rows"] = {FIRST: {"one/a.parquet": rows.getvalue(), "two/a.parquet": rows.getvalue()}}
+    hub.branches["some/rows"] = {}
+    ran = fetch(hub, recipe(tmp_path, rows=source("rows", hub="some/rows", revision=FIRST)))
+    assert ran.returncode == 0, ran.stderr
+    assert "is not among its files" not in ran.stdout
+    assert len(LlavaReader(tmp_path / "data/rows")) == 2
+
+
+def test_a_record_by_name_alone_is_read(tmp_path: Path) -> None:
+    """As it was written before revisions had entries of their own."""
+    (tmp_path / "fetched.json").write_text(json.dumps({"some/a": {"revision": "main", "commit": FIRST, "whole": True}}))
+    main, first = (Repository("some/a", which, tmp_path, tmp_path, ()) for which in ("main", "v1"))
+    assert fetching.known_commit(first) is None
+    fetching._note(first, SECOND, whole=True)
+    assert (fetching.known_commit(main), fetching.known_commit(first)) == (FIRST, SECOND)
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:

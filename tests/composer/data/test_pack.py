@@ -1,15 +1,18 @@
 """Packed data are the same data, whole or absent, in tar files that other tools read."""
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import tarfile
 from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pytest
 import torch
@@ -200,6 +203,74 @@ def test_an_interrupted_pack_goes_on(tmp_path: Path, data: dict[str, Any], after
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["resumed", "finished"])
+def test_a_source_that_changed_is_refused_and_one_that_was_mended_is_not(tmp_path: Path, whole: bool) -> None:
+    records = [talk(str(n), image="a.png") for n in range(6)]
+    (tmp_path / "a.png").write_bytes(bytes(512))
+    path, packed = tmp_path / "a.jsonl", tmp_path / "packed"
+
+    def pack_it() -> None:
+        """Two records to a tar: each member is a head and its content, 512 bytes each."""
+        pack(LlavaReader(path), packed, {"reader": "a"}, shard_size=6 * 512, skip_bad=False)
+
+    write_lines(path, [*records[:4], {"id": "bad"}, records[5]])
+    with pytest.raises(DataError, match=r"a\.jsonl:5: "):
+        pack_it()
+    assert len(list(packed.glob("*.tar"))) == 2
+    if whole:
+        write_lines(path, records)
+        pack_it()
+        pack_it()
+        assert [sample.id for sample in PackedReader(packed)] == [str(n) for n in range(6)]
+    before = contents(packed)
+    for changed, line in (
+        (records[::-1], 1),
+        ([*records[:3], talk("3", image="b.png"), *records[4:]], 4),
+        ([*records[:2], talk("2", answer="Another.", image="a.png"), *records[3:]], 3),
+    ):
+        write_lines(path, changed)
+        with pytest.raises(DataError, match=rf"a\.jsonl:{line}: the source has changed: .* give another --output"):
+            pack_it()
+    assert contents(packed) == before
+
+
+def test_a_picture_within_a_record_that_changed_is_found(tmp_path: Path) -> None:
+    pictures = [base64.b64encode(bytes([n]) * 9).decode() for n in range(2)]
+    for picture in pictures:
+        write_lines(tmp_path / "a.jsonl", [{"instruction": "So?", "image_base64_str": [picture], "outputs": "So."}])
+        if picture == pictures[0]:
+            pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
+    with pytest.raises(DataError, match="the source has changed"):
+        pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
+
+
+def test_a_second_pack_at_once_is_refused(tmp_path: Path, data: dict[str, Any]) -> None:
+    """The other one is a process of its own, in the middle of a tar; where it is killed, another goes on."""
+    arguments = [str(tmp_path / "set/images.jsonl"), str(tmp_path / "set/images"), str(tmp_path / "packed")]
+    code = (
+        "import sys, time; from pathlib import Path; from composer.data.pack import pack\n"
+        "from composer_plugins.readers.llava import LlavaReader\n"
+        "def stay(records):\n    print(records, flush=True)\n    time.sleep(60 if records else 0)\n"
+        "reader = LlavaReader(sys.argv[1], sys.argv[2])\n"
+        "pack(reader, Path(sys.argv[3]), {}, shard_size=4000, skip_bad=False, advance=stay)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
+    reader = originals(tmp_path / "set")["images"]
+    try:
+        assert other.stdout is not None
+        assert [other.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]
+        before = contents(tmp_path / "packed")
+        with pytest.raises(DataError, match="packed: another process packs to it: wait for it, or give another"):
+            pack(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
+        assert contents(tmp_path / "packed") == before
+    finally:
+        other.kill()
+        other.communicate()
+    pack(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
+    pack(reader, tmp_path / "alone", {}, shard_size=4000, skip_bad=False)
+    assert contents(tmp_path / "packed") == contents(tmp_path / "alone")
+
+
 def test_a_missing_file_is_an_error_by_file_and_line_or_left_out(
     tmp_path: Path, data: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -287,8 +358,8 @@ def test_archives_odd_text_and_meta(tmp_path: Path) -> None:
     offset, size = sample.media[0].span or (0, 0)
     assert Path(sample.media[0].path).read_bytes()[offset : offset + size] == b"\x89PNG" + bytes(36)
     assert members(Path(sample.media[0].path)) == ["000000000.0.png", "000000000.json"]
-    with pytest.raises(DataError, match=r"a\.tar:1: .*JSON"):
-        pack(Odd(tmp_path / "a.tar", np.zeros(1)), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
+    with pytest.raises(DataError, match=r"a\.tar:1: cannot be written as JSON: keys must be .* \(--skip-bad\)"):
+        pack(Odd(tmp_path / "a.tar", {(1, 2): 3}), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
     assert os.listdir(tmp_path / "bad") == []
 
 
@@ -302,6 +373,42 @@ def test_rows_of_parquet_with_their_pictures_within(tmp_path: Path, data: dict[s
         assert without_media(own) == without_media(other)
         offset, size = other.media[0].span or (0, 0)
         assert Path(other.media[0].path).read_bytes()[offset : offset + size] == picture == own.media[0].data
+
+
+def test_what_json_cannot_hold_in_meta_becomes_text(tmp_path: Path) -> None:
+    when = datetime(2026, 11, 25, 13, 7)
+    rows = [talk(str(n), taken=when, about={"price": Decimal("1.5"), "n": n}) for n in range(3)]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    pack(LlavaReader(tmp_path / "a.parquet"), tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
+    metas = [sample.meta for sample in PackedReader(tmp_path / "packed")]
+    assert metas == [{"taken": "2026-11-25 13:07:00", "about": {"price": "1.5", "n": n}} for n in range(3)]
+
+
+class OneOdd(Reader):
+    """Three samples with a picture each; JSON cannot hold what the second one says."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        if index == 1:
+            media = Media("video", "here", data=b"x", start=Fraction(1, 3))  # type: ignore[arg-type]
+        else:
+            media = Media("image", "here", data=b"x")
+        return Sample(str(index), "here", (Message("user", (media, "So?")),))
+
+    def place(self, index: int) -> str:
+        return f"line {index}"
+
+
+def test_a_record_that_cannot_be_written_is_left_out_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 1: .*JSON.*--skip-bad"):
+        pack(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=False)
+    packed = pack(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=True)
+    assert [(one["record"], one["place"]) for one in packed.left_out] == [(1, "line 1")]
+    assert [sample.id for sample in PackedReader(tmp_path / "a")] == ["0", "2"]
+    names = ["000000000.0.bin", "000000000.json", "000000001.0.bin", "000000001.json"]
+    assert members(tmp_path / "a/00000.tar") == names, "nothing of the one left out"
 
 
 def test_a_full_disk_keeps_whole_tars_and_the_command_goes_on(tmp_path: Path, data: dict[str, Any]) -> None:
