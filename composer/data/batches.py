@@ -1,29 +1,69 @@
 """From the examples of one optimizer step to micro-batches: padded rows, or packed rows up to a budget of tokens."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence, Sized
+from itertools import chain, islice
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Sampler
 
 from composer.batch import IGNORE_LABEL, Batch, Example
 from composer.errors import ComposerError
 from composer.processor import collate
 
 
-def micro_batches(
-    examples: Sequence[Example | ComposerError], batch_size: int, max_tokens: int | None
-) -> list[Batch] | ComposerError:
-    """The micro-batches whose gradients add up to one step's, or the first error that a data worker met.
+class Pieces(Sampler[list[int]]):
+    """A sampler's order in pieces of at most `size`, none of which crosses from one step of `step` samples to the next.
 
-    Without `max_tokens`: padded batches of `batch_size` rows. With it: each a packed row of at most so many positions;
-    an example that is longer has a row of its own.
+    Pieces are what data workers hand over: all workers share the decoding of one step, and hold no whole steps.
+    """
+
+    def __init__(self, sampler: Sized, step: int, size: int) -> None:
+        self.sampler, self.step, self.size = sampler, step, size
+        self.a_step = math.ceil(step / size)
+
+    def __len__(self) -> int:
+        return len(self.sampler) // self.step * self.a_step
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = iter(self.sampler)  # type: ignore[call-overload]
+        while len(step := list(islice(order, self.step))) == self.step:
+            for start in range(0, len(step), self.size):
+                yield step[start : start + self.size]
+
+
+class Steps:
+    """A loader of `Pieces`, as many at a time as one optimizer step has, joined by `join`."""
+
+    def __init__(self, loader: DataLoader[Any], a_step: int, join: Callable[[list[Any]], Any]) -> None:
+        self.loader, self.a_step, self.join = loader, a_step, join
+
+    def __len__(self) -> int:
+        return len(self.loader) // self.a_step
+
+    def __iter__(self) -> Iterator[Any]:
+        pieces = iter(self.loader)
+        while len(step := list(islice(pieces, self.a_step))) == self.a_step:
+            yield self.join(step)
+
+
+def micro_batches(pieces: Sequence[Batch | ComposerError]) -> list[Batch] | ComposerError:
+    """Padded batches whose gradients add up to one step's, or the first error that a data worker met."""
+    error = next((piece for piece in pieces if isinstance(piece, ComposerError)), None)
+    return error or list(pieces)  # type: ignore[arg-type]
+
+
+def packed_rows(pieces: Sequence[Sequence[Example | ComposerError]], max_tokens: int) -> list[Batch] | ComposerError:
+    """The examples of one step as packed rows of at most so many positions, whose gradients add up to the step's.
+
+    An example that is longer has a row of its own. Or the first error that a data worker met.
     """
     good: list[Example] = []
-    for example in examples:
+    for example in chain.from_iterable(pieces):
         if isinstance(example, ComposerError):
             return example
         good.append(example)
-    if max_tokens is None:
-        return [collate(good[start : start + batch_size]) for start in range(0, len(good), batch_size)]
     return [packed([good[i] for i in row]) for row in first_fit([len(example.ids) for example in good], max_tokens)]
 
 

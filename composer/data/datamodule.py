@@ -1,18 +1,19 @@
 """The Lightning data module: which data, how many frames, in which order, in which batches."""
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from composer.batch import Batch, Example
 from composer.data.badmedia import BadMedia
-from composer.data.batches import micro_batches
+from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
 from composer.data.dataset import Condition, Conversations, collate_or_error
 from composer.data.mixture import mixed_sizes
 from composer.data.sampler import StreamSampler
@@ -147,7 +148,7 @@ class MultimodalDataModule(LightningDataModule):
         if needed in ("test", "predict"):
             check_ids(self._sources[needed])
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self) -> Loader | Steps:
         assert self.trainer is not None
         bad_media = BadMedia(Path(self.trainer.default_root_dir) / BAD_MEDIA, self.max_bad_media)
         data = self._data("train", repeats=self._repeats(), bad_media=bad_media)
@@ -164,9 +165,15 @@ class MultimodalDataModule(LightningDataModule):
             sizes=data.mixture.sizes if self.order == "in-turn" else (),
         )
         if samples == self.batch_size and self.max_tokens is None:
-            return self._loader(data, samples, sampler)
-        collate = partial(micro_batches, batch_size=self.batch_size, max_tokens=self.max_tokens)
-        return self._loader(data, samples, sampler, collate)
+            return self._loader(data, batch_size=samples, sampler=sampler)
+        pieces = Pieces(sampler, samples, self.batch_size)
+        # Workers run ahead by about a step, not by steps of their own each: one has gigabytes of frames.
+        ahead = {"prefetch_factor": max(2, math.ceil(pieces.a_step / self.num_workers))} if self.num_workers else {}
+        if self.max_tokens is None:
+            loader = self._loader(data, batch_sampler=pieces, **ahead)
+            return Steps(loader, pieces.a_step, micro_batches)
+        loader = self._loader(data, batch_sampler=pieces, collate_fn=list, **ahead)
+        return Steps(loader, pieces.a_step, partial(packed_rows, max_tokens=self.max_tokens))
 
     def _samples_a_step(self, devices: int) -> int:
         """A device's share of an optimizer step. Raises ConfigError where the devices cannot share it evenly."""
@@ -181,19 +188,17 @@ class MultimodalDataModule(LightningDataModule):
 
     def val_dataloader(self) -> Loader | list[Loader]:
         if self._sources["validation"]:
-            return self._loader(self._data("validation"), self.eval_batch_size)
+            return self._loader(self._data("validation"), batch_size=self.eval_batch_size)
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # on purpose
         return []
 
     def test_dataloader(self) -> dict[str, Loader]:
         """One loader per condition, in the order of `conditions`."""
-        return {
-            condition: self._loader(self._data("test", answer=True, condition=condition), self.eval_batch_size)
-            for condition in self.conditions
-        }
+        data = {condition: self._data("test", answer=True, condition=condition) for condition in self.conditions}
+        return {condition: self._loader(shown, batch_size=self.eval_batch_size) for condition, shown in data.items()}
 
     def predict_dataloader(self) -> Loader:
-        return self._loader(self._data("predict", answer=True), self.eval_batch_size)
+        return self._loader(self._data("predict", answer=True), batch_size=self.eval_batch_size)
 
     def on_before_batch_transfer(
         self, batch: Batch | list[Batch] | ComposerError, dataloader_idx: int
@@ -202,6 +207,10 @@ class MultimodalDataModule(LightningDataModule):
         if isinstance(batch, ComposerError):
             raise batch
         return batch
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """A step's micro-batches stay where they are: the module moves each when its turn comes."""
+        return batch if isinstance(batch, list) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def trained(self, samples: int) -> None:
         """Called in every training step with its number of samples.
@@ -242,19 +251,11 @@ class MultimodalDataModule(LightningDataModule):
         processor: Processor = self.trainer.lightning_module.model.processor
         return Conversations(self._sources[name], processor, self.frames, seed=self.seed, **options)
 
-    def _loader(
-        self,
-        data: Conversations,
-        batch_size: int,
-        sampler: Sampler[int] | None = None,
-        collate: Callable[..., Any] = collate_or_error,
-    ) -> Loader:
+    def _loader(self, data: Conversations, **options: Any) -> Loader:
         return DataLoader(
             dataset=data,
-            batch_size=batch_size,
-            sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            **{"collate_fn": collate_or_error, **options},
         )

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
@@ -204,13 +205,14 @@ class ComposerModule(LightningModule):
 
         With gradients that Lightning accumulates, its batches count alike, whatever their number of target tokens.
         """
-        targets = torch.stack([(batch.labels[:, 1:] != IGNORE_LABEL).sum() for batch in batches]).sum()
+        targets = torch.stack([(batch.labels[:, 1:] != IGNORE_LABEL).sum() for batch in batches]).sum().to(self.device)
         if self.trainer.world_size > 1:
             targets = self.trainer.strategy.reduce(targets, reduce_op="sum")
         return self.trainer.world_size / targets.clamp(min=1)
 
     def _weighted(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A micro-batch's share of the step's loss and of its token accuracy."""
+        batch = move_data_to_device(batch, self.device)
         out: Output = self.model(batch)
         loss = out.loss * (out.targets * weight)
         if not batch.frames and isinstance(self.trainer.strategy, DDPStrategy):

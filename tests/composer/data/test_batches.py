@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from composer.batch import IGNORE_LABEL, Batch, Clip, Example
 from composer.compose import compose
-from composer.data.batches import first_fit, micro_batches, packed
+from composer.data.batches import Pieces, Steps, first_fit, micro_batches, packed, packed_rows
 from composer.errors import DataError
 from composer.model import MultimodalModel
 from composer.processor import collate
@@ -68,7 +69,7 @@ def gradients(model: MultimodalModel, batches: list[Batch]) -> tuple[Tensor, dic
 def test_packed_rows_have_the_loss_and_the_gradients_of_padded_rows(backbone: str, max_tokens: int) -> None:
     model = model_with(backbone)
     made = examples(model)
-    rows = micro_batches(made, 1, max_tokens)
+    rows = packed_rows([made[:2], made[2:]], max_tokens)
     assert isinstance(rows, list)
     assert sum(len(row.sample_ids) for row in rows) == len(made)
     loss, expected = gradients(model, [collate(made)])
@@ -115,11 +116,24 @@ def test_first_fit_against_brute_force() -> None:
                     assert sum(lengths[i] for i in earlier if i < place) + lengths[place] > limit
 
 
-def test_micro_batches_without_a_budget_and_with_an_error() -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_pieces_and_steps_keep_the_order(size: int) -> None:
+    pieces = Pieces(range(8), 4, size)
+    found = list(pieces)
+    assert [number for piece in found for number in piece] == list(range(8))
+    assert len(found) == len(pieces) == 2 * pieces.a_step
+    assert all(len(piece) <= size and piece[0] // 4 == piece[-1] // 4 for piece in found)
+    loader = DataLoader(range(8), batch_sampler=pieces, collate_fn=list, num_workers=2)  # type: ignore[arg-type]
+    steps = Steps(loader, pieces.a_step, lambda step: [number for piece in step for number in piece])
+    assert list(steps) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert len(steps) == 2
+
+
+def test_a_step_of_pieces_is_its_micro_batches_or_the_first_error() -> None:
     model = model_with("rwkv6")
     made = examples(model, 5)
-    batches = micro_batches(made, 2, None)
-    assert isinstance(batches, list)
-    assert [batch.sample_ids for batch in batches] == [("s0", "s1"), ("s2", "s3"), ("s4",)]
     error = DataError("bad")
-    assert micro_batches([*made, error], 2, None) is error
+    batches = [collate(made[:3]), collate(made[3:])]
+    assert micro_batches(batches) == batches
+    assert micro_batches([*batches, error]) is error
+    assert packed_rows([made[:3], [*made[3:], error]], 80) is error

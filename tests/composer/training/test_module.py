@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 import composer.training.module
 from composer.batch import Batch
 from composer.checkpoint import newest
-from composer.data.batches import micro_batches
+from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
 from composer.errors import CheckpointError, TrainingError
 from composer.model import MultimodalModel
+from composer.processor import collate
 from composer.resolve import model_config
 from composer.training.module import ComposerModule
 from tests.composer.training.tiny import MODEL, Colours, EndlessOrder, TinyData, module, trainer
@@ -161,11 +162,15 @@ class StepData(TinyData):
 
     def __init__(self, rows: int, max_tokens: int | None) -> None:
         super().__init__(batch_size=8)
-        self.cut = partial(micro_batches, batch_size=rows, max_tokens=max_tokens)
+        self.rows, self.max_tokens = rows, max_tokens
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> Any:
         data = Colours(self.processor, self.size)
-        return DataLoader(data, self.batch_size, sampler=EndlessOrder(self.size, self), collate_fn=self.cut)
+        pieces = Pieces(EndlessOrder(self.size, self), self.batch_size, self.rows)
+        if self.max_tokens is None:
+            return Steps(DataLoader(data, batch_sampler=pieces, collate_fn=collate), pieces.a_step, micro_batches)
+        join = partial(packed_rows, max_tokens=self.max_tokens)
+        return Steps(DataLoader(data, batch_sampler=pieces, collate_fn=list), pieces.a_step, join)
 
 
 @pytest.mark.parametrize(("rows", "max_tokens"), [(3, None), (1, None), (8, 40), (8, 90)])
