@@ -31,6 +31,8 @@ def read_header(media: Media) -> Header:
 def _of_image(media: Media) -> Header:
     try:
         with opened(media) as file, Image.open(file) as image:
+            if image.format == "TIFF":
+                image.load()  # since 11.2 Pillow gives it the upright size at once, and corrects EXIF only here
             height, width = image.height, image.width
             lies = orientation(image) > 4
     except MediaError:
