@@ -5,7 +5,10 @@ import io
 import json
 import mmap
 import os
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +21,20 @@ CHUNK = 2**26
 SHORT = 64
 """Bytes of a line that may be blank: no record of use is so short, and looking at each costs time."""
 
+ROW = re.compile(
+    rb'(?:[^"\n]++'  # neither a quote nor the end
+    rb'|"(?:(?<![^,\r\n]")|(?<=\A\xef\xbb\xbf"))[^"]*+(?:""[^"]*+)*+"?'  # quoted: the quote begins the value
+    rb'|")*+\n?'  # any other quote stands for itself
+)
+"""A row of CSV as Python's csv module reads it, whatever its encoding: all that are offered keep ASCII."""
+
 
 class _Lines(ABC):
     """The lines of a file that hold something. Only where they start is kept, 8 bytes each."""
 
-    quoted = False
-    """Whether line breaks between quotes belong to the line."""
-
-    def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
+    def __init__(self, path: str | Path, starts: NDArray[np.int64], encoding: str = "utf-8-sig") -> None:
         self.path, self.encoding = Path(path), encoding
-        self._starts = _line_starts(self.path, self.quoted)
+        self._starts = starts
         self._counted = (0, 1)
         """A place in the file, and its line: counting goes on from here, so that places in order cost one reading."""
 
@@ -72,7 +79,7 @@ class JsonRecords(_Lines):
         if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             self.path, self._list = Path(path), _load_list(Path(path))
         else:
-            super().__init__(path)
+            super().__init__(path, _line_starts(Path(path)))
         if not len(self):
             raise DataError(f"{path}: no records in it, expected a JSON list or one JSON object a line")
 
@@ -99,11 +106,9 @@ class CsvRecords(_Lines):
     Raises DataError, with file and line, for a file without rows, and for a row that has not one value per column.
     """
 
-    quoted = True
-
     def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
         _head(Path(path))
-        super().__init__(path, encoding)
+        super().__init__(path, _row_starts(Path(path)), encoding)
         if len(self._starts) < 2:
             raise DataError(f"{path}: no rows in it, expected CSV: a line of column names, then one row a record")
         self.columns = tuple(self._row(0))
@@ -124,9 +129,15 @@ class CsvRecords(_Lines):
 
     def _row(self, line: int) -> list[str]:
         try:
-            return next(csv.reader(io.StringIO(self._text(line), newline=""), strict=True))
+            row, *more = csv.reader(io.StringIO(self._text(line), newline=""), strict=True)
         except csv.Error as error:
             raise DataError(f"{super().place(line)}: not CSV: {error}") from None
+        if any("".join(other).strip() for other in more):
+            raise DataError(
+                f"{super().place(line)}: got several rows, expected one: "
+                "end rows in a line feed, not in a carriage return alone"
+            )
+        return row
 
 
 def _head(path: Path) -> bytes:
@@ -146,24 +157,38 @@ def _load_list(path: Path) -> list[Any]:
         raise DataError(f"{path}: not UTF-8: {error}") from None
 
 
-def _line_starts(path: Path, quoted: bool) -> NDArray[np.int64]:
+def _line_starts(path: Path) -> NDArray[np.int64]:
     """Where each line that is not blank starts. The file is mapped, not read into memory."""
-    size = os.path.getsize(path)
-    if not size:
-        return np.empty(0, np.int64)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pieces, inside = [np.zeros(1, np.int64)], False
-        for offset in range(0, size, CHUNK):
-            chunk = np.frombuffer(data[offset : offset + CHUNK], np.uint8)
-            ends = chunk == ord("\n")
-            if quoted:  # an odd number of quotes before a line break: it is inside of a value
-                odd = np.cumsum(chunk == ord('"'), dtype=np.uint8) % 2 != inside
-                ends &= ~odd
-                inside = bool(odd[-1])
-            pieces.append(np.flatnonzero(ends) + offset + 1)
-        starts = np.concatenate(pieces)
-        lengths = np.diff(starts, append=size)
-        full = lengths > 0
-        for line in np.flatnonzero(full & (lengths < SHORT)):
-            full[line] = bool(data[starts[line] : starts[line] + lengths[line]].strip())
+    with _mapped(path) as data:
+        ends = [
+            np.flatnonzero(np.frombuffer(data[offset : offset + CHUNK], np.uint8) == ord("\n")) + offset + 1
+            for offset in range(0, len(data), CHUNK)
+        ]
+        return _full(data, np.concatenate([np.zeros(1, np.int64), *ends]))
+
+
+def _row_starts(path: Path) -> NDArray[np.int64]:
+    """Where each row of CSV that is not blank starts: a line break between quotes belongs to the row."""
+    with _mapped(path) as data:
+        ends = np.fromiter((row.end() for row in ROW.finditer(data)), np.int64)
+        return _full(data, np.concatenate([np.zeros(1, np.int64), ends]))
+
+
+def _full(data: bytes | mmap.mmap, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The starts of what is not blank."""
+    lengths = np.diff(starts, append=len(data))
+    full = lengths > 0
+    for line in np.flatnonzero(full & (lengths < SHORT)):
+        full[line] = bool(data[starts[line] : starts[line] + lengths[line]].strip())
     return starts[full]
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[bytes | mmap.mmap]:
+    """A file's bytes, read where they are looked at."""
+    with path.open("rb") as file:
+        if not os.path.getsize(path):  # which cannot be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data

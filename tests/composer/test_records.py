@@ -1,9 +1,11 @@
 """Records of JSON and CSV files at random, against the whole file read at once."""
 
 import csv
+import io
 import json
 import pickle
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -55,6 +57,43 @@ def test_a_row_of_another_width_and_other_bad_files(tmp_path: Path) -> None:
             CsvRecords(path)
     with pytest.raises(DataError, match=r"gone\.csv: cannot read the data file: No such file"):
         CsvRecords(tmp_path / "gone.csv")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_quote_opens_a_value_only_at_its_beginning(tmp_path: Path, end: str, encoding: str) -> None:
+    path = tmp_path / "a.csv"
+    lines = ['"id",x', '1,a 5" pipe', "2,not lost", '3,"6"" wide,\nquoted"', '4,""', '5,7"', '6,a "" or ""']
+    lines += ['7,"é"""', "8,9"]
+    path.write_bytes(end.join(lines).encode(encoding))
+    with path.open(newline="", encoding=encoding) as file:
+        expected = list(csv.DictReader(file))
+    found = CsvRecords(path)
+    assert [found[i] for i in range(len(found))] == expected
+    assert len(found) == 8
+    assert found.place(7).endswith("a.csv:10")
+
+
+def test_rows_of_random_text(tmp_path: Path) -> None:
+    """Whatever stands in a file, no row is lost: all are those of csv."""
+    path, random = tmp_path / "a.csv", Random(0)
+    for _ in range(2000):
+        text = "id\n" + "".join(random.choice(['"', '"', ",", "\n", "a", "\r\n", '""']) for _ in range(12)) + "\nz"
+        path.write_bytes(text.encode())
+        try:
+            expected = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        except csv.Error:
+            continue
+        found = CsvRecords(path)
+        assert [found._row(i) for i in range(len(found) + 1)] == expected
+
+
+def test_rows_that_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"id,x\n1,a\r2,b\n\n3,c\n\n \n")
+    with pytest.raises(DataError, match=r"a\.csv:2: got several rows, expected one: end rows in a line feed"):
+        CsvRecords(path)[0]
+    assert CsvRecords(path)[1] == {"id": "3", "x": "c"}
 
 
 def test_json_values_of_any_kind(tmp_path: Path) -> None:
