@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -31,6 +32,9 @@ Options: TypeAlias = dict
 Given = str | list[str | Options] | None  # type: ignore[type-arg]
 """A file, a source's name, or a list of these and of `{source: NAME, repeat: NUMBER}`."""
 Loader = DataLoader[Example | ComposerError]
+
+OPEN_FILES = 2**16
+"""A data worker hands each tensor over as an open file, and a step may have thousands; 1024 are usually allowed."""
 
 
 class MultimodalDataModule(LightningDataModule):
@@ -249,6 +253,7 @@ class MultimodalDataModule(LightningDataModule):
         sampler: Sampler[int] | None = None,
         collate: Callable[..., Any] = collate_or_error,
     ) -> Loader:
+        _allow_open_files()
         return DataLoader(
             dataset=data,
             batch_size=batch_size,
@@ -258,3 +263,17 @@ class MultimodalDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _allow_open_files() -> None:
+    """Let this process and its data workers open up to `OPEN_FILES` files, as far as the system lets them."""
+    try:
+        import resource
+    except ImportError:  # Windows, where workers hand tensors over in another way
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    endless = resource.RLIM_INFINITY
+    wanted = OPEN_FILES if hard == endless else min(hard, OPEN_FILES)
+    if soft != endless and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
