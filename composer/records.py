@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ ROW = re.compile(
     rb'|")*+\n?'  # any other quote stands for itself
 )
 """A row of CSV as Python's csv module reads it, whatever its encoding: all that are offered keep ASCII."""
+
+SPACE, COMMA = re.compile(r"[ \t\n\r]*"), re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
+"""What stands before, and between, the elements of a JSON list."""
 
 
 class _Lines(ABC):
@@ -68,36 +72,32 @@ class _Lines(ABC):
 
 
 class JsonRecords(_Lines):
-    """The values of a JSON Lines file or of one JSON list. Opening JSON Lines parses nothing.
+    """The values of a JSON Lines file or of one JSON list. Only where each value starts is kept of either.
 
-    Raises DataError, with file and line, for a file that cannot be read or is empty, and for a line that is no JSON.
+    Opening JSON Lines parses nothing; opening a list parses all of it once. Raises DataError, with file and line, for a
+    file that cannot be read or is empty, for a list that is broken, and for a value that is no JSON.
     """
 
     def __init__(self, path: str | Path) -> None:
-        head = _head(Path(path))
-        self._list: list[Any] | None = None
-        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            self.path, self._list = Path(path), _load_list(Path(path))
-        else:
-            super().__init__(path, _line_starts(Path(path)))
+        self._listed = _head(Path(path)).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        super().__init__(path, (_element_starts if self._listed else _line_starts)(Path(path)))
         if not len(self):
             raise DataError(f"{path}: no records in it, expected a JSON list or one JSON object a line")
 
-    def __len__(self) -> int:
-        return super().__len__() if self._list is None else len(self._list)
-
     def __getitem__(self, index: int) -> Any:
         index = range(len(self))[index]
-        if self._list is not None:
-            return self._list[index]
-        try:
-            return json.loads(self._text(index))
+        text = self._text(index)
+        try:  # behind an element stand a comma and what follows
+            value = json.JSONDecoder().raw_decode(text)[0] if self._listed else json.loads(text)
         except json.JSONDecodeError as error:
             raise DataError(f"{self.place(index)}: not JSON: {error.msg} (column {error.colno})") from None
+        except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
+            raise DataError(f"{self.place(index)}: not JSON that Python reads: {error}") from None
+        return value
 
     def place(self, index: int) -> str:
         """Where a record stands: "file:line", or its number (from 1) in a JSON list."""
-        return super().place(index) if self._list is None else f"{self.path}: record {index + 1}"
+        return f"{self.path}: record {index + 1}" if self._listed else super().place(index)
 
 
 class CsvRecords(_Lines):
@@ -148,13 +148,37 @@ def _head(path: Path) -> bytes:
         raise DataError(f"{path}: cannot read the data file: {error.strerror}") from error
 
 
-def _load_list(path: Path) -> list[Any]:
+def _element_starts(path: Path) -> NDArray[np.int64]:
+    """Where each element of a JSON list starts. Elements are parsed to find their ends, one at a time."""
+    decode, starts = json.JSONDecoder().raw_decode, array("q")
+    with _mapped(path) as data:
+        text = str(data, "latin-1")  # a character a byte: places in the text are places in the file
     try:
-        return json.loads(path.read_bytes())
+        at = _behind(SPACE, text, text.index("[") + 1)
+        more = not text.startswith("]", at)
+        while more:
+            starts.append(at)
+            _, end = decode(text, at)
+            at = _behind(COMMA, text, end)
+            more = "," in text[end:at]
+        if not text.startswith("]", at):
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        at = _behind(SPACE, text, at + 1)
+        if at < len(text):
+            raise json.JSONDecodeError("Extra data", text, at)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}") from None
+        line = text[text.rfind("\n", 0, error.pos) + 1 : error.pos].encode("latin-1").decode("utf-8-sig", "replace")
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {len(line) + 1})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: record {len(starts)}: not JSON that Python reads: {error}") from None
+    return np.array(starts, np.int64)
+
+
+def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where what matches ends."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
 
 
 def _line_starts(path: Path) -> NDArray[np.int64]:

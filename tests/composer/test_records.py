@@ -107,9 +107,74 @@ def test_json_values_of_any_kind(tmp_path: Path) -> None:
     assert JsonRecords(lines).place(2) == f"{lines}:3"
 
 
-def test_lines_pickle_small(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text((json.dumps("x" * 1000) + "\n") * 100)
+LIST = '\ufeff \r\n [{"é": "ü]", "n": [1, {"x": []}]} ,\n"a,b\\"]" , 1.5e3,null\r\n, [], "\U0001f600",\tNaN ] \n\n'
+
+
+def test_a_list_is_what_json_reads(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(LIST.encode())
+    expected, found = json.loads(LIST[1:]), JsonRecords(path)
+    assert [repr(found[i]) for i in range(len(found))] == [repr(value) for value in expected]
+    assert found[-2] == expected[-2]
+
+
+def test_a_list_is_refused_where_json_refuses_it(tmp_path: Path) -> None:
+    """Everything that losing or doubling one character does."""
+    path, refused = tmp_path / "a.json", 0
+    for at in range(LIST.index("[") + 1, len(LIST)):
+        for text in (LIST[:at] + LIST[at + 1 :], LIST[:at] + LIST[at] + LIST[at:], LIST[:at]):
+            path.write_bytes(text.encode())
+            try:
+                expected = repr(json.loads(text[1:]))
+            except json.JSONDecodeError:
+                refused += 1
+                with pytest.raises(DataError, match=r"a\.json:\d+: not JSON: .* \(column \d+\)"):
+                    JsonRecords(path)
+            else:
+                found = JsonRecords(path)
+                assert repr([json.loads(json.dumps(found[i])) for i in range(len(found))]) == expected
+    assert refused > 150
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ('[1,\n {"é": 2\n', "3", r"Expecting ',' delimiter \(column 1\)"),
+        ('[1,\n "éé" x]', "2", r"Expecting ',' delimiter \(column 7\)"),
+        ("[1,\n 2] [3]\n", "2", r"Extra data \(column 5\)"),
+        ('[1,\n2,\n{"é" 3}]', "3", r"Expecting ':' delimiter \(column 6\)"),
+        ("[1,\n", "2", "Expecting value"),
+        ("[", "1", "Expecting value"),
+    ],
+)
+def test_where_a_list_is_broken(tmp_path: Path, text: str, place: str, words: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=rf"a\.json:{place}: not JSON: {words}"):
+        JsonRecords(tmp_path / "a.json")
+
+
+def test_an_element_that_is_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'["a",\n"\xe9"]')
+    found = JsonRecords(tmp_path / "a.json")
+    assert found[0] == "a"
+    with pytest.raises(DataError, match=r"a\.json:2: not UTF-8: "):
+        found[1]
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000 + "]" * 100_000], ids=["digits", "brackets"])
+def test_what_python_cannot_read(tmp_path: Path, value: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'1\n{{"x": {value}}}\n')
+    (tmp_path / "a.json").write_text(f'[1, {{"x": {value}}}]')
+    with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON that Python reads: "):
+        JsonRecords(tmp_path / "a.jsonl")[1]
+    with pytest.raises(DataError, match=r"a\.json: record 2: not JSON that Python reads: "):
+        JsonRecords(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_records_pickle_small(tmp_path: Path, listed: bool) -> None:
+    path, values = tmp_path / "a.json", ["x" * 1000] * 100
+    path.write_text(json.dumps(values) if listed else "".join(json.dumps(value) + "\n" for value in values))
     pickled = pickle.dumps(JsonRecords(path))
     assert len(pickled) < 3000
     assert pickle.loads(pickled)[99] == "x" * 1000
