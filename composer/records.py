@@ -93,11 +93,23 @@ class JsonRecords(_Lines):
             raise DataError(f"{self.place(index)}: not JSON: {error.msg} (column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
             raise DataError(f"{self.place(index)}: not JSON that Python reads: {error}") from None
+        if "\\ud" in text or "\\uD" in text:
+            self._check_whole(value, index)
         return value
 
     def place(self, index: int) -> str:
         """Where a record stands: "file:line", or its number (from 1) in a JSON list."""
         return f"{self.path}: record {index + 1}" if self._listed else super().place(index)
+
+    def _check_whole(self, value: Any, index: int) -> None:
+        """Raises DataError for half of a surrogate pair, which is no text and fails in every tokenizer."""
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise DataError(
+                f"{self.place(index)}: got {half!r}, half of a character, expected both halves: mend the text"
+            ) from None
 
 
 class CsvRecords(_Lines):

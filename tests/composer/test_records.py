@@ -180,6 +180,21 @@ def test_records_pickle_small(tmp_path: Path, listed: bool) -> None:
     assert pickle.loads(pickled)[99] == "x" * 1000
 
 
+@pytest.mark.parametrize("escape", ["\\ud83d", "\\uD83D", "\\ude00 \\ud83d"])
+def test_half_a_character(tmp_path: Path, escape: str) -> None:
+    """No tokenizer takes one; a whole pair, or a backslash before "ud83d", is text like any other."""
+    good = ["smile \U0001f600", "C:\\ud83d"]
+    lines, listed = tmp_path / "a.jsonl", tmp_path / "b.json"
+    values = [json.dumps({"x": [good[0]]}), json.dumps(good[1]), f'{{"x": ["smile {escape}"]}}']
+    lines.write_text("\n".join(values))
+    listed.write_text(f"[{', '.join(values)}]")
+    for path, place in ((lines, "a.jsonl:3"), (listed, "b.json: record 3")):
+        records = JsonRecords(path)
+        assert [records[0], records[1]] == [{"x": [good[0]]}, good[1]]
+        with pytest.raises(DataError, match=rf"{place}: got '\\ud[0-9a-f]+', half of a character, expected both"):
+            records[2]
+
+
 def test_places_are_right_in_any_order(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("\n1\n\n\n2\n3\n\n4\n")
