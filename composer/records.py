@@ -5,7 +5,11 @@ import io
 import json
 import mmap
 import os
+import re
 from abc import ABC, abstractmethod
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +22,23 @@ CHUNK = 2**26
 SHORT = 64
 """Bytes of a line that may be blank: no record of use is so short, and looking at each costs time."""
 
+ROW = re.compile(
+    rb'(?:[^"\n]++'  # neither a quote nor the end
+    rb'|"(?:(?<![^,\r\n]")|(?<=\A\xef\xbb\xbf"))[^"]*+(?:""[^"]*+)*+"?'  # quoted: the quote begins the value
+    rb'|")*+\n?'  # any other quote stands for itself
+)
+"""A row of CSV as Python's csv module reads it, whatever its encoding: all that are offered keep ASCII."""
+
+SPACE, COMMA = re.compile(r"[ \t\n\r]*"), re.compile(r"[ \t\n\r]*,?[ \t\n\r]*")
+"""What stands before, and between, the elements of a JSON list."""
+
 
 class _Lines(ABC):
     """The lines of a file that hold something. Only where they start is kept, 8 bytes each."""
 
-    quoted = False
-    """Whether line breaks between quotes belong to the line."""
-
-    def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
+    def __init__(self, path: str | Path, starts: NDArray[np.int64], encoding: str = "utf-8-sig") -> None:
         self.path, self.encoding = Path(path), encoding
-        self._starts = _line_starts(self.path, self.quoted)
+        self._starts = starts
         self._counted = (0, 1)
         """A place in the file, and its line: counting goes on from here, so that places in order cost one reading."""
 
@@ -61,36 +72,44 @@ class _Lines(ABC):
 
 
 class JsonRecords(_Lines):
-    """The values of a JSON Lines file or of one JSON list. Opening JSON Lines parses nothing.
+    """The values of a JSON Lines file or of one JSON list. Only where each value starts is kept of either.
 
-    Raises DataError, with file and line, for a file that cannot be read or is empty, and for a line that is no JSON.
+    Opening JSON Lines parses nothing; opening a list parses all of it once. Raises DataError, with file and line, for a
+    file that cannot be read or is empty, for a list that is broken, and for a value that is no JSON.
     """
 
     def __init__(self, path: str | Path) -> None:
-        head = _head(Path(path))
-        self._list: list[Any] | None = None
-        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            self.path, self._list = Path(path), _load_list(Path(path))
-        else:
-            super().__init__(path)
+        self._listed = _head(Path(path)).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        super().__init__(path, (_element_starts if self._listed else _line_starts)(Path(path)))
         if not len(self):
             raise DataError(f"{path}: no records in it, expected a JSON list or one JSON object a line")
 
-    def __len__(self) -> int:
-        return super().__len__() if self._list is None else len(self._list)
-
     def __getitem__(self, index: int) -> Any:
         index = range(len(self))[index]
-        if self._list is not None:
-            return self._list[index]
-        try:
-            return json.loads(self._text(index))
+        text = self._text(index)
+        try:  # behind an element stand a comma and what follows
+            value = json.JSONDecoder().raw_decode(text)[0] if self._listed else json.loads(text)
         except json.JSONDecodeError as error:
             raise DataError(f"{self.place(index)}: not JSON: {error.msg} (column {error.colno})") from None
+        except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
+            raise DataError(f"{self.place(index)}: not JSON that Python reads: {error}") from None
+        if "\\ud" in text or "\\uD" in text:
+            self._check_whole(value, index)
+        return value
 
     def place(self, index: int) -> str:
         """Where a record stands: "file:line", or its number (from 1) in a JSON list."""
-        return super().place(index) if self._list is None else f"{self.path}: record {index + 1}"
+        return f"{self.path}: record {index + 1}" if self._listed else super().place(index)
+
+    def _check_whole(self, value: Any, index: int) -> None:
+        """Raises DataError for half of a surrogate pair, which is no text and fails in every tokenizer."""
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise DataError(
+                f"{self.place(index)}: got {half!r}, half of a character, expected both halves: mend the text"
+            ) from None
 
 
 class CsvRecords(_Lines):
@@ -99,11 +118,9 @@ class CsvRecords(_Lines):
     Raises DataError, with file and line, for a file without rows, and for a row that has not one value per column.
     """
 
-    quoted = True
-
     def __init__(self, path: str | Path, encoding: str = "utf-8-sig") -> None:
         _head(Path(path))
-        super().__init__(path, encoding)
+        super().__init__(path, _row_starts(Path(path)), encoding)
         if len(self._starts) < 2:
             raise DataError(f"{path}: no rows in it, expected CSV: a line of column names, then one row a record")
         self.columns = tuple(self._row(0))
@@ -124,9 +141,15 @@ class CsvRecords(_Lines):
 
     def _row(self, line: int) -> list[str]:
         try:
-            return next(csv.reader(io.StringIO(self._text(line), newline=""), strict=True))
+            row, *more = csv.reader(io.StringIO(self._text(line), newline=""), strict=True)
         except csv.Error as error:
             raise DataError(f"{super().place(line)}: not CSV: {error}") from None
+        if any("".join(other).strip() for other in more):
+            raise DataError(
+                f"{super().place(line)}: got several rows, expected one: "
+                "end rows in a line feed, not in a carriage return alone"
+            )
+        return row
 
 
 def _head(path: Path) -> bytes:
@@ -137,33 +160,71 @@ def _head(path: Path) -> bytes:
         raise DataError(f"{path}: cannot read the data file: {error.strerror}") from error
 
 
-def _load_list(path: Path) -> list[Any]:
+def _element_starts(path: Path) -> NDArray[np.int64]:
+    """Where each element of a JSON list starts. Elements are parsed to find their ends, one at a time."""
+    decode, starts = json.JSONDecoder().raw_decode, array("q")
+    with _mapped(path) as data:
+        text = str(data, "latin-1")  # a character a byte: places in the text are places in the file
     try:
-        return json.loads(path.read_bytes())
+        at = _behind(SPACE, text, text.index("[") + 1)
+        more = not text.startswith("]", at)
+        while more:
+            starts.append(at)
+            _, end = decode(text, at)
+            at = _behind(COMMA, text, end)
+            more = "," in text[end:at]
+        if not text.startswith("]", at):
+            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
+        at = _behind(SPACE, text, at + 1)
+        if at < len(text):
+            raise json.JSONDecodeError("Extra data", text, at)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}") from None
+        line = text[text.rfind("\n", 0, error.pos) + 1 : error.pos].encode("latin-1").decode("utf-8-sig", "replace")
+        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg} (column {len(line) + 1})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: record {len(starts)}: not JSON that Python reads: {error}") from None
+    return np.array(starts, np.int64)
 
 
-def _line_starts(path: Path, quoted: bool) -> NDArray[np.int64]:
+def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where what matches ends."""
+    match = pattern.match(text, at)
+    assert match is not None
+    return match.end()
+
+
+def _line_starts(path: Path) -> NDArray[np.int64]:
     """Where each line that is not blank starts. The file is mapped, not read into memory."""
-    size = os.path.getsize(path)
-    if not size:
-        return np.empty(0, np.int64)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pieces, inside = [np.zeros(1, np.int64)], False
-        for offset in range(0, size, CHUNK):
-            chunk = np.frombuffer(data[offset : offset + CHUNK], np.uint8)
-            ends = chunk == ord("\n")
-            if quoted:  # an odd number of quotes before a line break: it is inside of a value
-                odd = np.cumsum(chunk == ord('"'), dtype=np.uint8) % 2 != inside
-                ends &= ~odd
-                inside = bool(odd[-1])
-            pieces.append(np.flatnonzero(ends) + offset + 1)
-        starts = np.concatenate(pieces)
-        lengths = np.diff(starts, append=size)
-        full = lengths > 0
-        for line in np.flatnonzero(full & (lengths < SHORT)):
-            full[line] = bool(data[starts[line] : starts[line] + lengths[line]].strip())
+    with _mapped(path) as data:
+        ends = [
+            np.flatnonzero(np.frombuffer(data[offset : offset + CHUNK], np.uint8) == ord("\n")) + offset + 1
+            for offset in range(0, len(data), CHUNK)
+        ]
+        return _full(data, np.concatenate([np.zeros(1, np.int64), *ends]))
+
+
+def _row_starts(path: Path) -> NDArray[np.int64]:
+    """Where each row of CSV that is not blank starts: a line break between quotes belongs to the row."""
+    with _mapped(path) as data:
+        ends = np.fromiter((row.end() for row in ROW.finditer(data)), np.int64)
+        return _full(data, np.concatenate([np.zeros(1, np.int64), ends]))
+
+
+def _full(data: bytes | mmap.mmap, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The starts of what is not blank."""
+    lengths = np.diff(starts, append=len(data))
+    full = lengths > 0
+    for line in np.flatnonzero(full & (lengths < SHORT)):
+        full[line] = bool(data[starts[line] : starts[line] + lengths[line]].strip())
     return starts[full]
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[bytes | mmap.mmap]:
+    """A file's bytes, read where they are looked at."""
+    with path.open("rb") as file:
+        if not os.path.getsize(path):  # which cannot be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -32,6 +33,9 @@ Options: TypeAlias = dict
 Given = str | list[str | Options] | None  # type: ignore[type-arg]
 """A file, a source's name, or a list of these and of `{source: NAME, repeat: NUMBER}`."""
 Loader = DataLoader[Example | ComposerError]
+
+OPEN_FILES = 2**16
+"""A data worker hands each tensor over as an open file, and a step may have thousands; 1024 are usually allowed."""
 
 
 class MultimodalDataModule(LightningDataModule):
@@ -252,6 +256,7 @@ class MultimodalDataModule(LightningDataModule):
         return Conversations(self._sources[name], processor, self.frames, seed=self.seed, **options)
 
     def _loader(self, data: Conversations, **options: Any) -> Loader:
+        _allow_open_files()
         return DataLoader(
             dataset=data,
             num_workers=self.num_workers,
@@ -259,3 +264,17 @@ class MultimodalDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **{"collate_fn": collate_or_error, **options},
         )
+
+
+def _allow_open_files() -> None:
+    """Let this process and its data workers open up to `OPEN_FILES` files, as far as the system lets them."""
+    try:
+        import resource
+    except ImportError:  # Windows, where workers hand tensors over in another way
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    endless = resource.RLIM_INFINITY
+    wanted = OPEN_FILES if hard == endless else min(hard, OPEN_FILES)
+    if soft != endless and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -4,16 +4,30 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from composer.data.limits import MAX_PIXELS, check_size
-from composer.data.opened import opened
+from composer.data.opened import opened, said
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
 
 BACKGROUND = (255, 255, 255)
 """Transparent pixels lie on white: most transparent pictures are drawings and logos made for white pages."""
+
+ORIENTATION = 0x0112
+"""EXIF's tag for how a picture lies."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright that lies so; one that is 1 stands."""
 
 
 def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
@@ -29,15 +43,31 @@ def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
             with Image.open(file) as image:
                 check_size(path, image.height, image.width)
                 image.draft("RGB", _draft_size(image, transform))
-                upright = _rgb(ImageOps.exif_transpose(image))
+                image.load()  # before EXIF, which PNG may keep behind the pixels: that a file is cut off is said here
+                turn = TURNS.get(orientation(image))
+                upright = _rgb(image if turn is None else image.transpose(turn))
+    except MediaError:
+        raise
     except Image.DecompressionBombError:
         raise MediaError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got far more") from None
     except UnidentifiedImageError:
         raise MediaError(f"{path}: not an image that Pillow can read") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise for damaged files
-        raise MediaError(f"{path}: cannot decode this image: {error}") from error
+    except Exception as error:
+        raise MediaError(f"{path}: cannot decode this image: {said(error)}") from error
     height, width = transform.scaled(upright.height, upright.width)
     return transform.finish(np.asarray(upright.resize((width, height), Image.Resampling.BICUBIC)))
+
+
+def orientation(image: Image.Image) -> int:
+    """How a picture lies, 1 to 8 as EXIF counts; 1 where EXIF is damaged or says something else.
+
+    `ImageOps.exif_transpose` would write all of EXIF anew, and fail for any other tag that is odd.
+    """
+    try:
+        found = image.getexif().get(ORIENTATION)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) and found in TURNS else 1
 
 
 def _draft_size(image: Image.Image, transform: FrameTransform) -> tuple[int, int]:

@@ -33,6 +33,13 @@ def opened(media: Media) -> Iterator[str | BinaryIO]:
             yield file
 
 
+def said(error: Exception) -> str:
+    """What a decoder says is wrong. Damaged files make decoders raise anything, whose name may say most."""
+    if reason := getattr(error, "strerror", None):
+        return str(reason)
+    return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+
+
 class Stretch(io.RawIOBase):
     """Bytes `offset` to `offset + size` of a file, as a file of their own."""
 

@@ -1,5 +1,7 @@
 """When a video's pictures start and end, from headers where they can be trusted, else from the packets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -19,6 +21,13 @@ MATROSKA = {"matroska"}
 
 TICK = 1e-3
 """A frame due within this many seconds is on screen already: Matroska rounds times to milliseconds."""
+
+
+@contextmanager
+def opened_video(media: Media) -> Iterator[InputContainer]:
+    """A video's streams. Titles and the like need not be UTF-8: nobody here reads them."""
+    with opened(media) as file, av.open(file, "r", metadata_errors="replace") as container:
+        yield container
 
 
 class Span(NamedTuple):
@@ -98,7 +107,7 @@ def mvbench_frames(media: Media, frames: int, rate: float, first: int, last: int
 
 def picture_times(media: Media, index: int) -> list[float]:
     """When each picture of a video stream appears, in seconds, in order. Reads the whole file and decodes nothing."""
-    with opened(media) as file, av.open(file, "r") as container:
+    with opened_video(media) as container:
         return sorted(
             seconds(packet.pts, packet.time_base)
             for packet in container.demux(container.streams[index])
@@ -118,7 +127,7 @@ def _clock(tag: str) -> float:
 def _scan(media: Media, index: int) -> tuple[Span, float]:
     """The video's span by its packets, and where the last packet of any stream ends. Reads the whole file."""
     starts, ends, reached = [], [0.0], 0.0
-    with opened(media) as file, av.open(file, "r") as container:  # its own, since not every format can be rewound
+    with opened_video(media) as container:  # its own, since not every format can be rewound
         rate = container.streams[index].average_rate
         step = float(1 / rate) if rate else 0.0
         for packet in container.demux():

@@ -17,12 +17,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from composer.data.limits import check_size
-from composer.data.opened import opened
+from composer.data.opened import said
 from composer.data.timeline import (
     TICK,
     Span,
     has_index,
     mvbench_frames,
+    opened_video,
     picture_times,
     seconds,
     segment,
@@ -52,7 +53,7 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
     """
     path = media.path
     try:
-        with opened(media) as file, av.open(file, "r") as container:
+        with opened_video(media) as container:
             stream = video_stream(path, container)
             stream.codec_context.thread_count = 1
             span = span_of(media, container, stream)
@@ -65,8 +66,10 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
             cursor = Cursor(path, container, stream, span)
             scale = Scaler(path, transform)
             pictures = [scale(cursor.at(span.start + first + float(time))) for time in times]
-    except av.error.FFmpegError as error:
-        raise MediaError(f"{path}: cannot be read as a video: {error.strerror}") from error
+    except MediaError:
+        raise
+    except Exception as error:
+        raise MediaError(f"{path}: cannot be read as a video: {said(error)}") from error
     return np.stack(pictures), np.maximum(times, 0.0).astype(np.float32)
 
 
@@ -80,10 +83,12 @@ def _counted(media: Media, stream: VideoStream, span: Span, frames: int) -> NDAr
 
 
 def video_stream(path: str, container: InputContainer) -> VideoStream:
-    """The stream that shows the video. Raises MediaError where there is none, or its pictures are too large."""
+    """The stream that shows the video. Raises MediaError for none, an unknown codec, too large pictures."""
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:  # a cover is no video
             context = stream.codec_context
+            if context is None:
+                raise MediaError(f"{path}: FFmpeg does not know this video's codec: encode it anew, as H.264 for one")
             check_size(path, context.height, context.width)
             return stream
     kinds = sorted({stream.type for stream in container.streams})

@@ -38,8 +38,7 @@ class CaptionsReader(RecordReader):
         image = Media("image", str(Path(self.media_root or file.parent) / self._image(record)))
         messages = (Message("user", (image, self.question)), Message("assistant", (self._caption(record),)))
         meta = {key: value for key, value in record.items() if key not in (*IDS, self.caption)}
-        sample_id = next((str(record[key]) for key in IDS if key in record), f"{file.stem}-{index}")
-        return Sample(sample_id, str(file), messages, meta)
+        return Sample(self.id_of(record, index, *IDS), str(file), messages, meta)
 
     def _caption(self, record: Mapping[str, Any]) -> str:
         value = record.get(self.caption)
@@ -51,4 +50,8 @@ class CaptionsReader(RecordReader):
             value = record.get(name)
             if not isinstance(value, str | int) or value == "":
                 raise DataError(f'"{name}": expected a part of the name {self.file!r}, got {value!r}')
-        return self.file.format_map(record)
+        try:
+            return self.file.format_map(record)
+        except ValueError as error:  # a number's format for text, or the other way round
+            keys = ", ".join(f"{name}={record[name]!r}" for name in dict.fromkeys(self.names))
+            raise DataError(f"option `file` is {self.file!r}, which does not fit {keys}: {error}") from None

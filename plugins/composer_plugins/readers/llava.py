@@ -43,7 +43,7 @@ class LlavaReader(RecordReader):
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         """Leading assistant turns are dropped, media stand in the place of their placeholders."""
         file, row = self.where(index)
-        sample_id = str(record.get("id", record.get("sample_id", f"{file.stem}-{index}")))
+        sample_id = self.id_of(record, index, "id", "sample_id")
         media_root, inside = Path(self.media_root or file.parent), f"{file}, record {row + 1}"
         try:
             messages = _place_media(_turns(record), _media(record, media_root, inside, self.fps))

@@ -32,7 +32,7 @@ class M3ITReader(RecordReader):
         )
         meta = {key: value for key, value in record.items() if key not in KEYS}
         file, _ = self.where(index)
-        return Sample(str(record.get("id", f"{file.stem}-{index}")), str(file), messages, meta)
+        return Sample(self.id_of(record, index, "id"), str(file), messages, meta)
 
     def _pictures(self, record: Mapping[str, Any], index: int) -> list[Media]:
         given = record.get("image_base64_str") or []

@@ -96,7 +96,10 @@ class MiraDataReader(Reader):
             if match is None:
                 raise DataError(f"column 'index': expected NUMBER_VIDEO-CLIP, got {row['index']!r}")
             made = {"folder": f"{int(match[2]) // 1000:09d}", "video": match[1]}
-        return self.file.format_map({**made, **row})
+        try:
+            return self.file.format_map({**made, **row})
+        except ValueError as error:  # a number's format: all columns are text
+            raise DataError(f"option `file` is {self.file!r}, which does not fit columns of text: {error}") from None
 
     def _second(self, row: Mapping[str, str], column: str | None) -> float | None:
         if column is None:

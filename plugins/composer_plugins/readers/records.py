@@ -65,6 +65,11 @@ class RecordReader(Reader):
         number, row = self._find(index)
         return self.files[number], row
 
+    def id_of(self, record: Mapping[str, Any], index: int, *keys: str) -> str:
+        """The first of these keys that holds something; else the file's name and the record's number in all files."""
+        file, _ = self.where(index)
+        return next((str(record[key]) for key in keys if record.get(key) is not None), f"{file.stem}-{index}")
+
     @abstractmethod
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         """A record as a sample. Raises DataError, which does not name the record's place."""

@@ -28,7 +28,7 @@ class ShareGPT4VideoReader(RecordReader):
         video = Media("video", str(Path(self.media_root or file.parent) / text_of(record, "video_path")))
         messages = (Message("user", (video, self.question)), Message("assistant", (_summary(record),)))
         meta = {key: value for key, value in record.items() if key not in KEYS}
-        return Sample(str(record.get("video_id", f"{file.stem}-{index}")), str(file), messages, meta)
+        return Sample(self.id_of(record, index, "video_id"), str(file), messages, meta)
 
 
 def _summary(record: Mapping[str, Any]) -> str:

@@ -36,10 +36,13 @@ def write_video(
     rotation: int = 0,
     audio_seconds: float = 0.0,
     muxer: dict[str, str] | None = None,
+    title: str = "",
 ) -> Path:
     """Encode numbered pictures, or those given. ticks: each frame's time in 1/rate s, else one after the other."""
     pictures = [numbered(i) for i in range(frames)] if isinstance(frames, int) else list(frames)
     with av.open(str(path), "w", options=muxer or {}) as container:
+        if title:
+            container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt, stream.gop_size = pixel_format, key_every

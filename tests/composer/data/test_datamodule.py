@@ -1,6 +1,8 @@
 """The data module inside a Lightning trainer: order, resume, conditions, errors."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -348,3 +350,27 @@ def test_sources_from_the_command_line() -> None:
     parsed = parser.parse_args([f"--data.sources={sources}", '--data.train=["a", {"source": "a", "repeat": 0.5}]'])
     data = parser.instantiate(parsed).data
     assert data.files["train"] == ["a", {"source": "a", "repeat": 0.5}]
+
+
+MANY_BATCHES = """
+import resource
+from functools import partial
+
+import torch
+
+from composer.batch import Example
+from composer.data.batches import micro_batches
+from composer.data.datamodule import MultimodalDataModule
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+data = [Example(str(n), torch.full((4,), n), torch.full((4,), n), ()) for n in range(96)]
+collate = partial(micro_batches, batch_size=1, max_tokens=None)
+loader = MultimodalDataModule(num_workers=1)._loader(data, 96, collate=collate)
+print(*(batch.sample_ids[0] for step in loader for batch in step))
+"""
+
+
+def test_more_tensors_in_a_step_than_files_that_may_be_open(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MANY_BATCHES]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
+    assert done.stdout.split() == [str(n) for n in range(96)], done.stderr

@@ -17,8 +17,10 @@ def test_images_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture.save(tmp_path / "a.jpg")
     picture.save(tmp_path / "turned.jpg", exif=exif)
+    picture.save(tmp_path / "turned.tif", exif=exif)
     assert read_header(Media("image", str(tmp_path / "a.jpg"))) == Header(40, 64, 1)
-    assert read_header(Media("image", str(tmp_path / "turned.jpg"))) == Header(64, 40, 1)
+    for name in ("turned.jpg", "turned.tif"):
+        assert read_header(Media("image", str(tmp_path / name))) == Header(64, 40, 1)
 
 
 def test_videos_and_segments(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Images as cameras, scanners and designers make them."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from composer.data import image, limits
+from composer.data.headers import Header, read_header
 from composer.data.image import BACKGROUND
 from composer.errors import MediaError
 from composer.sample import Media
@@ -51,6 +53,46 @@ def test_exif_orientation(tmp_path: Path, orientation: int, undo: object) -> Non
     exif[0x0112] = orientation
     path = save(tmp_path / "a.png", Image.fromarray(wide), exif=exif)
     assert np.array_equal(read_image(path, SAME), undo(wide))  # type: ignore[operator]
+
+
+def jpeg_with_exif(*entries: tuple[int, int, int, int]) -> bytes:
+    """A grey JPEG of 24 x 16 with hand-made EXIF: (tag, type, count, value) each."""
+    file = io.BytesIO()
+    Image.new("RGB", (24, 16), (90, 90, 90)).save(file, "JPEG")
+    tags = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + tags + bytes(20)
+    return b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + file.getvalue()[2:]
+
+
+@pytest.mark.parametrize(
+    ("entries", "upright"),
+    [
+        ([(0x0112, 3, 1, 6)], (24, 16)),
+        ([(0x0112, 3, 1, 6), (0x8769, 2, 4, 0x303030)], (24, 16)),  # another tag is text, and should be a number
+        ([(0x0112, 3, 1, 6), (0x0111, 2, 4, 0x30303030)], (24, 16)),
+        ([(0x0112, 3, 1, 6), (0x011A, 2, 4, 0x303030)], (24, 16)),
+        ([(0x0112, 3, 1, 9)], (16, 24)),
+        ([(0x0112, 2, 2, 0x36)], (16, 24)),  # the orientation is text
+        ([(0x0112, 7, 1, 6)], (16, 24)),
+    ],
+)
+def test_odd_exif(entries: list[tuple[int, int, int, int]], upright: tuple[int, int]) -> None:
+    media = Media("image", "a.jpg", data=jpeg_with_exif(*entries))
+    assert image.read_image(media, SAME).shape == (*upright, 3)
+    assert read_header(media) == Header(*upright, 1)
+
+
+def test_whatever_a_decoder_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Pillow does for AVIF with damaged bytes, where it is built with it."""
+
+    def fail(*args: object, **options: object) -> None:
+        raise RuntimeError("Failed to decode frame")
+
+    media = Media("image", "a.jpg", data=jpeg_with_exif())
+    monkeypatch.setattr(Image, "open", fail)
+    for read in (lambda: image.read_image(media, SAME), lambda: read_header(media)):
+        with pytest.raises(MediaError, match=r"a\.jpg: cannot (decode|read) this image: RuntimeError: Failed"):
+            read()
 
 
 def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sampling against decoding everything; files as they come from phones, screens, and broken downloads."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 from av.video.stream import VideoStream
 
 from composer.data import limits, video
+from composer.data.headers import read_header
+from composer.data.opened import Stretch
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -273,6 +276,46 @@ def test_no_video_file(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(MediaError, match=r"a\.mp4: cannot be read as a video"):
         read_video(str(path), PLAIN, 4)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")])
+def test_a_title_that_is_not_utf8(tmp_path: Path, name: str, codec: str) -> None:
+    """It changes no picture, and old cameras and editors write it."""
+    path = write_video(tmp_path / name, 20, codec=codec, title="TITLE")
+    expected = read_video(str(path), PLAIN, 5)[0]
+    data = path.read_bytes()
+    assert data.count(b"TITLE") == 1
+    path.write_bytes(data.replace(b"TITLE", "Café!".encode("latin-1")))
+    assert (read_video(str(path), PLAIN, 5)[0] == expected).all()
+    mvbench = Media("video", str(path), rule="mvbench")
+    assert len(video.read_video(mvbench, PLAIN, 5)[0]) == 5
+    assert read_header(mvbench).frames == 20
+
+
+def test_a_codec_that_is_not_known(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 5, codec="mpeg4", pixel_format="yuv420p")
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZZ"))
+    for read in (lambda media: video.read_video(media, PLAIN, 2), read_header):
+        with pytest.raises(MediaError, match=r"a\.avi: FFmpeg does not know this video's codec: encode it anew"):
+            read(Media("video", str(path)))
+
+
+def test_whatever_a_decoder_or_a_disk_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mkv", 5)
+    packed = Media("video", str(path), span=(0, path.stat().st_size))
+    for error, said in (
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (AttributeError("no such thing"), "AttributeError: no such thing"),
+    ):
+
+        def fail(self: Stretch, buffer: memoryview, error: Exception = error) -> int:
+            raise error
+
+        monkeypatch.setattr(Stretch, "readinto", fail)
+        for read in (lambda media: video.read_video(media, PLAIN, 2), read_header):
+            with pytest.raises(MediaError, match=rf"a\.mkv: cannot be read as a video: {said}"):
+                read(packed)
 
 
 def test_missing_file(tmp_path: Path) -> None:

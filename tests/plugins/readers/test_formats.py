@@ -195,3 +195,28 @@ def test_videos_of_llava_hound_are_folders_of_pictures(tmp_path: Path) -> None:
     path = lines(tmp_path / "hound.jsonl", {"id": "v_1", "video": "v_1", "conversations": turns})
     (sample,) = reader("llava", path, media_root="frames", fps=2.0)
     assert sample.media == (Media("video", "frames/v_1", fps=2.0),)
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "keys", "options"),
+    [
+        ("llava", {"conversations": [{"from": "human", "value": "So?"}]}, ("id", "sample_id"), {}),
+        ("m3it", M3IT, ("id",), {}),
+        ("sharegpt4video", SHARED, ("video_id",), {}),
+        ("captions", {"caption": "A hill.", "name": "a.jpg"}, ("image_id", "id", "key"), {"file": "{name}"}),
+    ],
+)
+def test_an_id_that_is_null_is_none(
+    tmp_path: Path, name: str, record: dict[str, Any], keys: tuple[str, ...], options: dict[str, str]
+) -> None:
+    """Parquet holds null where another row has an id; two samples named "None" could not be told apart."""
+    nothing, last = dict.fromkeys(keys), keys[-1]
+    path = lines(tmp_path / "a.jsonl", {**record, **nothing}, {**record, **nothing, last: 0}, {**record, **nothing})
+    assert [sample.id for sample in reader(name, path, **options)] == ["a-0", "0", "a-2"]
+
+
+def test_a_number_format_for_a_column_of_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("index,dense_caption\n7,A hill.\n")
+    with pytest.raises(DataError, match=r"a\.csv:2: option `file` is '\{index:05d\}\.mp4', which does not fit columns"):
+        reader("miradata", path, file="{index:05d}.mp4")[0]

@@ -192,3 +192,14 @@ def test_bad_caption(tmp_path: Path, change: dict[str, Any], message: str) -> No
 def test_a_pattern_of_names_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"option `file` is '\{key', expected keys in braces"):
         captions(tmp_path / "a.jsonl", file="{key")
+
+
+def test_a_number_where_the_pattern_wants_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"key": "123456", "caption": "A hill."}\n{"key": 123456, "caption": "A hill."}\n')
+    found = captions(path, file="{key:.5}/{key}.jpg")
+    assert found[0].media[0].path == f"{tmp_path}/12345/123456.jpg"
+    with pytest.raises(DataError) as caught:
+        found[1]
+    said = f"{path}:2: option `file` is '{{key:.5}}/{{key}}.jpg', which does not fit key=123456: "
+    assert str(caught.value).startswith(said)
