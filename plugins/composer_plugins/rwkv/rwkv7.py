@@ -71,7 +71,8 @@ class TimeMix(nn.Module):
         if value0 is None:
             v = value0 = value
         else:
-            v = torch.lerp(value, value0, torch.sigmoid(self.v0 + v @ self.v1 @ self.v2))
+            share = torch.sigmoid(self.v0 + v @ self.v1 @ self.v2)
+            v = torch.lerp(value, value0, share.to(value.dtype))  # under autocast the share is fp32, the values bf16
         removal = F.normalize((k * self.k_k).view(B, T, self.heads, -1), dim=-1)
         k = k * (1 + (rate - 1) * self.k_a)
         if sequences.mask is not None:

@@ -259,6 +259,49 @@ def test_one_position_in_bf16(version: str) -> None:
     assert distance(step[:, 0].float(), whole[:, -1].float()) < 0.1  # measured: 0.02
 
 
+# bf16 autocast, as `--trainer.precision=bf16-mixed` trains and `composer ask` may answer.
+
+
+def autocast() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def off(got: Tensor, expected: Tensor) -> float:
+    """|a - b| / |b|. bf16 resolves 0.004 of a number."""
+    return ((got.float() - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("layout", ["dense", "padded", "packed"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_in_bf16_autocast_is_near_fp32(version: str, layout: str, checkpointing: bool) -> None:
+    made = stirred(version, 0.02).train()  # stirred more, its gradients change by more when its weights are rounded
+    lengths = {
+        "dense": {},
+        "padded": {"mask": torch.arange(150)[None] < 101},
+        "packed": {"cu_seqlens": torch.tensor([0, 60, 61, 150])},
+    }[layout]
+    mask = lengths.get("mask", torch.ones(1, 150, dtype=torch.bool))
+
+    def loss(embeds: Tensor) -> Tensor:
+        logits = made.head(made(embeds, **lengths)[0])[:, :-1]
+        return nn.functional.cross_entropy(logits.float()[mask[:, 1:]], IDS[:, 1:][mask[:, 1:]])
+
+    expected, expected_state = made(made.embed(IDS), **lengths)
+    wanted = gradients(made, loss)
+    if checkpointing:
+        apply_activation_checkpointing(made, check_fn=lambda module: isinstance(module, made.block_classes))
+    with autocast():
+        hidden, state = made(made.embed(IDS), **lengths)
+        found = gradients(made, loss)
+    assert off(hidden[mask], expected[mask]) < 0.005  # measured: 0.0013
+    for name, part in state.tensors().items():
+        assert part.dtype == torch.float32, name
+        assert off(part, expected_state.tensors()[name]) < 0.02, name  # measured: 0.0045
+    assert {name.replace("_checkpoint_wrapped_module.", "") for name in found} == set(wanted)
+    for name, gradient in found.items():
+        assert off(gradient, wanted[name.replace("_checkpoint_wrapped_module.", "")]) < 0.05, name  # measured: 0.021
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_compiled_step_is_the_step(version: str) -> None:
