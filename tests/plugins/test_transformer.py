@@ -234,6 +234,15 @@ def test_a_local_folder_brings_weights_tokenizer_and_template(folder: Path) -> N
     torch.testing.assert_close(made.head(made(made.embed(ids))[0]), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_weights_are_read_on_the_cpu_whatever_the_device_context(folder: Path) -> None:
+    """Lightning builds the model inside `with device:`; a CPU has one other device, and transformers minds it too."""
+    expected = TransformerBackbone(pretrained=str(folder)).state_dict()
+    with torch.device("meta"):
+        made = TransformerBackbone(pretrained=str(folder))
+    for name, weight in made.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
+
+
 def test_a_given_tokenizer_replaces_the_models(folder: Path) -> None:
     made = TransformerBackbone(pretrained=str(folder), tokenizer=BYTES)
     assert made.tokenizer is BYTES

@@ -205,6 +205,16 @@ def test_public_checkpoint_layout(tmp_path: Path, family: str) -> None:
     assert host(frames(32, 48), tome(host, r=2)).features.shape == (2, 20, 32)
 
 
+def test_weights_are_read_on_the_cpu_whatever_the_device_context(tmp_path: Path) -> None:
+    """Lightning builds the model inside `with device:`; a CPU has one other device, and transformers minds it too."""
+    save_whole_model(tmp_path, "siglip")
+    expected = encoder(pretrained=str(tmp_path)).state_dict()
+    with torch.device("meta"):
+        host = encoder(pretrained=str(tmp_path))
+    for name, weight in host.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
+
+
 def test_a_pretrained_tower_at_another_size_keeps_its_positions(tmp_path: Path) -> None:
     save_whole_model(tmp_path, "siglip")
     host = encoder(pretrained=str(tmp_path), image_size=48)

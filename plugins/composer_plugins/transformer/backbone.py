@@ -55,7 +55,8 @@ class TransformerBackbone(Backbone):
                 f"{pretrained}: use its own tokenizer (null)."
             )
         if self.model.device.type != "meta":
-            self._check()
+            with self.model.device:  # where weights were read, which need not be where Lightning builds the model
+                self._check()
 
     def _own_tokenizer(self, pretrained: str, where: Mapping[str, Any]) -> PretrainedTokenizer:
         try:
@@ -123,9 +124,11 @@ class TransformerBackbone(Backbone):
 
 def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            pretrained, use_safetensors=True, attn_implementation="sdpa", dtype=torch.get_default_dtype(), **where
-        )
+        # Lightning builds models inside `with device:`, which transformers takes for a device_map and wants accelerate.
+        with torch.device("cpu"):
+            return AutoModelForCausalLM.from_pretrained(
+                pretrained, use_safetensors=True, attn_implementation="sdpa", dtype=torch.get_default_dtype(), **where
+            )
     except Exception as error:
         raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be loaded: {error}") from error
 
