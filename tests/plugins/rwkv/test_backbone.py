@@ -302,6 +302,25 @@ def test_training_in_bf16_autocast_is_near_fp32(version: str, layout: str, check
         assert off(gradient, wanted[name.replace("_checkpoint_wrapped_module.", "")]) < 0.05, name  # measured: 0.021
 
 
+@torch.no_grad()
+def test_decoding_in_bf16_autocast_is_as_near_fp32_as_reading(version: str) -> None:
+    """The state stays fp32 and does not drift: 140 steps are as far from fp32 as one forward over all positions."""
+    made = stirred(version)
+    expected, expected_state = made(made.embed(IDS))
+    with autocast():
+        read, read_state = made(made.embed(IDS))
+        hidden, state = made(made.embed(IDS[:, :10]))
+        steps = [hidden]
+        for place in range(10, 150):
+            hidden, state = made(made.embed(IDS[:, place : place + 1]), None, state)
+            assert {part.dtype for part in (hidden, *state.tensors().values())} == {torch.float32}
+            steps.append(hidden)
+    assert off(torch.cat(steps, dim=1), expected) < 1.2 * off(read, expected)  # measured: 1.0 times
+    for name, part in state.tensors().items():
+        once = off(read_state.tensors()[name], expected_state.tensors()[name])
+        assert off(part, expected_state.tensors()[name]) <= 1.5 * once, name
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_compiled_step_is_the_step(version: str) -> None:
