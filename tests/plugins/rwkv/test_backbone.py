@@ -176,6 +176,23 @@ def test_segments_change_neither_values_nor_gradients(version: str, segment: int
         )  # measured: 3e-5
 
 
+def test_a_packed_row_of_one_sequence_is_cut_into_segments(version: str) -> None:
+    """A sample longer than a pack has a packed row of its own, the very row that segments are for."""
+    made = stirred(version, depth=2, segment_length=64)
+    read: list[int] = []
+    made.model.blocks[0].register_forward_pre_hook(lambda block, inputs: read.append(inputs[0].shape[1]))
+    whole = torch.tensor([0, 150])
+    hidden, state = made(made.embed(IDS), cu_seqlens=whole)
+    assert read == [64, 64, 22]
+    expected, expected_state = stirred(version, depth=2)(made.embed(IDS))
+    assert distance(hidden, expected) < 1e-5
+    for (name, part), other in zip(state.tensors().items(), expected_state.tensors().values(), strict=True):
+        assert part.shape == other.shape, name
+        assert distance(part, other) < 1e-5, name
+    with pytest.raises(ValueError, match="rise from 0 to T = 150"):
+        made(made.embed(IDS), cu_seqlens=torch.tensor([0, 149]))
+
+
 def test_right_padding_is_bit_exact(version: str) -> None:
     """Each row of a batch is what a batch of the same shape without padding gives, and so is its state."""
     made = stirred(version)
