@@ -60,7 +60,7 @@ class BlockTokens(NamedTuple):
     """
 
     x: Tensor
-    sizes: Tensor | None  # integers, because sharding policies cast every float between blocks to bf16
+    sizes: Tensor | None  # integers, because bf16 cannot count to 257
     sources: Tensor | None
 
 
@@ -144,7 +144,7 @@ class Encoder(nn.Module, ABC):
 
     dim: channels of its tokens. depth: its blocks. patch_size: pixels of a patch's side.
     transform: how a decoded frame becomes its input; runs in data workers, so it holds no tensor and pickles small.
-    block_classes: the modules that activation checkpointing and sharding wrap.
+    block_classes: the modules that activation checkpointing wraps.
     """
 
     modalities: ClassVar[frozenset[Modality]] = frozenset({"image", "video"})
@@ -188,7 +188,7 @@ class Backbone(nn.Module, ABC):
     dim: width of its embeddings. vocab_size: rows of its head. context_length: trained positions, None if unknown.
     tokenizer, template: how text becomes ids, and how a conversation becomes text.
     state_class: what `forward` returns beside the hidden states.
-    block_classes: the modules that activation checkpointing and sharding wrap.
+    block_classes: the modules that activation checkpointing wraps.
     """
 
     dim: int
