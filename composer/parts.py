@@ -22,6 +22,9 @@ from composer.transform import FrameTransform
 Modality = Literal["image", "video", "audio"]
 Grid = tuple[int, int]
 
+_DECAYED = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
+"""Layers whose weights decay."""
+
 
 class VisualTokens(NamedTuple):
     """Tokens of F frames of one grid, on their way from the encoder to the projector.
@@ -57,7 +60,7 @@ class BlockTokens(NamedTuple):
     """
 
     x: Tensor
-    sizes: Tensor | None  # integers, because sharding policies cast every float between blocks to bf16
+    sizes: Tensor | None  # integers, because bf16 cannot count to 257
     sources: Tensor | None
 
 
@@ -141,7 +144,7 @@ class Encoder(nn.Module, ABC):
 
     dim: channels of its tokens. depth: its blocks. patch_size: pixels of a patch's side.
     transform: how a decoded frame becomes its input; runs in data workers, so it holds no tensor and pickles small.
-    block_classes: the modules that activation checkpointing and sharding wrap.
+    block_classes: the modules that activation checkpointing wraps.
     """
 
     modalities: ClassVar[frozenset[Modality]] = frozenset({"image", "video"})
@@ -185,7 +188,7 @@ class Backbone(nn.Module, ABC):
     dim: width of its embeddings. vocab_size: rows of its head. context_length: trained positions, None if unknown.
     tokenizer, template: how text becomes ids, and how a conversation becomes text.
     state_class: what `forward` returns beside the hidden states.
-    block_classes: the modules that activation checkpointing and sharding wrap.
+    block_classes: the modules that activation checkpointing wraps.
     """
 
     dim: int
@@ -262,7 +265,8 @@ class Backbone(nn.Module, ABC):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: `params`, and where they differ from the recipe, `weight_decay` and `lr_scale`.
 
-        Default: weight decay on matrices only. Every trainable parameter is in exactly one group.
+        Default: weight decay on the weights of linear and convolution layers (`decay_groups`). Every trainable
+        parameter is in exactly one group.
         """
         return decay_groups(self)
 
@@ -275,11 +279,23 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """A module's trainable parameters as two optimizer groups: matrices, and the rest without weight decay."""
+    """A module's trainable parameters as two optimizer groups: what decays, and the rest without weight decay.
+
+    What decays are the weights of linear, convolution and attention layers. Embeddings, position tables, class tokens,
+    norms, biases and any other parameter that a module holds by itself do not: their size means something, or a table's
+    row would shrink in every step that does not read it. A matrix that is to decay belongs in an nn.Linear.
+    """
+    layers = [layer for layer in module.modules() if isinstance(layer, _DECAYED)]
+    weights = {
+        id(parameter)
+        for layer in layers
+        for name, parameter in layer.named_parameters(recurse=False)
+        if name.endswith("weight")
+    }
     parameters = [p for p in module.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if p.ndim >= 2]},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in parameters if id(p) in weights]},
+        {"params": [p for p in parameters if id(p) not in weights], "weight_decay": 0.0},
     ]
 
 

@@ -21,7 +21,7 @@ from composer.cli.job import Job
 from composer.data.datamodule import MultimodalDataModule
 from composer.errors import ConfigError
 from composer.explain import nearest
-from composer.training.module import ComposerModule
+from composer.training.module import ComposerModule, check_strategy
 
 
 class ComposerCLI(LightningCLI):
@@ -71,6 +71,7 @@ class ComposerCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         given = self.config_init.trainer
+        check_strategy(given.strategy)  # before Lightning asks for a GPU, or for a package, that would not help
         if self.job.command != "fit":
             kwargs.setdefault("logger", given.logger or False)
         elif given.logger in (None, True):

@@ -77,13 +77,7 @@ class Meter:
         return cost
 
     def _measured(self, forward: Callable[[], Any], part: nn.Module) -> tuple[Any, Cost]:
-        """In bf16 autocast; in fp32, an upper bound, where a CPU's autocast does not know one of its operations."""
-        try:
-            return self._once(forward, part, autocast=True)
-        except RuntimeError:
-            return self._once(forward, part, autocast=False)
-
-    def _once(self, forward: Callable[[], Any], part: nn.Module, *, autocast: bool) -> tuple[Any, Cost]:
+        """In bf16 autocast. What a part raises there it raises in training too, so nothing is caught."""
         storages: dict[int, Any] = {}
         copies: dict[int, Any] = {}
         inputs = 0
@@ -110,7 +104,7 @@ class Meter:
                 _Zeros(),
                 FlopCounterMode(display=False) as counter,
                 torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-                torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast),
+                torch.autocast("cpu", dtype=torch.bfloat16),
             ):
                 out = forward()
         finally:

@@ -26,7 +26,12 @@ class TrainingConfig(BaseModel):
         default_factory=dict, description="Peak learning rates of single parts, in place of `learning_rate`."
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decay rates of the two moments.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay, on matrices only.")
+    weight_decay: float = Field(
+        0.0,
+        ge=0,
+        description="AdamW's decoupled weight decay, on the weights of linear and convolution layers; a language "
+        "model's token embedding decays too.",
+    )
     warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises linearly.")
     warmup_start_factor: float = Field(
         1e-5, ge=0, le=1, description="The first step's learning rate as a factor of the peak."

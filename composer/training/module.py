@@ -10,7 +10,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from torch import Tensor
@@ -19,7 +19,7 @@ from composer.batch import IGNORE_LABEL, Batch, sample_ids
 from composer.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
 from composer.compose import compose
 from composer.config import ModelConfig
-from composer.errors import CheckpointError, TrainingError
+from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 from composer.inference.generate import generate
 from composer.model import MultimodalModel, Output
@@ -54,7 +54,8 @@ class ComposerModule(LightningModule):
         )
 
     def setup(self, stage: str) -> None:
-        # Sharded strategies bring an input and output of their own.
+        check_strategy(self.trainer.strategy)
+        # A plugin of the trainer may bring an input and output of its own.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = DurableCheckpointIO()
 
@@ -219,6 +220,22 @@ class ComposerModule(LightningModule):
             # Text alone runs no encoder, and DDP waits for a gradient of every trained parameter.
             loss = loss + 0 * sum(p.flatten()[0] for p in self.parameters() if p.requires_grad)
         return loss, out.correct * weight
+
+
+def check_strategy(strategy: str | Strategy) -> None:
+    """Raise ConfigError unless every process holds the whole model: `strategy` is the trainer's, by name or made."""
+    if isinstance(strategy, str):
+        name, known = strategy, strategy in ("auto", "single_device") or strategy.startswith("ddp")
+    else:
+        # Exactly these: Lightning derives DeepSpeed's and XLA's from them.
+        name, known = type(strategy).__name__, type(strategy) in (SingleDeviceStrategy, DDPStrategy)
+    if not known:
+        raise ConfigError(
+            f"trainer.strategy: got {name}, expected auto, ddp or a variant of it such as "
+            "ddp_find_unused_parameters_true. Weight decay, gradient norms and checkpoints need the whole model in "
+            "every process. To need less memory, set training.gradient_checkpointing=true or freeze parts "
+            "(training.train)."
+        )
 
 
 def _is_default(callback: Callback) -> bool:

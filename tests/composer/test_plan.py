@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from composer.cli import main
 from composer.errors import ConfigError
@@ -98,6 +100,22 @@ def test_backward_costs_twice_where_trained_and_once_where_gradients_pass() -> N
     assert [backward_factor(part, ["projector"]) for part in parts] == [0, 2, 1]
     assert [backward_factor(part, ["encoder", "projector"]) for part in parts] == [2, 2, 1]
     assert [backward_factor(part, ["backbone"]) for part in parts] == [0, 0, 2]
+
+
+class Mixing(nn.Module):
+    """A projector that mixes dtypes where autocast is on, which torch refuses."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        product = features @ features.mT
+        return torch.lerp(product, product, torch.ones(product.shape))
+
+
+def test_a_part_that_autocast_refuses_is_refused() -> None:
+    """It would stop in training; measured in fp32 instead, the plan would hide it."""
+    model = build_meta(resolve(load_recipes([ROOT / "recipes/quickstart.yaml"])).model)
+    model.projector = Mixing()  # type: ignore[assignment]
+    with pytest.raises(RuntimeError, match="dtype"):
+        Meter(model, ("projector",)).frame(64, 64, reached=True)
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:

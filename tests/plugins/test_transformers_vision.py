@@ -13,6 +13,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 from transformers import PreTrainedModel
 
 from composer.errors import CheckpointError, ComposeError
+from composer.parts import decay_groups
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.tome import TomeConfig
@@ -104,6 +105,16 @@ def test_state_dict_keys_are_the_librarys(family: str) -> None:
     expected = set(FAMILIES[family].model(host.tower.config).state_dict()) - {"embeddings.mask_token"}
     assert set(host.tower.state_dict()) == expected
     assert set(host.state_dict()) == {f"tower.{key}" for key in expected}
+
+
+@pytest.mark.parametrize("family", EVERY)
+def test_its_matrices_decay_and_its_positions_and_tokens_do_not(family: str) -> None:
+    host = encoder(family=family)
+    names = {id(p): name for name, p in host.named_parameters()}
+    decayed, rest = ({names[id(p)] for p in group["params"]} for group in decay_groups(host))
+    kinds = ("position", "cls_token", "class_embedding", "register_tokens", "norm", "bias", "lambda1")
+    assert rest == {name for name in names.values() if any(kind in name for kind in kinds)}
+    assert decayed == set(names.values()) - rest
 
 
 @pytest.mark.parametrize("family", EVERY)
@@ -203,6 +214,16 @@ def test_public_checkpoint_layout(tmp_path: Path, family: str) -> None:
     assert all(torch.equal(theirs[key], value) for key, value in ours.items())
     assert not [key for key in ours if key.startswith("head")]
     assert host(frames(32, 48), tome(host, r=2)).features.shape == (2, 20, 32)
+
+
+def test_weights_are_read_on_the_cpu_whatever_the_device_context(tmp_path: Path) -> None:
+    """Lightning builds the model inside `with device:`; a CPU has one other device, and transformers minds it too."""
+    save_whole_model(tmp_path, "siglip")
+    expected = encoder(pretrained=str(tmp_path)).state_dict()
+    with torch.device("meta"):
+        host = encoder(pretrained=str(tmp_path))
+    for name, weight in host.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
 
 
 def test_a_pretrained_tower_at_another_size_keeps_its_positions(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class RWKVConfig(ComponentConfig):
         ge=1,
         description="Positions that go through the blocks at a time, the state carried over: bounds the memory of long "
         "rows, in training together with activation checkpointing. A multiple of 64 is fastest; null is all at once "
-        "(512 where a CPU reads without gradients).",
+        "(512 where a CPU reads without gradients). Rows packed of several samples, which data.max_tokens bounds, stay "
+        "whole.",
     )
     compile_decoding: bool = Field(
         False, description="Compile the step of generation (torch.compile) at its first use: seconds once, then faster."

@@ -98,6 +98,8 @@ class RWKVBackbone(Backbone):
         assert state is None or isinstance(state, RecurrentState)
         if cu_seqlens is not None:
             check_packed(embeds, cu_seqlens)
+            if len(cu_seqlens) == 2:
+                cu_seqlens = None  # one sequence fills the row: dense, and cut into segments however long it is
         sequences = Sequences(None if mask is None else mask[..., None], cu_seqlens)
         length = self.segment_length
         if length is None and embeds.device.type == "cpu" and not torch.is_grad_enabled():

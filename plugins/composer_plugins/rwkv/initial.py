@@ -22,19 +22,19 @@ def initialise(model: RWKV, sizes: Sizes) -> None:
     else:
         _rwkv7(model, sizes)
     nn.init.uniform_(model.emb.weight, -1e-4, 1e-4)
-    nn.init.orthogonal_(model.head.weight, gain=0.5 * max(1.0, math.sqrt(sizes.vocab / sizes.width)))
+    _orthogonal(model.head.weight, gain=0.5 * max(1.0, math.sqrt(sizes.vocab / sizes.width)))
     for layer, att, ffn in _mixers(model):
         nn.init.constant_(att.ln_x.weight, ((1 + layer) / sizes.depth) ** 0.7)
         for linear, gain in ((att.receptance, 1.0), (att.key, 0.1), (att.value, 1.0), (ffn.key, 1.0)):
-            nn.init.orthogonal_(linear.weight, gain=gain)
+            _orthogonal(linear.weight, gain=gain)
         for zero in (att.output, ffn.value):
             nn.init.zeros_(zero.weight)
 
 
 def _rwkv6(model: RWKV, sizes: RWKV6Sizes) -> None:
     D = sizes.width
-    place, ramp = torch.arange(D) / max(D - 1, 1), torch.arange(D) / D
-    zigzag = ((torch.arange(D) + 1) % 3 - 1) * 0.1
+    place, ramp = _channels(D) / max(D - 1, 1), _channels(D) / D
+    zigzag = ((_channels(D) + 1) % 3 - 1) * 0.1
     for layer, att, ffn in _mixers(model):
         deep, shallow = _depths(layer, sizes)
         for maa in (att.time_maa_x, att.time_maa_w, att.time_maa_k, ffn.time_maa_k, ffn.time_maa_r):
@@ -47,16 +47,16 @@ def _rwkv6(model: RWKV, sizes: RWKV6Sizes) -> None:
             nn.init.uniform_(w2, -0.01, 0.01)
         _fill(att.time_decay, -6 + 5 * place ** (0.7 + 1.3 * deep))
         _fill(att.time_faaaa, deep * (1 - place) + zigzag)
-        nn.init.orthogonal_(att.gate.weight, gain=0.1)
+        _orthogonal(att.gate.weight, gain=0.1)
         nn.init.zeros_(ffn.receptance.weight)
 
 
 def _rwkv7(model: RWKV, sizes: Sizes) -> None:
     D, K = sizes.width, sizes.head
-    place, ramp = torch.arange(D) / max(D - 1, 1), torch.arange(D) / D
+    place, ramp = _channels(D) / max(D - 1, 1), _channels(D) / D
     centred = place - 0.5
     middle = max((K - 1) / 2, 0.5)
-    zigzag = (torch.arange(D) % K - (K - 1) / 2) / middle
+    zigzag = (_channels(D) % K - (K - 1) / 2) / middle
     zigzag = zigzag * zigzag.abs()
     for layer, att, ffn in _mixers(model):
         deep, shallow = _depths(layer, sizes)
@@ -73,7 +73,7 @@ def _rwkv7(model: RWKV, sizes: Sizes) -> None:
         for name in "wavg" if layer else "wag":
             second = getattr(att, f"{name}2")
             nn.init.zeros_(getattr(att, f"{name}1"))
-            nn.init.orthogonal_(second, gain=0.1 * max(1.0, math.sqrt(second.shape[0] / second.shape[1])))
+            _orthogonal(second, gain=0.1 * max(1.0, math.sqrt(second.shape[0] / second.shape[1])))
 
 
 def _mixers(model: RWKV) -> Iterator[tuple[int, Any, Any]]:
@@ -85,6 +85,16 @@ def _mixers(model: RWKV) -> Iterator[tuple[int, Any, Any]]:
 def _depths(layer: int, sizes: Sizes) -> tuple[float, float]:
     """The layer's depth from 0 (first) to 1 (last), and from 1 (first) to almost 0."""
     return layer / max(sizes.depth - 1, 1), 1 - layer / sizes.depth
+
+
+def _channels(count: int) -> Tensor:
+    """0, 1, ... in fp32, also where the default dtype is bf16, which tells no two of a thousand channels apart."""
+    return torch.arange(count, dtype=torch.float32)
+
+
+def _orthogonal(parameter: Tensor, gain: float = 1.0) -> None:
+    """Drawn in fp32: there is no QR decomposition in bf16."""
+    parameter.copy_(nn.init.orthogonal_(torch.empty_like(parameter, dtype=torch.float32), gain))
 
 
 def _fill(parameter: Tensor, values: Tensor) -> None:

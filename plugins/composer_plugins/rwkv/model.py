@@ -73,7 +73,7 @@ class Block(nn.Module):
         mixed, value0, wkv = self.att.step(normed, value0, state.shift, state.wkv)
         x = x + mixed
         ffn_normed = self.ln2(x)
-        x = self.ffn.step(ffn_normed, state.ffn_shift).add_(x)
+        x = x + self.ffn.step(ffn_normed, state.ffn_shift)
         return x[:, None], value0, LayerState(normed, ffn_normed, wkv)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from composer_plugins.rwkv.fused import squared_relu, token_shift
+from composer_plugins.rwkv.fused import squared_relu, token_shift, without_autocast
 from composer_plugins.rwkv.model import GROUP_NORM_EPS, RWKV
 from composer_plugins.rwkv.sequences import Sequences
 from composer_plugins.rwkv.sizes import RWKV6Sizes
@@ -66,15 +66,16 @@ class TimeMix(nn.Module):
         biases = torch.cat((self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g))
         amounts = torch.baddbmm(biases.to(x.dtype), low.view(B, 5, -1).transpose(0, 1), self.time_maa_w2)
         w, k, v, r, g = torch.addcmul(x, delta, amounts).unbind(0)
-        w = torch.addmm(self.time_decay.view(D), torch.mm(w, self.time_decay_w1).tanh_(), self.time_decay_w2)
-        decay = w.float().exp_().neg_().exp_().view(B * H, -1, 1)
-        r = self.receptance(r).float().view(B * H, 1, -1)
-        k = self.key(k).float().view(B * H, -1, 1)
-        v = self.value(v).float().view(B * H, 1, -1)
-        old, new = wkv.view(B * H, *wkv.shape[2:]), torch.bmm(k, v)
-        bonus = (r * k.view_as(r)).view(B, H, -1).mul_(self.time_faaaa).sum(dim=-1).view(B * H, 1, 1)
-        out = torch.baddbmm(bonus * v, r, old)
-        wkv = new.addcmul_(decay, old).view_as(wkv)
+        low = torch.mm(w, self.time_decay_w1).tanh_()
+        r, k, v = self.receptance(r), self.key(k), self.value(v)
+        with without_autocast(x):
+            w = torch.addmm(self.time_decay.view(D), low.to(self.time_decay_w2.dtype), self.time_decay_w2)
+            decay = w.float().exp_().neg_().exp_().view(B * H, -1, 1)
+            r, k, v = r.float().view(B * H, 1, -1), k.float().view(B * H, -1, 1), v.float().view(B * H, 1, -1)
+            old, new = wkv.view(B * H, *wkv.shape[2:]), torch.bmm(k, v)
+            bonus = (r * k.view_as(r)).view(B, H, -1).mul_(self.time_faaaa).sum(dim=-1).view(B * H, 1, 1)
+            out = torch.baddbmm(bonus * v, r, old)
+            wkv = new.addcmul_(decay, old).view_as(wkv)
         out = self.ln_x(out.view(B, D).to(x.dtype)).mul_(F.silu(self.gate(g)))
         return self.output(out), value0, wkv
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from composer_plugins.rwkv.fused import squared_relu, token_shift
+from composer_plugins.rwkv.fused import squared_relu, token_shift, without_autocast
 from composer_plugins.rwkv.model import GROUP_NORM_EPS, RWKV
 from composer_plugins.rwkv.sequences import Sequences
 from composer_plugins.rwkv.sizes import RWKV7Sizes
@@ -71,7 +71,8 @@ class TimeMix(nn.Module):
         if value0 is None:
             v = value0 = value
         else:
-            v = torch.lerp(value, value0, torch.sigmoid(self.v0 + v @ self.v1 @ self.v2))
+            share = torch.sigmoid(self.v0 + v @ self.v1 @ self.v2)
+            v = torch.lerp(value, value0, share.to(value.dtype))  # under autocast the share is fp32, the values bf16
         removal = F.normalize((k * self.k_k).view(B, T, self.heads, -1), dim=-1)
         k = k * (1 + (rate - 1) * self.k_a)
         if sequences.mask is not None:
@@ -89,9 +90,7 @@ class TimeMix(nn.Module):
         H = self.heads
         amounts = torch.cat((self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)).to(x.dtype)
         r, w, k, v, a, g = torch.addcmul(x, shift - x, amounts).unbind(0)
-        w = torch.addmm(self.w0.view(D), torch.mm(w, self.w1).tanh_(), self.w2)
-        decay = w.float().sigmoid_().mul_(STRONGEST_LOG_DECAY).exp_().view(B * H, -1, 1)
-        rate = torch.addmm(self.a0.view(D), torch.mm(a, self.a1), self.a2).sigmoid_()
+        w, rate = torch.mm(w, self.w1).tanh_(), torch.mm(a, self.a1)
         g = torch.mm(torch.mm(g, self.g1).sigmoid_(), self.g2)
         r, k, value = self.receptance(r), self.key(k), self.value(v)
         if value0 is None:
@@ -99,16 +98,21 @@ class TimeMix(nn.Module):
         else:
             share = torch.addmm(self.v0.view(D), torch.mm(v, self.v1), self.v2).sigmoid_()
             v = torch.lerp(value, value0, share)
-        removal = (k * self.k_k.view(D)).float().view(B * H, 1, -1)
-        removal /= torch.linalg.vector_norm(removal, dim=-1, keepdim=True).clamp_min_(1e-12)
-        k = torch.addcmul(k, k * self.k_a.view(D), rate - 1).float().view(B * H, 1, -1)
-        r, v, rate = (part.float().view(B * H, 1, -1) for part in (r, v, rate))
-        old = wkv.view(B * H, *wkv.shape[2:])
-        # k v^T - (rate removal) (removal^T S) as one product of two columns and two rows.
-        columns = torch.cat((k, rate.mul_(removal)), dim=1).mT
-        rows = torch.cat((v, torch.bmm(removal, old).neg_()), dim=1)
-        new = torch.baddbmm(decay * old, columns, rows)
-        normed = self.ln_x(torch.bmm(r, new).view(B, D).to(x.dtype))
+        with without_autocast(x):
+            w = torch.addmm(self.w0.view(D), w.to(self.w2.dtype), self.w2)
+            decay = w.float().sigmoid_().mul_(STRONGEST_LOG_DECAY).exp_().view(B * H, -1, 1)
+            rate = torch.addmm(self.a0.view(D), rate.to(self.a2.dtype), self.a2).sigmoid_()
+            removal = (k * self.k_k.view(D)).float().view(B * H, 1, -1)
+            removal /= torch.linalg.vector_norm(removal, dim=-1, keepdim=True).clamp_min_(1e-12)
+            k = torch.addcmul(k, k * self.k_a.view(D), rate - 1).float().view(B * H, 1, -1)
+            r, v, rate = (part.float().view(B * H, 1, -1) for part in (r, v, rate))
+            old = wkv.view(B * H, *wkv.shape[2:])
+            # k v^T - (rate removal) (removal^T S) as one product of two columns and two rows.
+            columns = torch.cat((k, rate.mul_(removal)), dim=1).mT
+            rows = torch.cat((v, torch.bmm(removal, old).neg_()), dim=1)
+            new = torch.baddbmm(decay * old, columns, rows)
+            out = torch.bmm(r, new)
+        normed = self.ln_x(out.view(B, D).to(x.dtype))
         bonus = (r * k).view(B, H, -1).mul_(self.r_k).sum(dim=-1, keepdim=True).mul(v.view(B, H, -1))
         return self.output(normed.add_(bonus.view(B, D)).mul_(g)), value0, new.view_as(wkv)
 

@@ -49,7 +49,7 @@ class Sequences:
         return x[torch.arange(len(x), device=x.device), places.argmax(dim=1)]
 
     def segments(self, x: Tensor, length: int | None) -> Iterator[tuple[Tensor, "Sequences"]]:
-        """x in pieces of at most `length` positions. Packed sequences stay whole: they are short."""
+        """x in pieces of at most `length` positions. Several packed sequences stay whole: a pack bounds their sum."""
         if length is None or self.cu_seqlens is not None:
             yield x, self
             return

@@ -55,7 +55,8 @@ class TransformerBackbone(Backbone):
                 f"{pretrained}: use its own tokenizer (null)."
             )
         if self.model.device.type != "meta":
-            self._check()
+            with self.model.device:  # where weights were read, which need not be where Lightning builds the model
+                self._check()
 
     def _own_tokenizer(self, pretrained: str, where: Mapping[str, Any]) -> PretrainedTokenizer:
         try:
@@ -103,6 +104,18 @@ class TransformerBackbone(Backbone):
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(hidden)
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What is usual for language models, and what transformers' Trainer does: all that has two dimensions or more
+        decays, token embeddings, experts and GPT-2's Conv1D among it. Position tables do not."""
+        tokens = self.model.get_input_embeddings().weight
+        tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
+        spared = {id(table) for table in tables if table is not tokens}
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        return [
+            {"params": [p for p in parameters if p.ndim > 1 and id(p) not in spared]},
+            {"params": [p for p in parameters if p.ndim < 2 or id(p) in spared], "weight_decay": 0.0},
+        ]
+
     @torch.no_grad()
     def _check(self) -> None:
         """Some architectures scale or cap their logits, or keep another state: better refused than silently wrong."""
@@ -123,9 +136,11 @@ class TransformerBackbone(Backbone):
 
 def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            pretrained, use_safetensors=True, attn_implementation="sdpa", dtype=torch.get_default_dtype(), **where
-        )
+        # Lightning builds models inside `with device:`, which transformers takes for a device_map and wants accelerate.
+        with torch.device("cpu"):
+            return AutoModelForCausalLM.from_pretrained(
+                pretrained, use_safetensors=True, attn_implementation="sdpa", dtype=torch.get_default_dtype(), **where
+            )
     except Exception as error:
         raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be loaded: {error}") from error
 

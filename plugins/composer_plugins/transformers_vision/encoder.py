@@ -128,9 +128,11 @@ def _read_config(pretrained: str) -> tuple[Family, Any]:
 def _read_weights(family: Family, config: Any, pretrained: str) -> PreTrainedModel:
     """The tower alone, in fp32; a whole CLIP or SigLIP is read without its text tower."""
     try:
-        tower, info = family.model.from_pretrained(
-            pretrained, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
+        # Lightning builds models inside `with device:`, which transformers takes for a device_map and wants accelerate.
+        with torch.device("cpu"):
+            tower, info = family.model.from_pretrained(
+                pretrained, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"model.encoder.pretrained: weights of {pretrained!r} cannot be read: {error}") from error
     if missing := sorted(info["missing_keys"]):

@@ -156,6 +156,8 @@ def test_no_checkpoint_to_test(folder: Path, capsys: pytest.CaptureFixture[str])
         (["--config", "type.yaml"], "type.yaml:2: data.frames: expected int, got two"),
         (["--data.frames=0"], "data.frames: got 0, expected at least 1"),
         (["--trainer.devices=0"], "Lightning: "),
+        (["--trainer.strategy=fsdp"], "trainer.strategy: got fsdp, expected auto, ddp"),
+        (["--trainer.strategy=deepspeed_stage_2"], "trainer.strategy: got deepspeed_stage_2, expected auto, ddp"),
         (["--seed_everything=x"], "--seed_everything: seed_everything: "),
     ],
 )

@@ -354,19 +354,17 @@ def test_sources_from_the_command_line() -> None:
 
 MANY_BATCHES = """
 import resource
-from functools import partial
 
 import torch
 
 from composer.batch import Example
-from composer.data.batches import micro_batches
+from composer.processor import collate
 from composer.data.datamodule import MultimodalDataModule
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 data = [Example(str(n), torch.full((4,), n), torch.full((4,), n), ()) for n in range(96)]
-collate = partial(micro_batches, batch_size=1, max_tokens=None)
-loader = MultimodalDataModule(num_workers=1)._loader(data, 96, collate=collate)
-print(*(batch.sample_ids[0] for step in loader for batch in step))
+loader = MultimodalDataModule(num_workers=1)._loader(data, batch_size=1, collate_fn=lambda one: collate(one))
+print(*(batch.sample_ids[0] for batch in list(loader)))
 """
 
 

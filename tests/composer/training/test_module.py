@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -14,7 +15,7 @@ import composer.training.module
 from composer.batch import Batch
 from composer.checkpoint import newest
 from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
-from composer.errors import CheckpointError, TrainingError
+from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.model import MultimodalModel
 from composer.processor import collate
 from composer.resolve import model_config
@@ -138,6 +139,18 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"trainer\.max_steps"):
         trainer(tmp_path, max_epochs=-1).fit(module(), TinyData())
+
+
+class Sharded(DDPStrategy):
+    """As Lightning's DeepSpeedStrategy, one of DDP by its class alone."""
+
+
+@pytest.mark.parametrize("strategy", [Sharded(), ModelParallelStrategy()])
+def test_a_strategy_that_cuts_the_model_is_refused(tmp_path: Path, strategy: Strategy) -> None:
+    run = module()
+    run.trainer = trainer(tmp_path, max_steps=1, devices=1, strategy=strategy)  # a fit would start a process group here
+    with pytest.raises(ConfigError, match=rf"trainer\.strategy: got {type(strategy).__name__}, expected auto, ddp"):
+        run.setup("fit")
 
 
 def ddp(folder: Path, world: int) -> None:

@@ -179,6 +179,23 @@ def test_segments_change_neither_values_nor_gradients(version: str, segment: int
         )  # measured: 3e-5
 
 
+def test_a_packed_row_of_one_sequence_is_cut_into_segments(version: str) -> None:
+    """A sample longer than a pack has a packed row of its own, the very row that segments are for."""
+    made = stirred(version, depth=2, segment_length=64)
+    read: list[int] = []
+    made.model.blocks[0].register_forward_pre_hook(lambda block, inputs: read.append(inputs[0].shape[1]))
+    whole = torch.tensor([0, 150])
+    hidden, state = made(made.embed(IDS), cu_seqlens=whole)
+    assert read == [64, 64, 22]
+    expected, expected_state = stirred(version, depth=2)(made.embed(IDS))
+    assert distance(hidden, expected) < 1e-5
+    for (name, part), other in zip(state.tensors().items(), expected_state.tensors().values(), strict=True):
+        assert part.shape == other.shape, name
+        assert distance(part, other) < 1e-5, name
+    with pytest.raises(ValueError, match="rise from 0 to T = 150"):
+        made(made.embed(IDS), cu_seqlens=torch.tensor([0, 149]))
+
+
 def test_right_padding_is_bit_exact(version: str) -> None:
     """Each row of a batch is what a batch of the same shape without padding gives, and so is its state."""
     made = stirred(version)
@@ -260,6 +277,68 @@ def test_one_position_in_bf16(version: str) -> None:
     assert step.dtype == hidden.dtype == torch.bfloat16
     assert {part.dtype for name, part in after.tensors().items() if name.endswith("wkv")} == {torch.float32}
     assert distance(step[:, 0].float(), whole[:, -1].float()) < 0.1  # measured: 0.02
+
+
+# bf16 autocast, as `--trainer.precision=bf16-mixed` trains and `composer ask` may answer.
+
+
+def autocast() -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def off(got: Tensor, expected: Tensor) -> float:
+    """|a - b| / |b|. bf16 resolves 0.004 of a number."""
+    return ((got.float() - expected).norm() / expected.norm()).item()
+
+
+@pytest.mark.parametrize("layout", ["dense", "padded", "packed"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_training_in_bf16_autocast_is_near_fp32(version: str, layout: str, checkpointing: bool) -> None:
+    made = stirred(version, 0.02).train()  # stirred more, its gradients change by more when its weights are rounded
+    lengths = {
+        "dense": {},
+        "padded": {"mask": torch.arange(150)[None] < 101},
+        "packed": {"cu_seqlens": torch.tensor([0, 60, 61, 150])},
+    }[layout]
+    mask = lengths.get("mask", torch.ones(1, 150, dtype=torch.bool))
+
+    def loss(embeds: Tensor) -> Tensor:
+        logits = made.head(made(embeds, **lengths)[0])[:, :-1]
+        return nn.functional.cross_entropy(logits.float()[mask[:, 1:]], IDS[:, 1:][mask[:, 1:]])
+
+    expected, expected_state = made(made.embed(IDS), **lengths)
+    wanted = gradients(made, loss)
+    if checkpointing:
+        apply_activation_checkpointing(made, check_fn=lambda module: isinstance(module, made.block_classes))
+    with autocast():
+        hidden, state = made(made.embed(IDS), **lengths)
+        found = gradients(made, loss)
+    assert off(hidden[mask], expected[mask]) < 0.005  # measured: 0.0013
+    for name, part in state.tensors().items():
+        assert part.dtype == torch.float32, name
+        assert off(part, expected_state.tensors()[name]) < 0.02, name  # measured: 0.0045
+    assert {name.replace("_checkpoint_wrapped_module.", "") for name in found} == set(wanted)
+    for name, gradient in found.items():
+        assert off(gradient, wanted[name.replace("_checkpoint_wrapped_module.", "")]) < 0.05, name  # measured: 0.021
+
+
+@torch.no_grad()
+def test_decoding_in_bf16_autocast_is_as_near_fp32_as_reading(version: str) -> None:
+    """The state stays fp32 and does not drift: 140 steps are as far from fp32 as one forward over all positions."""
+    made = stirred(version)
+    expected, expected_state = made(made.embed(IDS))
+    with autocast():
+        read, read_state = made(made.embed(IDS))
+        hidden, state = made(made.embed(IDS[:, :10]))
+        steps = [hidden]
+        for place in range(10, 150):
+            hidden, state = made(made.embed(IDS[:, place : place + 1]), None, state)
+            assert {part.dtype for part in (hidden, *state.tensors().values())} == {torch.float32}
+            steps.append(hidden)
+    assert off(torch.cat(steps, dim=1), expected) < 1.2 * off(read, expected)  # measured: 1.0 times
+    for name, part in state.tensors().items():
+        once = off(read_state.tensors()[name], expected_state.tensors()[name])
+        assert off(part, expected_state.tensors()[name]) <= 1.5 * once, name
 
 
 @pytest.mark.slow

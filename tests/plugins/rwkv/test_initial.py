@@ -80,3 +80,18 @@ def test_rwkv7() -> None:
         first, second = getattr(att, f"{name}1"), getattr(att, f"{name}2")
         assert not first.any()
         torch.testing.assert_close(second @ second.T, 0.01 * torch.eye(len(second)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("version", ["6", "7"])
+def test_in_bf16_it_is_the_same_rounded(version: str) -> None:
+    """`--trainer.precision=bf16-true` makes bf16 the default dtype while the model is built."""
+    expected = fresh(version).state_dict()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        made = fresh(version).state_dict()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, weight in made.items():
+        assert weight.dtype == torch.bfloat16
+        if not name.endswith(("emb.weight", "time_maa_w2", "time_decay_w2")):  # uniform draws differ by dtype
+            torch.testing.assert_close(weight, expected[name].bfloat16(), rtol=0, atol=0, msg=name)
