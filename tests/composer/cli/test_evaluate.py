@@ -11,7 +11,6 @@ import pytest
 
 import composer.inference.evaluate
 from composer.cli import main
-from composer.errors import MediaError
 from tests.composer.training.real import train
 from tests.plugins.benchmarks.layouts import (
     write_activitynet_qa,
@@ -114,11 +113,11 @@ def test_a_restart_asks_what_is_left(
         nonlocal calls
         calls += 1
         if calls == 6:
-            raise MediaError("the disk is gone")
+            raise KeyboardInterrupt
         return load(*args)
 
     monkeypatch.setattr(composer.inference.evaluate, "load_clip", fail_at_the_sixth)
-    assert evaluate() == 1
+    assert evaluate() == 130
     assert not (tmp_path / "out/results.json").exists()
     with (tmp_path / "out/answers.jsonl").open("a") as file:
         file.write('{"id": "torn')
@@ -127,6 +126,34 @@ def test_a_restart_asks_what_is_left(
     assert lines(tmp_path / "out") == lines(tmp_path / "whole")
     assert evaluate() == 0
     assert calls == 6 + QUESTIONS - 5
+
+
+@pytest.mark.parametrize("flags", [("--batch-size=4",), ("--num-workers=1",)])
+def test_videos_that_cannot_be_decoded_stop_no_other_question(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    root, out = write_mlvu_dev(tmp_path / "mlvu"), tmp_path / "out"
+    words = ["evaluate", str(trained), "mlvu", f"--root={root}", f"--output={out}", *SHORT, *flags]
+    videos = [root / "video/3_ego/1.mp4", root / "video/1_plotQA/0.mp4"]
+    whole = [video.read_bytes() for video in videos]
+    for video in videos:
+        video.write_bytes(b"no video")
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert f"2 of {QUESTIONS} questions cannot be asked:\n" in error
+    assert "plotQA/0.mp4" in error
+    assert "ego/1.mp4" in error
+    assert "Mend the media files in place" in error
+    assert "Traceback" not in error
+    assert not (out / "results.json").exists()
+    answered = lines(out)
+    assert len(answered) == 1 + QUESTIONS - 2
+    for video, content in zip(videos, whole, strict=True):
+        video.write_bytes(content)
+    assert main(words) == 0
+    assert lines(out)[: len(answered)] == answered
+    assert len({answer["id"] for answer in lines(out)[1:]}) == QUESTIONS
+    assert results(out)["questions"] == QUESTIONS
 
 
 @pytest.mark.parametrize(
