@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.benchmark import Benchmark, Question
-from composer.errors import ConfigError
+from composer.errors import ConfigError, DataError
 from composer.evaluation.questions import check, check_media, digest, first_of_each_task
 from composer.explain import validated
 from composer.overrides import from_flags
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from composer.model import MultimodalModel
 
 SUMMARY = "Measure a trained model on a benchmark."
+
+REMEDY = (
+    "Mend the media files in place (not the benchmark's records: then it would be another one) and start again: only "
+    "these are asked."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -79,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model, about = _model(args, model_flags)
     header |= about
     from composer.evaluation.answers import AnswerFile
+    from composer.inference.evaluate import refuse
 
     beside = args.checkpoint if args.checkpoint.is_dir() else checkpoint.parent
     folder = args.output or beside / "evaluation" / "-".join(
@@ -86,7 +92,11 @@ def run(args: argparse.Namespace) -> int:
     )
     kept = AnswerFile(folder, header, rank, world)
     with kept:
-        _ask(kept, model, questions[rank::world], args, quiet=rank > 0)
+        with kept.asking():
+            problems = _ask(kept, model, questions[rank::world], args, quiet=rank > 0)
+        if problems:
+            kept.wait_for_others()
+            refuse(problems, len(questions), f"All others are answered in {folder}. {REMEDY}")
     del model  # a local judge needs its memory
     with kept.lock():
         merged = not kept.path.exists()
@@ -164,18 +174,25 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
 
 def _ask(
     kept: "AnswerFile", model: "MultimodalModel", questions: Sequence[Question], args: argparse.Namespace, quiet: bool
-) -> None:
-    """Answer what is not answered yet; each answer is kept at once."""
+) -> list[DataError]:
+    """Answer what is not answered yet; each answer is kept at once. Returns what is wrong with those left aside."""
     from composer.evaluation.bar import progress
     from composer.inference.evaluate import answers
 
     known = kept.read()
+    problems: list[DataError] = []
     left = [question for question in questions if question.id not in known]
     with progress(args.benchmark, len(questions), len(questions) - len(left), quiet=quiet) as advance:
         found = answers(model, left, batch_size=args.batch_size, num_workers=args.num_workers, condition=args.condition)
         for question, answer in found:
-            kept.append(question.id, answer, task=question.task, references=question.references)
-            advance()
+            if isinstance(answer, DataError):
+                if not problems:  # it may be wrong with all of them
+                    sys.stderr.write(f"composer: set aside: {answer}\n")
+                problems.append(answer)
+            else:
+                kept.append(question.id, answer, task=question.task, references=question.references)
+                advance()
+    return problems
 
 
 def _report(

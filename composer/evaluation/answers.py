@@ -2,7 +2,7 @@
 
 import fcntl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from composer.evaluation.journal import Contents, Journal, line_of
 
 ANSWERS = "answers.jsonl"
 _LOCK = ".answers.lock"
+_ASKING = ".asking.lock"
 _CONTENTS = Contents("answers", "ask", frozenset({"id", "answer"}))
 
 
@@ -59,9 +60,21 @@ class AnswerFile:
         """The files of single processes that are not merged yet."""
         return list(self.folder.glob("answers.*.jsonl"))
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """One process at a time, also after another was killed here."""
-        with (self.folder / _LOCK).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        return self._locked(_LOCK, fcntl.LOCK_EX)
+
+    def asking(self) -> AbstractContextManager[None]:
+        """While a process asks questions."""
+        return self._locked(_ASKING, fcntl.LOCK_SH)
+
+    def wait_for_others(self) -> None:
+        """Until no process is asking. torchrun ends all of them with the first that fails."""
+        with self._locked(_ASKING, fcntl.LOCK_EX):
+            pass
+
+    @contextmanager
+    def _locked(self, name: str, how: int) -> Iterator[None]:
+        with (self.folder / name).open("w") as file:
+            fcntl.flock(file, how)
             yield

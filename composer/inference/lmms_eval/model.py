@@ -15,8 +15,8 @@ from composer.checkpoint import load_weights, locate, read_checkpoint
 from composer.compose import compose
 from composer.data.dataset import Examples
 from composer.data.media import load_clip
-from composer.errors import ConfigError, MediaError
-from composer.inference.evaluate import said
+from composer.errors import ConfigError, DataError, MediaError
+from composer.inference.evaluate import refuse, said
 from composer.inference.lmms_eval.messages import sample_of
 from composer.overrides import from_flags
 from composer.processor import Processor
@@ -72,7 +72,7 @@ class ComposedModel(lmms):
         self.frames = read["composer"]["frames"] if frames is None else _positive("--model_args: frames", frames)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
-        """The answers, in order. Raises DataError or MediaError with the task and the document of a bad one."""
+        """The answers, in order. Raises DataError with task and document of the bad ones, once all others are asked."""
         options = [request.args[2] for request in requests]
         for asked in sorted({str(_not_greedy(given)) for given in options} - {"{}"}):
             log.warning("A task asks for %s; composer decodes greedily.", asked)
@@ -84,8 +84,11 @@ class ComposedModel(lmms):
             num_workers=self.num_workers,
             start_method="fork",  # tasks hold functions of files that no import finds, so they cannot be pickled
         )
-        shown = tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding")
-        return [_cut(answer, given.get("until")) for answer, given in zip(shown, options, strict=True)]
+        shown = list(tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding"))
+        problems = [answer for answer in shown if isinstance(answer, DataError)]
+        refuse(problems, len(requests), "Mend these documents, or leave them out with a task of your own.")
+        texts = [answer for answer in shown if isinstance(answer, str)]
+        return [_cut(answer, given.get("until")) for answer, given in zip(texts, options, strict=True)]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
         raise NotImplementedError(f"{_named(requests)} asks in several rounds; composer answers generate_until alone.")
