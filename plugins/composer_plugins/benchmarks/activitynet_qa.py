@@ -71,7 +71,8 @@ class ActivityNetQA(Judged):
     def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
         media = Media("video", str(video_named(videos, f"v_{record['video_name']}")))
         task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
-        prompt = f"{text}? Answer the question using a single word or phrase."
+        # lmms-eval's capitalize() makes small letters of all after the first, names included.
+        prompt = f"{text.capitalize()}? Answer the question using a single word or phrase."
         sample = Sample(key, where, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
         return Question(key, task, sample, (str(answer["answer"]),), frames=self.frames, max_new_tokens=64)
 

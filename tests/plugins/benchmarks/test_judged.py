@@ -61,7 +61,7 @@ def test_every_video_is_found_and_every_id_is_one(roots: dict[str, Path], name: 
 def test_activitynet_qa_asks_as_lmms_eval_does(roots: dict[str, Path]) -> None:
     questions = build("activitynet-qa", roots["activitynet-qa"]).questions()
     assert [q.task for q in questions] == list(activitynet_qa.TYPES)
-    assert user_text(questions[3]) == "what is 3? Answer the question using a single word or phrase."
+    assert user_text(questions[3]) == "What is thing 3? Answer the question using a single word or phrase."
     assert questions[3].references == ("answer 3",)
     assert (questions[0].frames, questions[0].max_new_tokens) == (16, 64)
     assert Path(questions[1].sample.media[0].path).name == "v_-v1.mkv"
@@ -75,7 +75,10 @@ def test_activitynet_qa_means_are_over_questions(roots: dict[str, Path]) -> None
         grades, summary = results(benchmark, lambda q: f"An {q.references[0]}." if q.task in right else "no")
         judged = server.asked[0]["messages"]
     assert [message["role"] for message in judged] == ["system", "user"]
-    assert "Question: what is 0\nCorrect Answer: answer 0\nPredicted Answer: An answer 0.\n\n" in judged[1]["content"]
+    assert (
+        "Question: what is Thing 0\nCorrect Answer: answer 0\nPredicted Answer: An answer 0.\n\n"
+        in judged[1]["content"]
+    )
     assert judged[1]["content"].endswith("{'pred': 'yes', 'score': 4.8}.")
     assert grades[0].replies[0].text == "{'pred': 'yes', 'score': 4}"
     assert summary.tasks["motion"] == {"accuracy": 1.0, "score": 4.0, "exact match": 0.0}
