@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or beside / "evaluation" / "-".join(
         [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
     )
-    kept = AnswerFile(folder, header, rank, world)
+    kept = AnswerFile(folder, header, rank, world, grading)
     with kept:
         with kept.asking():
             problems = _ask(kept, model, questions[rank::world], args, quiet=rank > 0)

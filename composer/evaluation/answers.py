@@ -1,7 +1,7 @@
 """A benchmark's answers on the disk: each is kept at once, a restart goes on, several processes share a folder."""
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -19,13 +19,21 @@ class AnswerFile:
     """The answers of one process of `world`, and what all of them have answered before.
 
     The first line of every file is the header: what the answers are to and from. Alone, a process writes
-    `answers.jsonl`; of several, each writes `answers.RANK.jsonl`, and `merge` makes the one of the others.
+    `answers.jsonl`; of several, each writes `answers.RANK.jsonl`, and `merge` makes the one of the others. grading:
+    options that change no answer, and may be others in the header of a file.
     """
 
-    def __init__(self, folder: Path, header: Mapping[str, Any], rank: int = 0, world: int = 1) -> None:
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        header: Mapping[str, Any],
+        rank: int = 0,
+        world: int = 1,
+        grading: Set[str] = frozenset(),
+    ) -> None:
+        self.folder, self.grading = folder, grading
         self.path = folder / (ANSWERS if world == 1 else f"answers.{rank}.jsonl")
-        self._own = Journal(self.path, header, _CONTENTS)
+        self._own = Journal(self.path, header, _CONTENTS, grading)
 
     def __enter__(self) -> Self:
         """Open the file to append. Raises DataError where files of the folder are of another header."""
@@ -45,7 +53,9 @@ class AnswerFile:
         """Every kept record by the question's id, of all processes. Raises DataError as `__enter__` does."""
         found: dict[str, dict[str, Any]] = {}
         for path in sorted(self.folder.glob("answers*.jsonl")):
-            found |= {record["id"]: record for record in Journal(path, self._own.header, _CONTENTS).read()}
+            found |= {
+                record["id"]: record for record in Journal(path, self._own.header, _CONTENTS, self.grading).read()
+            }
         return found
 
     def merge(self, records: Mapping[str, Mapping[str, Any]]) -> None:

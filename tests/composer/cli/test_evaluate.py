@@ -174,6 +174,24 @@ def test_answers_of_another_run_are_refused(
     assert said in error
 
 
+def test_who_reads_the_choice_changes_no_answer(
+    evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate("--tasks=ego") == 0
+    path = tmp_path / "out/answers.jsonl"
+    header, rest = path.read_text().split("\n", 1)
+    assert "compat" not in header
+    monkeypatch.setattr(composer.inference.evaluate, "load_clip", lambda *_: pytest.fail("a question was asked again"))
+    assert evaluate("--tasks=ego", "--compat=lmms") == 0
+    assert results(tmp_path / "out")["options"]["compat"] == "lmms"
+    # Headers were once written with it.
+    old = json.loads(header)
+    old["options"]["compat"] = "official"
+    path.write_text(json.dumps(old) + "\n" + rest)
+    assert evaluate("--tasks=ego") == 0
+    assert results(tmp_path / "out")["options"]["compat"] == "strict"
+
+
 def test_a_limit_counts_for_each_task_and_can_be_raised(evaluate: Callable[..., int], tmp_path: Path) -> None:
     assert evaluate("--limit=1") == 0
     assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 1
