@@ -1,6 +1,7 @@
 """A benchmark's answers on the disk: each is kept at once, a restart goes on, several processes share a folder."""
 
 import fcntl
+import re
 from collections.abc import Iterator, Mapping, Set
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from composer.atomic import replacing
 from composer.evaluation.journal import Contents, Journal, line_of
 
 ANSWERS = "answers.jsonl"
+_SHARD = re.compile(r"answers\.[0-9]+\.jsonl")
 _LOCK = ".answers.lock"
 _ASKING = ".asking.lock"
 _CONTENTS = Contents("answers", "ask", frozenset({"id", "answer"}))
@@ -52,7 +54,7 @@ class AnswerFile:
     def read(self) -> dict[str, dict[str, Any]]:
         """Every kept record by the question's id, of all processes. Raises DataError as `__enter__` does."""
         found: dict[str, dict[str, Any]] = {}
-        for path in sorted(self.folder.glob("answers*.jsonl")):
+        for path in (self.folder / ANSWERS, *self.shards()):
             found |= {
                 record["id"]: record for record in Journal(path, self._own.header, _CONTENTS, self.grading).read()
             }
@@ -68,7 +70,7 @@ class AnswerFile:
 
     def shards(self) -> list[Path]:
         """The files of single processes that are not merged yet."""
-        return list(self.folder.glob("answers.*.jsonl"))
+        return sorted(path for path in self.folder.glob("answers.*.jsonl") if _SHARD.fullmatch(path.name))
 
     def lock(self) -> AbstractContextManager[None]:
         """One process at a time, also after another was killed here."""
