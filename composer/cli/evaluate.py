@@ -179,7 +179,8 @@ def _ask(
     from composer.evaluation.bar import progress
     from composer.inference.evaluate import answers
 
-    known = kept.read()
+    with kept.lock():
+        known = kept.read()
     problems: list[DataError] = []
     left = [question for question in questions if question.id not in known]
     with progress(args.benchmark, len(questions), len(questions) - len(left), quiet=quiet) as advance:

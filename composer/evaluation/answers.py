@@ -40,8 +40,9 @@ class AnswerFile:
     def __enter__(self) -> Self:
         """Open the file to append. Raises DataError where files of the folder are of another header."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.read()
-        self._own.__enter__()
+        with self.lock():
+            self.read()
+            self._own.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -52,7 +53,10 @@ class AnswerFile:
         self._own.append({"id": key, "answer": answer, **about})
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Every kept record by the question's id, of all processes. Raises DataError as `__enter__` does."""
+        """Every kept record by the question's id, of all processes. Raises DataError as `__enter__` does.
+
+        Beside other processes to be called under `lock`: one that is done merges files and removes them.
+        """
         found: dict[str, dict[str, Any]] = {}
         for path in (self.folder / ANSWERS, *self.shards()):
             found |= {

@@ -1,5 +1,6 @@
 """`composer evaluate` on a model of first-party parts and tiny files in the official layouts."""
 
+import fcntl
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ import pytest
 
 import composer.inference.evaluate
 from composer.cli import main
+from composer.evaluation.answers import AnswerFile
 from tests.composer.training.real import train
 from tests.plugins.benchmarks.layouts import (
     write_activitynet_qa,
@@ -214,6 +216,23 @@ def test_several_processes_share_the_questions(
     assert not list((tmp_path / "out").glob("answers.*.jsonl"))
     whole, shared = results(tmp_path / "whole"), results(tmp_path / "out")
     assert shared == whole
+
+
+def test_answers_are_read_under_the_lock(evaluate: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another process merges and removes files in between."""
+    reads = 0
+    read = AnswerFile.read
+
+    def checked(self: AnswerFile) -> dict[str, dict[str, Any]]:
+        nonlocal reads
+        reads += 1
+        with (self.folder / ".answers.lock").open("w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return read(self)
+
+    monkeypatch.setattr(AnswerFile, "read", checked)
+    assert evaluate("--tasks=ego") == 0
+    assert reads == 3  # as it starts, before it asks, before it reports
 
 
 def test_one_process_goes_on_where_several_stopped(
