@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-_LEAD = re.compile(r"(?:the )?(?:best |correct |right )?(?:answer|option|choice)(?: is)?\s*:?\s*", re.IGNORECASE)
+_LEAD = re.compile(r"(?:the )?(?:best |correct |right )?(?:answer|option|choice)\b(?: is\b)?\s*:?\s*", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"\(?([A-Za-z])\)?[.:,]?")
-_LETTER_FIRST = re.compile(r"\(?([A-Za-z])(\)[.:,]?|[.:])?\s+(.+)")
+_LETTER_FIRST = re.compile(r"\(?([A-Za-z])(?:(\)[.:,]?\s*|[.:]\s+)|[.:,]\s*|\s+)(.+)")
 
 
 def parse_choice(answer: str, options: Sequence[str]) -> str | None:
@@ -18,21 +18,21 @@ def parse_choice(answer: str, options: Sequence[str]) -> str | None:
 
     An answer names an option by its letter, with or without brackets, by its letter and more text, or by its full text;
     `The answer is` may stand before. A letter before other text counts only where it is marked as one (`A)`, `(A)`,
-    `A.`, `A:`) or the text is its option's own, and where that text names no other option.
+    `A. `, `A: `) or the text is its option's own (`A.red`, `A, red`), and where that text names no other option.
     """
-    text = _plain(answer)
+    whole = text = _plain(answer)
     lead = _LEAD.match(text)
     if lead and lead.end() < len(text):
         text = text[lead.end() :]
     texts = {letter: _plain(option).casefold() for letter, option in zip(ascii_uppercase, options, strict=False)}
-    found = {letter for letter, option in texts.items() if _same(text, option)}
+    found = {letter for letter, option in texts.items() if _same(whole, option) or _same(text, option)}
     if alone := _LETTER_ALONE.fullmatch(text):
-        found.add(alone[1].upper())
+        found |= {alone[1].upper()} & texts.keys()
     elif first := _LETTER_FIRST.fullmatch(text):
         letter, mark, rest = first[1].upper(), first[2], first[3]
         if letter in texts and (_same(rest, texts[letter]) or (mark and not _others(rest, letter, texts))):
             found.add(letter)
-    return found.pop() if len(found) == 1 and found <= texts.keys() else None
+    return found.pop() if len(found) == 1 else None
 
 
 def _others(rest: str, letter: str, texts: dict[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """Readings of an answer, each case by hand: ours, which never guesses, and others' as their code has them."""
 
 import random
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -14,6 +15,7 @@ from composer_plugins.benchmarks.choice import (
 )
 
 CUPS = ("The red cup.", "A cup", "Both of them", "none")
+RED = ("red", "blue", "answering the phone")
 YES_NO = ("yes", "no")
 LETTERS = ("b", "c", "a")
 
@@ -39,6 +41,17 @@ LETTERS = ("b", "c", "a")
         ("The answer is (B).", CUPS, "B"),
         ("Best option: B", CUPS, "B"),
         ("The correct answer is none", CUPS, "D"),
+        ("A)red", RED, "A"),
+        ("(A)red.", RED, "A"),
+        ("A)because it moves", RED, "A"),
+        ("A.red", RED, "A"),
+        ("A:red", RED, "A"),
+        ("A, red", RED, "A"),
+        ("Answering the phone", RED, "C"),
+        ("A) Answering the phone", ("Answering the phone", "no"), "A"),
+        ("Choice.", ("no", "choice"), "B"),
+        ("e", ("l", "v", "e"), "C"),
+        ("The answer is e.", ("l", "v", "e"), "C"),
         ("A) b", LETTERS, "A"),
         ("A)", LETTERS, "A"),
         # Nothing, or nothing that an option is named by.
@@ -54,7 +67,19 @@ LETTERS = ("b", "c", "a")
         ("Dogs bark", CUPS, None),
         ("A)B", CUPS, None),
         ("the answer is", CUPS, None),
+        ("Apple", RED, None),
+        ("Answering A", RED, None),
+        ("The answer island", ("land", "sea"), None),
+        ("A.M. news", RED, None),
+        ("b.c. 300", RED, None),
+        ("A:b is 3:2", RED, None),
+        ("A, a red one", RED, None),
+        ("A, blue", RED, None),
+        ("A.blue", RED, None),
         # Several.
+        ("option A", ("red", "Option A"), None),
+        ("A)blue", RED, None),
+        ("A, B", RED, None),
         ("A or B", CUPS, None),
         ("(A) or (B)", CUPS, None),
         ("A) and B) too", CUPS, None),
@@ -68,6 +93,23 @@ LETTERS = ("b", "c", "a")
 )
 def test_the_strict_reading(answer: str, options: tuple[str, ...], letter: str | None) -> None:
     assert parse_choice(answer, options) == letter
+
+
+def test_the_strict_reading_of_any_answer_names_what_it_says() -> None:
+    """Whatever is read stands there: its letter apart from other letters and digits, or its option's text."""
+    draw = random.Random(0)
+    options = ("red", "a dog", "answer", "E", "no. 2")
+    pieces = [*"ABCDEabcde().:, ", "the answer is ", "option", "is", *options, "Apple", "not"]
+    read = 0
+    for _ in range(50_000):
+        answer = "".join(draw.choices(pieces, k=draw.randint(1, 6)))
+        letter = parse_choice(answer, options)
+        if letter is not None:
+            read += 1
+            text = re.escape(options["ABCDE".index(letter)])
+            named = rf"(?<![^\W_])(?:{letter}|{text})(?![^\W_])"
+            assert re.search(named, answer, re.IGNORECASE), answer
+    assert read > 5_000
 
 
 @pytest.mark.parametrize(
