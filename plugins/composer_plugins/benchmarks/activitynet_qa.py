@@ -84,10 +84,15 @@ class ActivityNetQA(Judged):
         return Grade({EXACT.name: _exact(question, answer)})
 
     def averages(self, grades: Mapping[str, Sequence[Grade]]) -> Mapping[str, Mapping[str, float]]:
-        """Over questions, as the official script has them, not over types."""
-        free = [grades[task] for task in FREE if task in grades]
-        every = list(chain.from_iterable(grades.values()))
-        return {"free": means_of(list(chain.from_iterable(free))), "all questions": means_of(every)}
+        """Over questions, as the official script has them, not over types; named by their number where some lack."""
+        graded = {task: given for task, given in grades.items() if means_of(given)}
+        free = [task for task in FREE if task in graded]
+        name = "free" if len(free) == len(FREE) else f"{len(free)} of {len(FREE)} free types"
+        whole = "all questions" if len(graded) == len(TYPES) else f"{len(graded)} of {len(TYPES)} types"
+        return {
+            average: means_of(list(chain.from_iterable(graded[task] for task in tasks)))
+            for average, tasks in ((name, free), (whole, list(graded)))
+        }
 
 
 def _exact(question: Question, answer: str) -> float:

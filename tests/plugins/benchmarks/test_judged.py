@@ -92,7 +92,7 @@ def test_activitynet_qa_without_a_judge_is_the_official_exact_match(roots: dict[
     assert benchmark.judge() is None
     assert [metric.name for metric in benchmark.metrics] == ["exact match"]
     _, summary = results(benchmark, lambda q: "Answer  3." if q.task == "yes_no" else "an answer 4")
-    assert summary.averages == {"free": 0.5, "all questions": 0.5}
+    assert summary.averages == {"2 of 6 free types": 0.5, "2 of 9 types": 0.5}
     assert summary.counts == {"yes_no": 1, "color": 1}
 
 
@@ -133,6 +133,14 @@ def test_vdcscore_asks_the_judge_to_answer_from_the_caption_and_then_to_rate(roo
     assert summary.tasks["short"] == {"accuracy": 0.5, "score": 2.5}
     assert summary.averages == {"2 of 5 kinds": 0.625}
     assert summary.beside == {"2 of 5 kinds": {"score": 2.875}}
+
+
+def test_vdc_reads_a_question_with_a_line_separator(tmp_path: Path) -> None:
+    path = write_vdc(tmp_path, videos=1) / "VDCScore_qa/short.jsonl"
+    pairs = [{"question": "what\u2028is\x85it?", "answer": "one"}]
+    path.write_text(json.dumps({"video-0": pairs}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (question,) = build("vdc", tmp_path, tasks="short").questions()
+    assert question.sample.meta["pairs"] == (("what\u2028is\x85it?", "one"),)
 
 
 def test_vdcs_index_names_videos_where_it_is_there(tmp_path: Path) -> None:
