@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from composer.benchmark import Benchmark, Question
+from composer.cli.numbers import natural, positive
 from composer.errors import ConfigError, DataError
 from composer.evaluation.questions import check, check_media, digest, first_of_each_task
 from composer.explain import validated
@@ -46,10 +47,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="answers and results (default: evaluation/NAME by CHECKPOINT)"
     )
-    parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--num-workers", type=natural, default=2, metavar="N", help="processes that decode (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="ask the first N questions of each task only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="ask the first N questions of each task only")
     parser.add_argument(
         "--condition",
         choices=("normal", "blind", "shuffled"),
@@ -115,12 +118,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
-    return int(text)
-
-
 def _flags(config: type) -> list[str]:
     return [f"--{name.replace('_', '-')}" for name in config.model_fields]  # type: ignore[attr-defined]
 
@@ -153,11 +150,11 @@ def _processes() -> tuple[int, int]:
 
 def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalModel", dict[str, Any]]:
     """The checkpoint's file, its model with the options that flags change, and what tells it from others."""
-    import torch
-
     from composer.checkpoint import fingerprint, load_weights, locate, read_checkpoint
     from composer.compose import compose
+    from composer.inference.device import device_of
 
+    device = device_of(args.device)
     path = locate(args.checkpoint)
     checkpoint = read_checkpoint(path)
     resolved = resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]["model"])
@@ -165,9 +162,6 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
         sys.stderr.write(f"composer: {resolved.note}\n")
     model = compose(resolved.model)
     load_weights(model, checkpoint, str(path))
-    device = args.device
-    if device == "auto":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     about = {"checkpoint": fingerprint(path), "model": resolved.model.model_dump(mode="json")}
     return path, model.to(device).eval(), about
 

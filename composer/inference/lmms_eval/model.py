@@ -1,11 +1,9 @@
 """A composed model as lmms-eval's `--model composer`."""
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import torch
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
@@ -16,6 +14,7 @@ from composer.compose import compose
 from composer.data.dataset import Examples
 from composer.data.media import load_clip
 from composer.errors import ConfigError, DataError, MediaError
+from composer.inference.device import device_of
 from composer.inference.evaluate import refuse, said
 from composer.inference.lmms_eval.messages import sample_of
 from composer.overrides import from_flags
@@ -67,7 +66,7 @@ class ComposedModel(lmms):
             log.warning(resolved.note)
         model = compose(resolved.model)
         load_weights(model, read, str(path))
-        self.device = torch.device(device or _device())
+        self.device = device_of(device or "auto")
         self.model = model.to(self.device).eval()
         self.frames = read["composer"]["frames"] if frames is None else _positive("--model_args: frames", frames)
 
@@ -127,10 +126,6 @@ def _positive(name: str, value: str | int) -> int:
     if not str(value).isdigit() or int(value) < 1:
         raise ConfigError(f"{name}: got {value!r}, expected an integer of at least 1.")
     return int(value)
-
-
-def _device() -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def _not_greedy(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -312,6 +312,7 @@ def test_errors_are_one_message(
         "'extra': got a word, expected an option": [*good, "extra"],
         "mlvu (dev).tasks: got ego2": [*good, "--tasks=ego2"],
         "cannot be read": [*good[:3], f"--root={tmp_path}"],
+        "--device: got 'gpu', which cannot be used (": [*good, "--device=gpu"],
         "There is no checkpoint": ["evaluate", str(tmp_path / "absent"), *good[2:]],
         "context is 100": [*good, "--num-workers=0", "--frames=2"],
     }
@@ -320,6 +321,9 @@ def test_errors_are_one_message(
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error
+    with pytest.raises(SystemExit, match="2"):
+        main([*good, "--num-workers=-1"])
+    assert "--num-workers: got '-1', expected an integer of at least 0" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "2")
     assert main(good) == 2
     assert "expected a rank from 0" in capsys.readouterr().err
