@@ -87,12 +87,15 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model, about = _model(args, model_flags)
     header |= about
     from composer.evaluation.answers import AnswerFile
+    from composer.evaluation.report import refuse_to_shrink
     from composer.inference.evaluate import refuse
 
     beside = args.checkpoint if args.checkpoint.is_dir() else checkpoint.parent
     folder = args.output or beside / "evaluation" / "-".join(
         [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
     )
+    if args.limit:
+        refuse_to_shrink(folder, len(questions))
     kept = AnswerFile(folder, header, rank, world, grading)
     with kept:
         with kept.asking():
@@ -112,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
             known = [q.id for q in questions if q.id in records]
             kept.merge({key: records[key] for key in dict.fromkeys((*known, *records))})
         answers = [records[q.id]["answer"] for q in questions]
-        own = {"options": options.model_dump(mode="json", exclude={"name"})}
+        own = {"options": options.model_dump(mode="json", exclude={"name"}), "limit": args.limit}
         own |= {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
         _report(benchmark, questions, answers, folder, header, own)
     return 0

@@ -194,11 +194,19 @@ def test_who_reads_the_choice_changes_no_answer(
     assert results(tmp_path / "out")["options"]["compat"] == "strict"
 
 
-def test_a_limit_counts_for_each_task_and_can_be_raised(evaluate: Callable[..., int], tmp_path: Path) -> None:
+def test_a_limit_counts_for_each_task_and_can_be_raised_but_not_lowered(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert evaluate("--limit=1") == 0
-    assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 1
+    limited = results(tmp_path / "out")
+    assert (limited["tasks"]["ego"]["n"], limited["limit"]) == (1, 1)
     assert evaluate() == 0
-    assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 2
+    whole = results(tmp_path / "out")
+    assert (whole["tasks"]["ego"]["n"], whole["limit"]) == (2, None)
+    assert evaluate("--limit=1") == 1
+    assert f"results.json is the result of {QUESTIONS} questions, and with --limit 7 would" in capsys.readouterr().err
+    assert results(tmp_path / "out") == whole
+    assert evaluate("--limit=2") == 0
 
 
 def test_several_processes_share_the_questions(
