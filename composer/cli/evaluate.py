@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from composer.benchmark import Benchmark, Question
 from composer.cli.numbers import natural, positive
@@ -119,6 +119,21 @@ def run(args: argparse.Namespace) -> int:
         own |= {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
         _report(benchmark, questions, answers, folder, header, own)
     return 0
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise ComposerError for what `composer evaluate WORDS` would refuse before it reads a file. No torch here."""
+    parser = _Checker(prog="composer evaluate")
+    configure(parser)
+    args = parser.parse_args(words)
+    load_registry().build("benchmark", _options(args.benchmark, from_flags(args.other, "model")[1]))
+
+
+class _Checker(Parser):
+    """Raises where argparse would print and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
 
 
 def _flags(config: type) -> list[str]:

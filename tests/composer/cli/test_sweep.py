@@ -205,10 +205,10 @@ class TestCells:
             Path(f"stages/{name}.yaml").write_text(yaml.safe_dump({"model": model}))
             Path(f"runs/stages/{name}").mkdir(parents=True)
             Path(f"runs/stages/{name}/x.ckpt").write_text(name)
-        Path("stages/evaluation.yaml").write_text("evaluation: [{benchmark: mlvu}]\n")
+        Path("stages/evaluation.yaml").write_text("evaluation: [{benchmark: mlvu, root: x}]\n")
         assert main(["sweep", "stages", "--ratio", "0.5", "--order", "none"]) == 0
-        assert started[0][:5] == [
-            *("evaluate", "runs/stages/2-second", "mlvu", "--model.reducer.0.ratio=0.5"),
+        assert started[0][:6] == [
+            *("evaluate", "runs/stages/2-second", "mlvu", "--root=x", "--model.reducer.0.ratio=0.5"),
             "--model.reducer.0.order=none",
         ]
 
