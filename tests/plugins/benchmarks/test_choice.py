@@ -224,7 +224,7 @@ def test_lmms_evals_own_functions_agree() -> None:
     draw = random.Random(0)
     words = ["the answer is", "The best option is ", " i pick ", "My choice is", "选", "Dogs"]
     pieces = [*"ABCDEabcd()..::,;!?'\" \n0", *words]
-    for _ in range(100_000):
+    for _ in range(20_000):
         answer = "".join(draw.choices(pieces, k=draw.randint(1, 9)))
         letter = extract_mcq_answer(answer, choices=list("ABCD"))
         assert [right for right in "ABCDE" if lmms_mlvu(answer, right)] == list(letter), answer
