@@ -39,7 +39,7 @@ test: setup
 
 # lmms-eval pins versions that would hold the others back (docs/evaluation.md).
 lmms: $(LMMS_VENV)/installed
-	$(LMMS_VENV)/bin/python -m pytest tests/composer/inference/lmms_eval
+	$(LMMS_VENV)/bin/python -m pytest tests/composer/inference/lmms_eval tests/plugins/benchmarks/test_choice.py
 
 $(LMMS_VENV)/installed: $(VENV)/installed
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LMMS_VENV)

@@ -5,6 +5,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from composer.cli.numbers import not_negative, positive
 from composer.sample import Media
 
 SUMMARY = "Ask a trained model about an image or a video."
@@ -23,22 +24,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help=f"{'a' if kind == 'video' else 'an'} {kind} that the question is about; may be given again",
         )
-    parser.add_argument("--frames", type=int, help="frames taken of a video (default: as many as in training)")
-    parser.add_argument("--max-new-tokens", type=int, default=256, help="longest answer (default: %(default)s)")
+    parser.add_argument("--frames", type=positive, help="frames taken of a video (default: as many as in training)")
+    parser.add_argument("--max-new-tokens", type=positive, default=256, help="longest answer (default: %(default)s)")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, help="0 gives the likeliest answer; more gives variety (default: 0)"
+        "--temperature",
+        type=not_negative,
+        default=0.0,
+        help="0 gives the likeliest answer; more gives variety (default: 0)",
     )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from composer.checkpoint import read_checkpoint, restore_model
     from composer.inference.ask import ask
+    from composer.inference.device import device_of
 
+    device = device_of(args.device)
     checkpoint = read_checkpoint(args.checkpoint)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     model = restore_model(checkpoint, str(args.checkpoint), device)
     pieces = ask(
         model,

@@ -5,10 +5,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from composer.benchmark import Benchmark, Question
-from composer.errors import ConfigError
+from composer.cli.numbers import natural, positive
+from composer.errors import ConfigError, DataError
 from composer.evaluation.questions import check, check_media, digest, first_of_each_task
 from composer.explain import validated
 from composer.overrides import from_flags
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from composer.model import MultimodalModel
 
 SUMMARY = "Measure a trained model on a benchmark."
+
+REMEDY = (
+    "Mend the media files in place (not the benchmark's records: then it would be another one) and start again: only "
+    "these are asked."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,10 +47,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="answers and results (default: evaluation/NAME by CHECKPOINT)"
     )
-    parser.add_argument("--batch-size", type=_positive, default=1, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--num-workers", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
+    parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--num-workers", type=natural, default=2, metavar="N", help="processes that decode (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="ask the first N questions of each task only")
+    parser.add_argument("--limit", type=positive, metavar="N", help="ask the first N questions of each task only")
     parser.add_argument(
         "--condition",
         choices=("normal", "blind", "shuffled"),
@@ -79,14 +87,22 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model, about = _model(args, model_flags)
     header |= about
     from composer.evaluation.answers import AnswerFile
+    from composer.evaluation.report import refuse_to_shrink
+    from composer.inference.evaluate import refuse
 
     beside = args.checkpoint if args.checkpoint.is_dir() else checkpoint.parent
     folder = args.output or beside / "evaluation" / "-".join(
         [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
     )
-    kept = AnswerFile(folder, header, rank, world)
+    if args.limit:
+        refuse_to_shrink(folder, len(questions))
+    kept = AnswerFile(folder, header, rank, world, grading)
     with kept:
-        _ask(kept, model, questions[rank::world], args, quiet=rank > 0)
+        with kept.asking():
+            problems = _ask(kept, model, questions[rank::world], args, quiet=rank > 0)
+        if problems:
+            kept.wait_for_others()
+            refuse(problems, len(questions), f"All others are answered in {folder}. {REMEDY}")
     del model  # a local judge needs its memory
     with kept.lock():
         merged = not kept.path.exists()
@@ -99,16 +115,25 @@ def run(args: argparse.Namespace) -> int:
             known = [q.id for q in questions if q.id in records]
             kept.merge({key: records[key] for key in dict.fromkeys((*known, *records))})
         answers = [records[q.id]["answer"] for q in questions]
-        own = {"options": options.model_dump(mode="json", exclude={"name"})}
+        own = {"options": options.model_dump(mode="json", exclude={"name"}), "limit": args.limit}
         own |= {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
         _report(benchmark, questions, answers, folder, header, own)
     return 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected an integer of at least 1")
-    return int(text)
+def check_words(words: Sequence[str]) -> None:
+    """Raise ComposerError for what `composer evaluate WORDS` would refuse before it reads a file. No torch here."""
+    parser = _Checker(prog="composer evaluate")
+    configure(parser)
+    args = parser.parse_args(words)
+    load_registry().build("benchmark", _options(args.benchmark, from_flags(args.other, "model")[1]))
+
+
+class _Checker(Parser):
+    """Raises where argparse would print and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
 
 
 def _flags(config: type) -> list[str]:
@@ -143,11 +168,11 @@ def _processes() -> tuple[int, int]:
 
 def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalModel", dict[str, Any]]:
     """The checkpoint's file, its model with the options that flags change, and what tells it from others."""
-    import torch
-
     from composer.checkpoint import fingerprint, load_weights, locate, read_checkpoint
     from composer.compose import compose
+    from composer.inference.device import device_of
 
+    device = device_of(args.device)
     path = locate(args.checkpoint)
     checkpoint = read_checkpoint(path)
     resolved = resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]["model"])
@@ -155,27 +180,32 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
         sys.stderr.write(f"composer: {resolved.note}\n")
     model = compose(resolved.model)
     load_weights(model, checkpoint, str(path))
-    device = args.device
-    if device == "auto":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     about = {"checkpoint": fingerprint(path), "model": resolved.model.model_dump(mode="json")}
     return path, model.to(device).eval(), about
 
 
 def _ask(
     kept: "AnswerFile", model: "MultimodalModel", questions: Sequence[Question], args: argparse.Namespace, quiet: bool
-) -> None:
-    """Answer what is not answered yet; each answer is kept at once."""
+) -> list[DataError]:
+    """Answer what is not answered yet; each answer is kept at once. Returns what is wrong with those left aside."""
     from composer.evaluation.bar import progress
     from composer.inference.evaluate import answers
 
-    known = kept.read()
+    with kept.lock():
+        known = kept.read()
+    problems: list[DataError] = []
     left = [question for question in questions if question.id not in known]
     with progress(args.benchmark, len(questions), len(questions) - len(left), quiet=quiet) as advance:
         found = answers(model, left, batch_size=args.batch_size, num_workers=args.num_workers, condition=args.condition)
         for question, answer in found:
-            kept.append(question.id, answer, task=question.task, references=question.references)
-            advance()
+            if isinstance(answer, DataError):
+                if not problems:  # it may be wrong with all of them
+                    sys.stderr.write(f"composer: set aside: {answer}\n")
+                problems.append(answer)
+            else:
+                kept.append(question.id, answer, task=question.task, references=question.references)
+                advance()
+    return problems
 
 
 def _report(

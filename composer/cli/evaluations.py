@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from composer.errors import ConfigError
-from composer.yamlfile import load_recipes
+from composer.cli.evaluate import check_words
+from composer.errors import ComposerError, ConfigError
+from composer.yamlfile import Origin, load_recipes
 
 EVALUATION = "evaluation"
 RESULTS = "results.json"
@@ -17,11 +18,12 @@ RESULTS = "results.json"
 @dataclass(frozen=True)
 class Evaluation:
     """One benchmark with its options. name: of its folder, which no two share: `mlvu`, `mlvu-2`, `mlvu-blind`. flags:
-    options, as typed."""
+    options, as typed. origin: file and line."""
 
     benchmark: str
     name: str
     flags: tuple[str, ...]
+    origin: Origin
 
     def words(self, checkpoint: Path, folder: Path, *more: str) -> tuple[str, ...]:
         """What follows `composer` to ask a checkpoint, with `more` flags, and to write into `folder`."""
@@ -31,7 +33,8 @@ class Evaluation:
 def evaluations_of(recipe: Path, overlays: Sequence[Path]) -> list[Evaluation]:
     """What `evaluation:` lists, in a folder's `evaluation.yaml` or in a recipe itself; an overlay's list replaces it.
 
-    Raises ConfigError, with file and line, for anything but a list of benchmarks.
+    Raises ConfigError, with file and line, for anything but a list of benchmarks, and for options that `composer
+    evaluate` would refuse, so that they are not found out only after all training.
     """
     path = recipe / f"{EVALUATION}.yaml" if recipe.is_dir() else recipe
     own = load_recipes([path]) if path.is_file() else []
@@ -48,6 +51,7 @@ def evaluations_of(recipe: Path, overlays: Sequence[Path]) -> list[Evaluation]:
             f"{asked[-1].origin}: evaluation: got {got!r}, expected a list such as [{{benchmark: NAME}}]."
         )
     found: list[Evaluation] = []
+    problems: list[str] = []
     for item in asked[-1].value:
         options = item.plain()
         benchmark = options.pop("benchmark", None) if isinstance(options, dict) else None
@@ -57,5 +61,12 @@ def evaluations_of(recipe: Path, overlays: Sequence[Path]) -> list[Evaluation]:
         stem = f"{benchmark}-{options['condition']}" if "condition" in options else benchmark
         names = chain([stem], (f"{stem}-{number}" for number in count(2)))
         name = next(name for name in names if name not in {other.name for other in found})
-        found.append(Evaluation(benchmark, name, tuple(given)))
+        asks = Evaluation(benchmark, name, tuple(given), item.origin)
+        try:
+            check_words(asks.words(Path("checkpoint"), Path("folder"))[1:])
+        except ComposerError as error:
+            problems += [f"{item.origin}: evaluation: {problem}" for problem in str(error).split("\n")]
+        found.append(asks)
+    if problems:
+        raise ConfigError(problems)
     return found

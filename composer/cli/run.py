@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_own(flags)
     output = args.output or run_folder(args.recipe)
     fits = list(_fits(stages, args.overlay, flags, output))
-    evaluations = list(_evaluations(args.recipe, args.overlay, fits[-1], output))
+    evaluations = list(_evaluations(args.recipe, [stages[-1].path, *args.overlay], flags, fits[-1], output))
     if args.stage is not None:
         _known("--stage", args.stage, [step.name for step in fits])
         return carry_out([step for step in fits if step.name == args.stage], output, start_process)
@@ -103,9 +103,19 @@ def _recipe(paths: Sequence[Path], flags: Sequence[str]) -> dict[str, Any]:
     return {"model": resolved.model.model_dump(mode="json"), **plain}
 
 
-def _evaluations(recipe: Path, overlays: Sequence[Path], last: Step, output: Path) -> Iterator[Step]:
-    """A step for each benchmark that `evaluation:` names."""
-    for asked in evaluations_of(recipe, overlays):
+def _evaluations(
+    recipe: Path, trained: Sequence[Path], flags: Sequence[str], last: Step, output: Path
+) -> Iterator[Step]:
+    """A step for each benchmark that `evaluation:` names. trained: the files of the last stage.
+
+    Raises ConfigError for a benchmark that cannot be asked, or not of this model.
+    """
+    for asked in evaluations_of(recipe, trained[1:]):
+        try:
+            layers = from_flags([*flags, *asked.flags], "model")[0]
+            resolve(load_recipes(trained), flags=layers, environment=from_environment(os.environ))
+        except ConfigError as error:
+            raise ConfigError([f"{asked.origin}: evaluation: {problem}" for problem in error.problems]) from error
         folder = output / EVALUATION / asked.name
         words = asked.words(last.folder, folder)
         yield Step(f"{EVALUATION}/{asked.name}", words, folder, {}, last, RESULTS, f"with --from {EVALUATION}")

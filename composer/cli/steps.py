@@ -81,10 +81,12 @@ def carry_out(steps: Sequence[Step], output: Path, start: Start) -> int:
 
 
 def is_finished(step: Step) -> bool:
-    """Whether a step ended well, be it the step of today or another one."""
-    if step.result is not None:
-        return (step.folder / step.result).exists()
-    return (step.folder / RECORD).exists()
+    """Whether a step ended well, be it the step of today or another one.
+
+    A result alone may be of another step, such as an evaluation of another checkpoint; one that was killed right before
+    its record has all its answers, and is soon done again.
+    """
+    return all((step.folder / name).exists() for name in (RECORD, step.result) if name is not None)
 
 
 def set_aside(folder: Path) -> None:
@@ -108,8 +110,6 @@ def _check(step: Step, steps: Sequence[Step]) -> None:
             _check(step.needs, [step.needs])
         return
     record = _read(step)
-    if record is None:
-        return
     remedy = f"Go back to what it was, or do it again, and what follows it, {step.remedy}."
     where = f"{step.name} is finished ({step.folder / RECORD}), "
     if record["fingerprint"] != step.fingerprint:
@@ -139,11 +139,9 @@ def _record(step: Step) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(step: Step) -> dict[str, Any] | None:
-    """A step's record; None where it has none, such as an evaluation killed right after its results."""
+def _read(step: Step) -> dict[str, Any]:
+    """The record of a step that is finished."""
     path = step.folder / RECORD
-    if not path.exists():
-        return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["time"], record["command"], record["after"], record["fingerprint"], record["recipe"]
@@ -156,8 +154,7 @@ def _read(step: Step) -> dict[str, Any] | None:
 
 
 def _time(step: Step) -> str | None:
-    record = _read(step)
-    return None if record is None else record["time"]
+    return _read(step)["time"] if (step.folder / RECORD).exists() else None
 
 
 def _log(output: Path, step: Step, status: str, exit_status: int | None = None) -> None:

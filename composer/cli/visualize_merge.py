@@ -5,6 +5,7 @@ import mimetypes
 import sys
 from pathlib import Path
 
+from composer.cli.numbers import positive
 from composer.errors import MediaError
 from composer.sample import Media
 
@@ -15,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
     parser.add_argument("media", metavar="MEDIA", help="an image or a video")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture (default: merges.png by CHECKPOINT)")
-    parser.add_argument("--frames", type=int, default=5, help="frames taken of a video (default: %(default)s)")
+    parser.add_argument("--frames", type=positive, default=5, help="frames taken of a video (default: %(default)s)")
     parser.add_argument(
         "--layers",
         type=_layers,

@@ -1,6 +1,6 @@
 """Grades of answers: by the benchmark alone, or by a judge, whose grades cost and are kept as they are given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
@@ -14,7 +14,7 @@ from composer.evaluation.journal import Contents, Journal
 
 GRADES = "grades.jsonl"
 GIVE_UP = 20
-"""Answers in a row without a grade after which the judge is not asked any more."""
+"""Answers in a row without a grade, none of them tried before, after which the judge is not asked any more."""
 
 _CONTENTS = Contents("grades", "judge", frozenset({"id", "answer", "scores", "problem", "replies"}))
 
@@ -26,24 +26,29 @@ def graded(
 
     A judge's grades lie in `grades.jsonl` of `folder`, below a header that names the judge. What is graded there is not
     asked again, unless the answer is another one or its grade has a problem. Raises DataError where the grades are of
-    another judge or other answers, JudgeError where the judge does not answer `GIVE_UP` times in a row.
+    another judge or other answers, JudgeError where `GIVE_UP` answers in a row, none judged before, get no grade.
     """
     judge = benchmark.judge()
     pairs = list(zip(questions, answers, strict=True))
     if judge is None:
         return [benchmark.grade(question, answer) for question, answer in pairs]
     with Journal(folder / GRADES, {**header, "judge": judge}, _CONTENTS) as kept:
-        known = {(r["id"], r["answer"]): _grade(r) for r in kept.read() if r["problem"] is None}
+        records = kept.read()
+        known = {(r["id"], r["answer"]): _grade(r) for r in records if r["problem"] is None}
         left = [(question, answer) for question, answer in pairs if (question.id, answer) not in known]
-        known |= _ask(benchmark, left, kept, done=len(pairs) - len(left))
+        # Those without a grade come last: asked first they would look like a judge that answers nobody.
+        tried = {(r["id"], r["answer"]) for r in records}
+        left.sort(key=lambda pair: (pair[0].id, pair[1]) in tried)
+        known |= _ask(benchmark, left, kept, tried, done=len(pairs) - len(left))
     return [known[question.id, answer] for question, answer in pairs]
 
 
 def _ask(
-    benchmark: Benchmark, left: Sequence[tuple[Question, str]], kept: Journal, done: int
+    benchmark: Benchmark, left: Sequence[tuple[Question, str]], kept: Journal, tried: Set[tuple[str, str]], done: int
 ) -> dict[tuple[str, str], Grade]:
     """Grade these answers, several at once, and keep each grade in the thread that got it, so that none is lost.
 
+    tried: answers that the judge did not grade before, whose failing again says nothing of the judge.
     The threads are daemons: an interrupt from the keyboard waits for no judge. After an error they finish what is paid.
     """
     waiting, lock, stopped = iter(left), Lock(), Event()
@@ -78,7 +83,10 @@ def _ask(
                 key, answer, grade = outcome
                 found[key, answer] = grade
                 advance()
-                failed = failed + 1 if grade.problem else 0
+                if not grade.problem:
+                    failed = 0
+                elif (key, answer) not in tried:
+                    failed += 1
                 if failed >= GIVE_UP:
                     raise JudgeError(
                         f"The judge gave no grade to {failed} answers in a row; of {key!r}: {grade.problem}. Mend that "

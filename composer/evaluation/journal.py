@@ -1,7 +1,7 @@
 """JSON Lines that outlive the process which appends them: a header that says what they are of, then records."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TextIO
 
@@ -18,10 +18,13 @@ class Contents(NamedTuple):
 
 
 class Journal:
-    """One file. A line that a killed process left unfinished is none, and is written over."""
+    """One file. A line that a killed process left unfinished is none, and is written over.
 
-    def __init__(self, path: Path, header: Mapping[str, Any], contents: Contents) -> None:
-        self.path, self.header, self.contents = path, json.loads(json.dumps(header)), contents
+    free: options that may be others in the file's header, or be there at all.
+    """
+
+    def __init__(self, path: Path, header: Mapping[str, Any], contents: Contents, free: Set[str] = frozenset()) -> None:
+        self.path, self.header, self.contents, self.free = path, json.loads(json.dumps(header)), contents, free
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
@@ -71,16 +74,24 @@ class Journal:
             yield record
 
     def _check(self, header: Mapping[str, Any]) -> None:
+        got, expected = self._compared(header), self._compared(self.header)
         differing = [
-            f"{key}: got {header.get(key)!r}, expected {self.header.get(key)!r}"
-            for key in dict.fromkeys((*self.header, *header))
-            if header.get(key) != self.header.get(key)
+            f"{key}: got {got.get(key)!r}, expected {expected.get(key)!r}"
+            for key in dict.fromkeys((*expected, *got))
+            if got.get(key) != expected.get(key)
         ]
         if differing:
             raise DataError(
                 f"{self.path} holds {self.contents.noun} of another run ({'; '.join(differing)}): give another "
                 f"--output, or remove the file to {self.contents.verb} again."
             )
+
+    def _compared(self, header: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A header without the options that are free."""
+        options = header.get("options")
+        if not isinstance(options, dict):
+            return header
+        return {**header, "options": {name: value for name, value in options.items() if name not in self.free}}
 
 
 def line_of(record: Mapping[str, Any]) -> str:

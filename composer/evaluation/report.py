@@ -10,6 +10,7 @@ from rich.table import Table
 
 from composer.atomic import replacing
 from composer.benchmark import Metric, Summary
+from composer.errors import DataError
 
 RESULTS = "results.json"
 
@@ -37,6 +38,20 @@ def result_record(
         "published": {row: dict(values) for row, values in published.items()},
         **extra,
     }
+
+
+def refuse_to_shrink(folder: Path, questions: int) -> None:
+    """Raise DataError where the folder's result is of more questions than these, which would take its place."""
+    path = folder / RESULTS
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["questions"] if path.exists() else 0
+    except (ValueError, KeyError, TypeError):
+        return  # no result of ours
+    if questions < before:
+        raise DataError(
+            f"{path} is the result of {before} questions, and with --limit {questions} would take their place: give "
+            "another --output, or leave --limit away."
+        )
 
 
 def write_result(record: Mapping[str, Any], folder: Path) -> Path:

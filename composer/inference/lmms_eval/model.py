@@ -1,11 +1,9 @@
 """A composed model as lmms-eval's `--model composer`."""
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-import torch
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
@@ -15,8 +13,9 @@ from composer.checkpoint import load_weights, locate, read_checkpoint
 from composer.compose import compose
 from composer.data.dataset import Examples
 from composer.data.media import load_clip
-from composer.errors import ConfigError, MediaError
-from composer.inference.evaluate import said
+from composer.errors import ConfigError, DataError, MediaError
+from composer.inference.device import device_of
+from composer.inference.evaluate import refuse, said
 from composer.inference.lmms_eval.messages import sample_of
 from composer.overrides import from_flags
 from composer.processor import Processor
@@ -67,12 +66,12 @@ class ComposedModel(lmms):
             log.warning(resolved.note)
         model = compose(resolved.model)
         load_weights(model, read, str(path))
-        self.device = torch.device(device or _device())
+        self.device = device_of(device or "auto")
         self.model = model.to(self.device).eval()
         self.frames = read["composer"]["frames"] if frames is None else _positive("--model_args: frames", frames)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
-        """The answers, in order. Raises DataError or MediaError with the task and the document of a bad one."""
+        """The answers, in order. Raises DataError with task and document of the bad ones, once all others are asked."""
         options = [request.args[2] for request in requests]
         for asked in sorted({str(_not_greedy(given)) for given in options} - {"{}"}):
             log.warning("A task asks for %s; composer decodes greedily.", asked)
@@ -84,8 +83,11 @@ class ComposedModel(lmms):
             num_workers=self.num_workers,
             start_method="fork",  # tasks hold functions of files that no import finds, so they cannot be pickled
         )
-        shown = tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding")
-        return [_cut(answer, given.get("until")) for answer, given in zip(shown, options, strict=True)]
+        shown = list(tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding"))
+        problems = [answer for answer in shown if isinstance(answer, DataError)]
+        refuse(problems, len(requests), "Mend these documents, or leave them out with a task of your own.")
+        texts = [answer for answer in shown if isinstance(answer, str)]
+        return [_cut(answer, given.get("until")) for answer, given in zip(texts, options, strict=True)]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
         raise NotImplementedError(f"{_named(requests)} asks in several rounds; composer answers generate_until alone.")
@@ -124,10 +126,6 @@ def _positive(name: str, value: str | int) -> int:
     if not str(value).isdigit() or int(value) < 1:
         raise ConfigError(f"{name}: got {value!r}, expected an integer of at least 1.")
     return int(value)
-
-
-def _device() -> str:
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
 
 
 def _not_greedy(options: Mapping[str, Any]) -> dict[str, Any]:

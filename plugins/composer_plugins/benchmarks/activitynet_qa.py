@@ -71,7 +71,8 @@ class ActivityNetQA(Judged):
     def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
         media = Media("video", str(video_named(videos, f"v_{record['video_name']}")))
         task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
-        prompt = f"{text}? Answer the question using a single word or phrase."
+        # lmms-eval's capitalize() makes small letters of all after the first, names included.
+        prompt = f"{text.capitalize()}? Answer the question using a single word or phrase."
         sample = Sample(key, where, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
         return Question(key, task, sample, (str(answer["answer"]),), frames=self.frames, max_new_tokens=64)
 
@@ -83,10 +84,15 @@ class ActivityNetQA(Judged):
         return Grade({EXACT.name: _exact(question, answer)})
 
     def averages(self, grades: Mapping[str, Sequence[Grade]]) -> Mapping[str, Mapping[str, float]]:
-        """Over questions, as the official script has them, not over types."""
-        free = [grades[task] for task in FREE if task in grades]
-        every = list(chain.from_iterable(grades.values()))
-        return {"free": means_of(list(chain.from_iterable(free))), "all questions": means_of(every)}
+        """Over questions, as the official script has them, not over types; named by their number where some lack."""
+        graded = {task: given for task, given in grades.items() if means_of(given)}
+        free = [task for task in FREE if task in graded]
+        name = "free" if len(free) == len(FREE) else f"{len(free)} of {len(FREE)} free types"
+        whole = "all questions" if len(graded) == len(TYPES) else f"{len(graded)} of {len(TYPES)} types"
+        return {
+            average: means_of(list(chain.from_iterable(graded[task] for task in tasks)))
+            for average, tasks in ((name, free), (whole, list(graded)))
+        }
 
 
 def _exact(question: Question, answer: str) -> float:

@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-_LEAD = re.compile(r"(?:the )?(?:best |correct |right )?(?:answer|option|choice)(?: is)?\s*:?\s*", re.IGNORECASE)
+_LEAD = re.compile(r"(?:the )?(?:best |correct |right )?(?:answer|option|choice)\b(?: is\b)?\s*:?\s*", re.IGNORECASE)
 _LETTER_ALONE = re.compile(r"\(?([A-Za-z])\)?[.:,]?")
-_LETTER_FIRST = re.compile(r"\(?([A-Za-z])(\)[.:,]?|[.:])?\s+(.+)")
+_LETTER_FIRST = re.compile(r"\(?([A-Za-z])(?:(\)[.:,]?\s*|[.:]\s+)|[.:,]\s*|\s+)(.+)")
 
 
 def parse_choice(answer: str, options: Sequence[str]) -> str | None:
@@ -18,21 +18,21 @@ def parse_choice(answer: str, options: Sequence[str]) -> str | None:
 
     An answer names an option by its letter, with or without brackets, by its letter and more text, or by its full text;
     `The answer is` may stand before. A letter before other text counts only where it is marked as one (`A)`, `(A)`,
-    `A.`, `A:`) or the text is its option's own, and where that text names no other option.
+    `A. `, `A: `) or the text is its option's own (`A.red`, `A, red`), and where that text names no other option.
     """
-    text = _plain(answer)
+    whole = text = _plain(answer)
     lead = _LEAD.match(text)
     if lead and lead.end() < len(text):
         text = text[lead.end() :]
     texts = {letter: _plain(option).casefold() for letter, option in zip(ascii_uppercase, options, strict=False)}
-    found = {letter for letter, option in texts.items() if _same(text, option)}
+    found = {letter for letter, option in texts.items() if _same(whole, option) or _same(text, option)}
     if alone := _LETTER_ALONE.fullmatch(text):
-        found.add(alone[1].upper())
+        found |= {alone[1].upper()} & texts.keys()
     elif first := _LETTER_FIRST.fullmatch(text):
         letter, mark, rest = first[1].upper(), first[2], first[3]
         if letter in texts and (_same(rest, texts[letter]) or (mark and not _others(rest, letter, texts))):
             found.add(letter)
-    return found.pop() if len(found) == 1 and found <= texts.keys() else None
+    return found.pop() if len(found) == 1 else None
 
 
 def _others(rest: str, letter: str, texts: dict[str, str]) -> bool:
@@ -72,29 +72,54 @@ def official_mlvu(answer: str, right: str) -> bool:
 
 
 def lmms_mvbench(answer: str, right: str) -> bool | None:
-    """lmms-eval on MVBench: the first of A to E that stands alone, so that `a cup` is A. None: left out of the mean."""
+    """lmms-eval 0.7.3 on MVBench: the first of A to E that stands alone: `a cup` is A. None: in no mean."""
     if answer == "":
         return None
     return _lmms_letter(answer) == _lmms_letter(right)
 
 
 def lmms_mlvu(answer: str, right: str) -> bool:
-    """lmms-eval on MLVU: the first capital A, B, C or D anywhere, so that `Dogs` is D and no E is ever right."""
+    """lmms-eval 0.7.3 on MLVU: capital A to D in the surest of its forms, so that no E is ever right.
+
+    The forms, surest first: alone at the start, alone at the end, somewhere after the first `the answer is` or another
+    such phrase, `(A)`, `A.`, `A:`, `A)`, before a space, anywhere (`Dogs` is D). The last letter of a form counts.
+    """
+    return _lmms_ranked(answer) == right
+
+
+def _lmms_ranked(answer: str) -> str:
+    """The letter, or "" where there is none."""
     text = answer.strip()
-    for prefix in _LMMS_PREFIXES:
-        text = text.replace(prefix, "")
-    found = re.search("[ABCD]", text)
-    return found is not None and found[0] == right
+    for mark in ",.!?;:'\"":
+        text = text.strip(mark)
+    bare = text.strip()
+    for letter, neighbour in ((bare[:1], bare[1:2]), (bare[-1:], bare[-2:-1])):
+        if letter in _LMMS_LETTERS and not neighbour.isalpha():
+            return letter
+    text = f" {text} "
+    lower = text.lower()
+    said = [lower.find(phrase) + len(phrase) for phrase in _LMMS_PHRASES if phrase in lower]
+    places = [{text.find(letter, start): letter for start in said for letter in _LMMS_LETTERS}]
+    places += [{text.rfind(form.format(letter)): letter for letter in _LMMS_LETTERS} for form in _LMMS_FORMS]
+    for found in places:
+        if (last := max(found, default=-1)) >= 0:
+            return found[last]
+    return ""
 
 
-# The last two are pairs that a comma is missing between, so none of the four is ever removed.
-_LMMS_PREFIXES = (
-    "The best answer is",
-    "The correct answer is",
-    "The answer is",
-    "The answer",
-    "The best option isThe correct option is",
-    "Best answer:Best option:",
+_LMMS_LETTERS = ("A", "B", "C", "D")
+_LMMS_FORMS = ("({})", "{}.", "{}:", "{})", "{} ", "{}")
+_LMMS_PHRASES = (
+    *(
+        f"{article}{noun} is"
+        for article in ("the ", "")
+        for noun in (
+            *("answer", "correct answer", "best answer"),
+            *("correct option", "best option", "choice", "correct choice"),
+        )
+    ),
+    *("i choose", "i select", "i pick", "my answer is", "my choice is"),
+    *("옵션", "정답은", "답은", "답:", "答案是", "答案为", "选", "答えは"),
 )
 _LMMS_MARKS = ';/[]"{}()=+\\_->' + "<@`,?!"
 

@@ -42,7 +42,7 @@ class OpenAIJudge(Judge):
 
     def _post(self, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY):
+        if key := os.environ.get(KEY, "").strip():  # a file that it was read from ends with a newline
             headers["Authorization"] = f"Bearer {key}"
         request = Request(self.url, json.dumps(body).encode(), headers)
         try:

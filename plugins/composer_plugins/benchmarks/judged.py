@@ -5,6 +5,7 @@ import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from statistics import fmean
 from typing import Any, ClassVar, NamedTuple
 
@@ -69,12 +70,17 @@ class Judged(Benchmark):
                 f"{self.name}.judge: got none, but all its metrics are a judge's: name one with --judge-model=NAME, or "
                 "--judge=local --judge-model=FOLDER."
             )
-        self._judge = _judge_of(judge, judge_model, judge_revision, judge_url)
+        self._made = partial(_judge_of, judge, judge_model, judge_revision, judge_url)
         self._about = {"kind": judge, "model": judge_model, "revision": judge_revision}
         if judge == "openai":
             self._about |= {"url": judge_url}
         # A local model is one for all threads.
         self.at_once = judge_at_once if judge == "openai" else 1
+
+    @cached_property
+    def _judge(self) -> Judge | None:
+        """Made when it is needed: a local one imports torch, which a check of options does without."""
+        return self._made()
 
     def judge(self) -> Mapping[str, Any] | None:
         if self._judge is None:

@@ -24,6 +24,7 @@ class MultipleChoice(Benchmark):
     tasks of a paper's average, and its name.
     """
 
+    grading_options = frozenset({"compat"})
     system: ClassVar[str]
     prefill: ClassVar[str]
     all_tasks: tuple[str, ...]

@@ -122,7 +122,7 @@ def _pairs(path: Path) -> dict[str, tuple[Pairs, str]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[Any, str]]:
-    """Each record of a file of JSON lines, and where it stands."""
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    """Each record of a file of JSON lines, and where it stands. Text may hold U+2028, at which splitlines() parts."""
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             yield parse_json(line, f"{path}: record {number}"), f"{path}: record {number}"

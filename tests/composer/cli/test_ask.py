@@ -1,5 +1,6 @@
 """`composer ask` on a model of first-party parts."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,28 @@ def test_it_answers_with_as_many_frames_as_in_training(
         assert main(arguments) == 0
         pieces = ask(load_model(run), "So?", [Media("video", str(video))], frames=frames, max_new_tokens=9)
         assert capsys.readouterr().out == "".join(pieces) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--device=cuda:99", "--device: got 'cuda:99', which cannot be used ("),
+        ("--device=gpu", "--device: got 'gpu', which cannot be used ("),
+        ("--device=meta", "expected auto, cpu, cuda or cuda:N"),
+        ("--frames=-1", "--frames: got '-1', expected an integer of at least 1"),
+        ("--frames=0", "--frames: got '0', expected an integer of at least 1"),
+        ("--max-new-tokens=0", "--max-new-tokens: got '0', expected an integer of at least 1"),
+        ("--temperature=nan", "--temperature: got 'nan', expected a number of at least 0"),
+        ("--temperature=-1", "--temperature: got '-1', expected a number of at least 0"),
+        ("--temperature=inf", "--temperature: got 'inf', expected a number of at least 0"),
+    ],
+)
+def test_values_that_no_flag_takes(run: Path, capsys: pytest.CaptureFixture[str], flag: str, said: str) -> None:
+    status: object = None
+    with suppress(SystemExit):  # argparse's own way
+        status = main(["ask", str(run), "So?", flag])
+    assert status in (None, 2)
+    assert said in capsys.readouterr().err
 
 
 def test_errors_are_one_message_and_exit_status_1(

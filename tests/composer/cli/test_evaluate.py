@@ -1,5 +1,6 @@
 """`composer evaluate` on a model of first-party parts and tiny files in the official layouts."""
 
+import fcntl
 import json
 import re
 import shlex
@@ -11,7 +12,7 @@ import pytest
 
 import composer.inference.evaluate
 from composer.cli import main
-from composer.errors import MediaError
+from composer.evaluation.answers import AnswerFile
 from tests.composer.training.real import train
 from tests.plugins.benchmarks.layouts import (
     write_activitynet_qa,
@@ -114,11 +115,11 @@ def test_a_restart_asks_what_is_left(
         nonlocal calls
         calls += 1
         if calls == 6:
-            raise MediaError("the disk is gone")
+            raise KeyboardInterrupt
         return load(*args)
 
     monkeypatch.setattr(composer.inference.evaluate, "load_clip", fail_at_the_sixth)
-    assert evaluate() == 1
+    assert evaluate() == 130
     assert not (tmp_path / "out/results.json").exists()
     with (tmp_path / "out/answers.jsonl").open("a") as file:
         file.write('{"id": "torn')
@@ -127,6 +128,34 @@ def test_a_restart_asks_what_is_left(
     assert lines(tmp_path / "out") == lines(tmp_path / "whole")
     assert evaluate() == 0
     assert calls == 6 + QUESTIONS - 5
+
+
+@pytest.mark.parametrize("flags", [("--batch-size=4",), ("--num-workers=1",)])
+def test_videos_that_cannot_be_decoded_stop_no_other_question(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...]
+) -> None:
+    root, out = write_mlvu_dev(tmp_path / "mlvu"), tmp_path / "out"
+    words = ["evaluate", str(trained), "mlvu", f"--root={root}", f"--output={out}", *SHORT, *flags]
+    videos = [root / "video/3_ego/1.mp4", root / "video/1_plotQA/0.mp4"]
+    whole = [video.read_bytes() for video in videos]
+    for video in videos:
+        video.write_bytes(b"no video")
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert f"2 of {QUESTIONS} questions cannot be asked:\n" in error
+    assert "plotQA/0.mp4" in error
+    assert "ego/1.mp4" in error
+    assert "Mend the media files in place" in error
+    assert "Traceback" not in error
+    assert not (out / "results.json").exists()
+    answered = lines(out)
+    assert len(answered) == 1 + QUESTIONS - 2
+    for video, content in zip(videos, whole, strict=True):
+        video.write_bytes(content)
+    assert main(words) == 0
+    assert lines(out)[: len(answered)] == answered
+    assert len({answer["id"] for answer in lines(out)[1:]}) == QUESTIONS
+    assert results(out)["questions"] == QUESTIONS
 
 
 @pytest.mark.parametrize(
@@ -147,11 +176,37 @@ def test_answers_of_another_run_are_refused(
     assert said in error
 
 
-def test_a_limit_counts_for_each_task_and_can_be_raised(evaluate: Callable[..., int], tmp_path: Path) -> None:
+def test_who_reads_the_choice_changes_no_answer(
+    evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert evaluate("--tasks=ego") == 0
+    path = tmp_path / "out/answers.jsonl"
+    header, rest = path.read_text().split("\n", 1)
+    assert "compat" not in header
+    monkeypatch.setattr(composer.inference.evaluate, "load_clip", lambda *_: pytest.fail("a question was asked again"))
+    assert evaluate("--tasks=ego", "--compat=lmms") == 0
+    assert results(tmp_path / "out")["options"]["compat"] == "lmms"
+    # Headers were once written with it.
+    old = json.loads(header)
+    old["options"]["compat"] = "official"
+    path.write_text(json.dumps(old) + "\n" + rest)
+    assert evaluate("--tasks=ego") == 0
+    assert results(tmp_path / "out")["options"]["compat"] == "strict"
+
+
+def test_a_limit_counts_for_each_task_and_can_be_raised_but_not_lowered(
+    evaluate: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert evaluate("--limit=1") == 0
-    assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 1
+    limited = results(tmp_path / "out")
+    assert (limited["tasks"]["ego"]["n"], limited["limit"]) == (1, 1)
     assert evaluate() == 0
-    assert results(tmp_path / "out")["tasks"]["ego"]["n"] == 2
+    whole = results(tmp_path / "out")
+    assert (whole["tasks"]["ego"]["n"], whole["limit"]) == (2, None)
+    assert evaluate("--limit=1") == 1
+    assert f"results.json is the result of {QUESTIONS} questions, and with --limit 7 would" in capsys.readouterr().err
+    assert results(tmp_path / "out") == whole
+    assert evaluate("--limit=2") == 0
 
 
 def test_several_processes_share_the_questions(
@@ -169,6 +224,23 @@ def test_several_processes_share_the_questions(
     assert not list((tmp_path / "out").glob("answers.*.jsonl"))
     whole, shared = results(tmp_path / "whole"), results(tmp_path / "out")
     assert shared == whole
+
+
+def test_answers_are_read_under_the_lock(evaluate: Callable[..., int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another process merges and removes files in between."""
+    reads = 0
+    read = AnswerFile.read
+
+    def checked(self: AnswerFile) -> dict[str, dict[str, Any]]:
+        nonlocal reads
+        reads += 1
+        with (self.folder / ".answers.lock").open("w") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return read(self)
+
+    monkeypatch.setattr(AnswerFile, "read", checked)
+    assert evaluate("--tasks=ego") == 0
+    assert reads == 3  # as it starts, before it asks, before it reports
 
 
 def test_one_process_goes_on_where_several_stopped(
@@ -248,6 +320,7 @@ def test_errors_are_one_message(
         "'extra': got a word, expected an option": [*good, "extra"],
         "mlvu (dev).tasks: got ego2": [*good, "--tasks=ego2"],
         "cannot be read": [*good[:3], f"--root={tmp_path}"],
+        "--device: got 'gpu', which cannot be used (": [*good, "--device=gpu"],
         "There is no checkpoint": ["evaluate", str(tmp_path / "absent"), *good[2:]],
         "context is 100": [*good, "--num-workers=0", "--frames=2"],
     }
@@ -256,6 +329,9 @@ def test_errors_are_one_message(
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error
+    with pytest.raises(SystemExit, match="2"):
+        main([*good, "--num-workers=-1"])
+    assert "--num-workers: got '-1', expected an integer of at least 0" in capsys.readouterr().err
     monkeypatch.setenv("RANK", "2")
     assert main(good) == 2
     assert "expected a rank from 0" in capsys.readouterr().err

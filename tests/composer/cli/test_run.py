@@ -19,6 +19,7 @@ import yaml
 from composer.checkpoint import model_weights, newest, read_checkpoint
 from composer.cli import main
 from composer.cli.process import start_process
+from tests.composer.cli.light import run as run_light
 
 COMMON = {
     "model": {
@@ -219,16 +220,16 @@ class TestPlan:
 
     def test_benchmarks_follow_the_last_stage_once(self, work: Path, started: list[list[str]]) -> None:
         asked = [
-            {"benchmark": "choices", "file": "a b.json", "limit": 3},
-            {"benchmark": "choices", "strict": True},
-            {"benchmark": "choices", "condition": "blind"},
+            {"benchmark": "mlvu", "root": "a b", "limit": 3},
+            {"benchmark": "mlvu", "root": "b", "tasks": ["ego"]},
+            {"benchmark": "mlvu", "root": "b", "condition": "blind"},
         ]
-        Path("recipes/tiny/evaluation.yaml").write_text(yaml.safe_dump({"evaluation": asked}))
+        Path("recipes/tiny/evaluation.yaml").write_text(yaml.safe_dump({"evaluation": asked}, sort_keys=False))
         assert run() == 0
         assert [shlex.join(words) for words in started[3:]] == [
-            "evaluate runs/tiny/3-all choices '--file=a b.json' --limit=3 --output runs/tiny/evaluation/choices",
-            "evaluate runs/tiny/3-all choices --strict=true --output runs/tiny/evaluation/choices-2",
-            "evaluate runs/tiny/3-all choices --condition=blind --output runs/tiny/evaluation/choices-blind",
+            "evaluate runs/tiny/3-all mlvu '--root=a b' --limit=3 --output runs/tiny/evaluation/mlvu",
+            """evaluate runs/tiny/3-all mlvu --root=b '--tasks=["ego"]' --output runs/tiny/evaluation/mlvu-2""",
+            "evaluate runs/tiny/3-all mlvu --root=b --condition=blind --output runs/tiny/evaluation/mlvu-blind",
         ]
         started.clear()
         assert run() == 0
@@ -239,13 +240,52 @@ class TestPlan:
     def test_an_overlay_replaces_the_benchmarks(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        Path("recipes/tiny/evaluation.yaml").write_text("evaluation: [{benchmark: long}]\n")
-        Path("short.yaml").write_text("evaluation: [{benchmark: short}]\n")
+        Path("recipes/tiny/evaluation.yaml").write_text("evaluation: [{benchmark: mlvu, root: x}]\n")
+        Path("short.yaml").write_text("evaluation: [{benchmark: mvbench, root: x}]\n")
         assert run("--overlay", "short.yaml") == 0
-        assert [words[2] for words in started[3:]] == ["short"]
-        Path("recipes/tiny/evaluation.yaml").write_text("evaluation: [{name: long}]\n")
+        assert [words[2] for words in started[3:]] == ["mvbench"]
+        Path("recipes/tiny/evaluation.yaml").write_text("evaluation: [{name: mlvu}]\n")
         assert run() == 2
-        assert "evaluation.yaml:1: evaluation: got {'name': 'long'}, expected {benchmark" in capsys.readouterr().err
+        assert "evaluation.yaml:1: evaluation: got {'name': 'mlvu'}, expected {benchmark" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"benchmark": "mlvuu"}, "unknown benchmark 'mlvuu': did you mean 'mlvu'?"),
+            ({"framez": 3}, "--framez: mlvu.framez: unknown option; did you mean 'frames'?"),
+            ({"frames": 0}, "--frames: mlvu.frames: got 0"),
+            ({"tasks": ["ego2"]}, "mlvu (dev).tasks: got ego2"),
+            ({"limit": 0}, "argument --limit: got '0', expected an integer of at least 1"),
+            ({"condition": "blinded"}, "argument --condition: invalid choice: 'blinded'"),
+            ({"model.reducer.ratoi": 0.5}, "--model.reducer.ratoi: model.reducer.ratoi: unknown option"),
+            ({"num-workers": -1}, "argument --num-workers: got '-1'"),
+            ({"benchmark": "vdc", "judge": "local", "judge_model": "a/b"}, "judge_revision: a/b is no folder here"),
+        ],
+    )
+    def test_a_benchmark_that_cannot_be_asked_is_told_before_training(
+        self,
+        work: Path,
+        started: list[list[str]],
+        options: dict[str, object],
+        said: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        good = {"benchmark": "mlvu", "root": "x"}
+        text = "\n".join(["evaluation:", *(f"  - {json.dumps(asked)}" for asked in (good, good | options))])
+        Path("recipes/tiny/evaluation.yaml").write_text(text)
+        assert run() == 2
+        error = capsys.readouterr().err
+        assert "evaluation.yaml:3: evaluation: " in error
+        assert said in error
+        assert "evaluation.yaml:2" not in error
+        assert started == []
+
+    def test_checking_benchmarks_needs_no_torch(self, work: Path) -> None:
+        local = {"benchmark": "vdc", "root": "x", "judge": "local", "judge_model": "a/b", "judge_revision": "c"}
+        Path("recipes/tiny/evaluation.yaml").write_text(json.dumps({"evaluation": [local]}))
+        ran = run_light("run", "recipes/tiny", "--stage", "absent", folder=work)
+        assert "--stage: got 'absent'" in ran.err
+        assert (ran.status, ran.torch) == (2, False)
 
     def test_a_failing_stage_stops_the_run_with_its_status(
         self, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -92,7 +92,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def write_result(folder: Path, score: float) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tasks = {"ego": {"n": 2, "accuracy": score}, "count": {"n": 2}}
     result = {"metric": "accuracy", "averages": {"all tasks": score / 2}, "tasks": tasks}
     (folder / "results.json").write_text(json.dumps(result))
@@ -109,6 +109,19 @@ def rows(folder: str = "runs/tiny/sweep") -> list[dict[str, str]]:
 
 class TestCells:
     """What is started, with commands that only pretend."""
+
+    def test_a_result_without_a_record_is_not_believed(self, work: Path, started: list[list[str]]) -> None:
+        """It may be of another checkpoint; with a record that says nothing of its result it is done again too."""
+        folder = Path("runs/tiny/sweep/mlvu/ratio-1.0")
+        write_result(folder, 0.9)
+        assert sweep("--ratio", "1.0") == 0
+        assert len(started) == 1
+        assert float(rows()[0]["score"]) == pytest.approx(0.05)
+        assert sweep("--ratio", "1.0") == 0
+        assert len(started) == 1
+        (folder / "results.json").unlink()
+        assert sweep("--ratio", "1.0") == 0
+        assert len(started) == 2
 
     def test_commands_are_shown_as_typed(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
@@ -192,10 +205,10 @@ class TestCells:
             Path(f"stages/{name}.yaml").write_text(yaml.safe_dump({"model": model}))
             Path(f"runs/stages/{name}").mkdir(parents=True)
             Path(f"runs/stages/{name}/x.ckpt").write_text(name)
-        Path("stages/evaluation.yaml").write_text("evaluation: [{benchmark: mlvu}]\n")
+        Path("stages/evaluation.yaml").write_text("evaluation: [{benchmark: mlvu, root: x}]\n")
         assert main(["sweep", "stages", "--ratio", "0.5", "--order", "none"]) == 0
-        assert started[0][:5] == [
-            *("evaluate", "runs/stages/2-second", "mlvu", "--model.reducer.0.ratio=0.5"),
+        assert started[0][:6] == [
+            *("evaluate", "runs/stages/2-second", "mlvu", "--root=x", "--model.reducer.0.ratio=0.5"),
             "--model.reducer.0.order=none",
         ]
 

@@ -1,6 +1,7 @@
 """Answers that outlive the process, and refuse to be mixed."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,28 @@ def test_files_of_several_processes_become_one(tmp_path: Path) -> None:
         merged.merge({key: records[key] for key in ("q1", "q0")})
     assert [path.name for path in tmp_path.glob("answers*")] == ["answers.jsonl"]
     assert list(AnswerFile(tmp_path, HEADER).read()) == ["q1", "q0"]
+
+
+def test_files_of_other_names_are_neither_read_nor_removed(tmp_path: Path) -> None:
+    for name in ("answers.old.jsonl", "answers-1.jsonl", "answers.1.old.jsonl", "answers..jsonl"):
+        (tmp_path / name).write_text('{"of": "another run"}\n')
+    with AnswerFile(tmp_path, HEADER, 10, world=11) as file:
+        file.append("q1", "A")
+        assert [path.name for path in file.shards()] == ["answers.10.jsonl"]
+        file.merge(file.read())
+    assert list(AnswerFile(tmp_path, HEADER).read()) == ["q1"]
+    assert len(list(tmp_path.glob("answers*.jsonl"))) == 5
+
+
+def test_one_waits_until_no_other_process_asks(tmp_path: Path) -> None:
+    file = AnswerFile(tmp_path, HEADER)
+    waiting = threading.Thread(target=file.wait_for_others, daemon=True)
+    with file.asking(), file.asking():
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_full_disk_names_the_file_and_answers_go_on(tmp_path: Path) -> None:

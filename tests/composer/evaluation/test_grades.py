@@ -74,7 +74,7 @@ def test_what_has_a_problem_or_another_answer_is_asked_again(tmp_path: Path) -> 
     assert run(Stub(lambda q, _: Grade(problem="silence") if q.id == "q1" else good(q, _)), tmp_path)[1].scores == {}
     stub = Stub(good)
     assert all(grade.scores for grade in run(stub, tmp_path, answers=["a", "a", "other"]))
-    assert stub.asked == ["q1", "q2"]
+    assert stub.asked == ["q2", "q1"]  # what was refused before is asked last
 
 
 def test_another_judge_is_refused(tmp_path: Path) -> None:
@@ -109,6 +109,26 @@ def test_a_judge_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
     stub = Stub(lambda *_: Grade(problem="503"))
     with pytest.raises(JudgeError, match=rf"no grade to {GIVE_UP} answers in a row; of 'q19': 503"):
         run(stub, tmp_path, count=30)
+
+
+def test_answers_without_a_grade_are_tried_last_and_never_given_up(tmp_path: Path) -> None:
+    """The judge refuses all but the last five, as a filter would: more in a row than `GIVE_UP`."""
+
+    def refuse(question: Question, answer: str) -> Grade:
+        time.sleep(0.001)  # the main thread sees in time that nobody answers
+        return Grade(problem="422") if int(question.id[1:]) < 25 else good(question, answer)
+
+    with pytest.raises(JudgeError):
+        run(Stub(refuse), tmp_path, count=30)
+    tried = [json.loads(line)["id"] for line in (tmp_path / "grades.jsonl").read_text().splitlines()[1:]]
+    assert len(tried) >= GIVE_UP
+    again = Stub(refuse)
+    grades = run(again, tmp_path, count=30)
+    assert [grade.problem for grade in grades] == ["422"] * 25 + [None] * 5
+    assert again.asked[-len(tried) :] == tried
+    last = Stub(refuse)
+    assert run(last, tmp_path, count=30) == grades
+    assert last.asked == [f"q{number}" for number in range(25)]
 
 
 def test_an_interrupt_waits_for_no_judge(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def write_activitynet_qa(root: Path) -> Path:
     for kind in range(9):
         video = f"-v{kind}"
         write_video(_made(root / "all_test" / f"v_{video}{'.mkv' if kind == 1 else '.mp4'}"), 12)
-        asked.append({"video_name": video, "question": f"what is {kind}", "question_id": f"v_{video}_1"})
+        asked.append({"video_name": video, "question": f"what is Thing {kind}", "question_id": f"v_{video}_1"})
         answered.append({"answer": f"answer {kind}", "type": kind, "question_id": f"v_{video}_1"})
     write_json(root / "dataset/test_q.json", asked)
     write_json(root / "dataset/test_a.json", answered[::-1])

@@ -39,7 +39,7 @@ def ask(judge: judges.Judge, replies: list[Reply]) -> Rating:
 
 
 def test_an_endpoint_is_asked_greedily_with_the_key(slept: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "secret\n")
     replies: list[Reply] = []
     with judge_server(lambda *_: GOOD) as server:
         assert ask(OpenAIJudge("small", server.url + "/"), replies) == Rating(True, 4.0)

@@ -61,7 +61,7 @@ def test_every_video_is_found_and_every_id_is_one(roots: dict[str, Path], name: 
 def test_activitynet_qa_asks_as_lmms_eval_does(roots: dict[str, Path]) -> None:
     questions = build("activitynet-qa", roots["activitynet-qa"]).questions()
     assert [q.task for q in questions] == list(activitynet_qa.TYPES)
-    assert user_text(questions[3]) == "what is 3? Answer the question using a single word or phrase."
+    assert user_text(questions[3]) == "What is thing 3? Answer the question using a single word or phrase."
     assert questions[3].references == ("answer 3",)
     assert (questions[0].frames, questions[0].max_new_tokens) == (16, 64)
     assert Path(questions[1].sample.media[0].path).name == "v_-v1.mkv"
@@ -75,7 +75,10 @@ def test_activitynet_qa_means_are_over_questions(roots: dict[str, Path]) -> None
         grades, summary = results(benchmark, lambda q: f"An {q.references[0]}." if q.task in right else "no")
         judged = server.asked[0]["messages"]
     assert [message["role"] for message in judged] == ["system", "user"]
-    assert "Question: what is 0\nCorrect Answer: answer 0\nPredicted Answer: An answer 0.\n\n" in judged[1]["content"]
+    assert (
+        "Question: what is Thing 0\nCorrect Answer: answer 0\nPredicted Answer: An answer 0.\n\n"
+        in judged[1]["content"]
+    )
     assert judged[1]["content"].endswith("{'pred': 'yes', 'score': 4.8}.")
     assert grades[0].replies[0].text == "{'pred': 'yes', 'score': 4}"
     assert summary.tasks["motion"] == {"accuracy": 1.0, "score": 4.0, "exact match": 0.0}
@@ -89,7 +92,7 @@ def test_activitynet_qa_without_a_judge_is_the_official_exact_match(roots: dict[
     assert benchmark.judge() is None
     assert [metric.name for metric in benchmark.metrics] == ["exact match"]
     _, summary = results(benchmark, lambda q: "Answer  3." if q.task == "yes_no" else "an answer 4")
-    assert summary.averages == {"free": 0.5, "all questions": 0.5}
+    assert summary.averages == {"2 of 6 free types": 0.5, "2 of 9 types": 0.5}
     assert summary.counts == {"yes_no": 1, "color": 1}
 
 
@@ -130,6 +133,14 @@ def test_vdcscore_asks_the_judge_to_answer_from_the_caption_and_then_to_rate(roo
     assert summary.tasks["short"] == {"accuracy": 0.5, "score": 2.5}
     assert summary.averages == {"2 of 5 kinds": 0.625}
     assert summary.beside == {"2 of 5 kinds": {"score": 2.875}}
+
+
+def test_vdc_reads_a_question_with_a_line_separator(tmp_path: Path) -> None:
+    path = write_vdc(tmp_path, videos=1) / "VDCScore_qa/short.jsonl"
+    pairs = [{"question": "what\u2028is\x85it?", "answer": "one"}]
+    path.write_text(json.dumps({"video-0": pairs}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    (question,) = build("vdc", tmp_path, tasks="short").questions()
+    assert question.sample.meta["pairs"] == (("what\u2028is\x85it?", "one"),)
 
 
 def test_vdcs_index_names_videos_where_it_is_there(tmp_path: Path) -> None:

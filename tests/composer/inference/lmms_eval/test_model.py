@@ -17,7 +17,7 @@ from PIL import Image
 
 from composer.checkpoint import load_weights, locate, read_checkpoint, write_checkpoint
 from composer.compose import compose
-from composer.errors import ComposerError, ConfigError, DataError, MediaError
+from composer.errors import ComposerError, ConfigError, DataError
 from composer.inference.ask import ask
 from composer.model import MultimodalModel
 from composer.overrides import from_flags
@@ -223,11 +223,14 @@ def test_options_that_do_not_fit(trained: Path, options: dict[str, Any], error: 
 
 def test_bad_documents_are_named(trained: Path, expected: dict[str, list[dict[str, Any]]]) -> None:
     absent = {**expected["video"][0], "file": "absent.mp4"}
+    documents = [expected["video"][0], absent, expected["video"][1], absent]
     for workers in 0, 1:
         model = loaded(trained, arguments={"num_workers": workers})
-        with pytest.raises(MediaError, match=r"absent\.mp4: no such file.*\(task \(test\): document 1\)"):
-            answers(model, [expected["video"][0], absent], "video")
-    with pytest.raises(DataError, match=r"^task \(test\): document 0: got audio"):
+        named = r".*absent\.mp4: no such file.*\(task \(test\): document {}\)\n"
+        match = r"^2 of 4 questions cannot be asked:\n" + named.format(1) + named.format(3)
+        with pytest.raises(DataError, match=match):
+            answers(model, documents, "video")
+    with pytest.raises(DataError, match=r"1 of 1 .*\n  task \(test\): document 0: got audio"):
         answers(loaded(trained), expected["video"][:1], "audio")
 
 
