@@ -98,9 +98,17 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> Multimod
     return restore_model(read_checkpoint(path), str(path), device)
 
 
-def restore_model(checkpoint: Mapping[str, Any], source: str, device: torch.device | str = "cpu") -> MultimodalModel:
-    """The model of a checkpoint that is read already; `source` names it in errors. Otherwise as `load_model`."""
-    config = model_config(checkpoint["hyper_parameters"]["model"])
+def restore_model(
+    checkpoint: Mapping[str, Any],
+    source: str,
+    device: torch.device | str = "cpu",
+    config: ModelConfig | None = None,
+) -> MultimodalModel:
+    """The model of a checkpoint that is read already; `source` names it in errors. Otherwise as `load_model`.
+
+    config: in place of the checkpoint's own, where options that change no weight are to be others.
+    """
+    config = config or model_config(checkpoint["hyper_parameters"]["model"])
     try:
         model = compose(config)
     except (CheckpointError, ConfigError) as missing:

@@ -168,8 +168,7 @@ def _processes() -> tuple[int, int]:
 
 def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalModel", dict[str, Any]]:
     """The checkpoint's file, its model with the options that flags change, and what tells it from others."""
-    from composer.checkpoint import fingerprint, load_weights, locate, read_checkpoint
-    from composer.compose import compose
+    from composer.checkpoint import fingerprint, locate, read_checkpoint, restore_model
     from composer.inference.device import device_of
 
     device = device_of(args.device)
@@ -178,10 +177,9 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
     resolved = resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]["model"])
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")
-    model = compose(resolved.model)
-    load_weights(model, checkpoint, str(path))
+    model = restore_model(checkpoint, str(path), device, resolved.model)
     about = {"checkpoint": fingerprint(path), "model": resolved.model.model_dump(mode="json")}
-    return path, model.to(device).eval(), about
+    return path, model, about
 
 
 def _ask(

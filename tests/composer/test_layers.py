@@ -57,6 +57,8 @@ def sources(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
+        if parts[0].startswith("."):  # environments
+            continue
         found[".".join(parts).removesuffix(".__init__")] = path.read_text()
     return found
 

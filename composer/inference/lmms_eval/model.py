@@ -9,8 +9,7 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from composer.batch import Example
-from composer.checkpoint import load_weights, locate, read_checkpoint
-from composer.compose import compose
+from composer.checkpoint import locate, read_checkpoint, restore_model
 from composer.data.dataset import Examples
 from composer.data.media import load_clip
 from composer.errors import ConfigError, DataError, MediaError
@@ -64,10 +63,8 @@ class ComposedModel(lmms):
         resolved = resolve([], flags=flags, checkpoint=read["hyper_parameters"]["model"])
         if resolved.note:
             log.warning(resolved.note)
-        model = compose(resolved.model)
-        load_weights(model, read, str(path))
         self.device = device_of(device or "auto")
-        self.model = model.to(self.device).eval()
+        self.model = restore_model(read, str(path), self.device, resolved.model)
         self.frames = read["composer"]["frames"] if frames is None else _positive("--model_args: frames", frames)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
