@@ -22,9 +22,6 @@ from composer.transform import FrameTransform
 Modality = Literal["image", "video", "audio"]
 Grid = tuple[int, int]
 
-_DECAYED = (nn.Linear, nn.modules.conv._ConvNd, nn.MultiheadAttention)
-"""Layers whose weights decay."""
-
 
 class VisualTokens(NamedTuple):
     """Tokens of F frames of one grid, on their way from the encoder to the projector.
@@ -265,8 +262,7 @@ class Backbone(nn.Module, ABC):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: `params`, and where they differ from the recipe, `weight_decay` and `lr_scale`.
 
-        Default: weight decay on the weights of linear and convolution layers (`decay_groups`). Every trainable
-        parameter is in exactly one group.
+        Default: weight decay on all of two dimensions or more. Every trainable parameter is in exactly one group.
         """
         return decay_groups(self)
 
@@ -279,23 +275,12 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
 
 
 def decay_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """A module's trainable parameters as two optimizer groups: what decays, and the rest without weight decay.
-
-    What decays are the weights of linear, convolution and attention layers. Embeddings, position tables, class tokens,
-    norms, biases and any other parameter that a module holds by itself do not: their size means something, or a table's
-    row would shrink in every step that does not read it. A matrix that is to decay belongs in an nn.Linear.
-    """
-    layers = [layer for layer in module.modules() if isinstance(layer, _DECAYED)]
-    weights = {
-        id(parameter)
-        for layer in layers
-        for name, parameter in layer.named_parameters(recurse=False)
-        if name.endswith("weight")
-    }
+    """A module's trainable parameters as two optimizer groups: those of two dimensions or more, which decay, and the
+    rest, norms and biases, which do not. As transformers' Trainer has it, embeddings and position tables decay too."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     return [
-        {"params": [p for p in parameters if id(p) in weights]},
-        {"params": [p for p in parameters if id(p) not in weights], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim >= 2]},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
 
 

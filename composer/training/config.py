@@ -29,8 +29,7 @@ class TrainingConfig(BaseModel):
     weight_decay: float = Field(
         0.0,
         ge=0,
-        description="AdamW's decoupled weight decay, on the weights of linear and convolution layers; a language "
-        "model's token embedding decays too.",
+        description="AdamW's decoupled weight decay, on parameters of two dimensions or more: not on norms and biases.",
     )
     warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises linearly.")
     warmup_start_factor: float = Field(

@@ -26,8 +26,7 @@ def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) ->
 def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dict[str, Any]]:
     """One or more groups for each trained part: `params`, `lr`, `weight_decay` and the part's `name`.
 
-    A backbone says itself which of its parameters decay or learn at another rate (`lr_scale`); of the other parts the
-    weights of linear and convolution layers decay (`decay_groups`).
+    A backbone says itself which of its parameters decay or learn at another rate (`lr_scale`).
     """
     groups = []
     rates = {str(part): rate for part, rate in config.learning_rates.items()}

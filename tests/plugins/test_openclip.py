@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
 from composer.errors import CheckpointError, ComposeError, ConfigError
-from composer.parts import BlockTokens, decay_groups
+from composer.parts import BlockTokens
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.openclip import OpenClipConfig
@@ -393,13 +393,3 @@ def test_the_native_block_is_what_the_host_block_extends() -> None:
 
 def test_clip_keeps_the_contract() -> None:
     check_encoder(encoder(**CLIP), in_blocks=True)
-
-
-@pytest.mark.parametrize("model", [None, "ViT-B-32"])
-def test_its_matrices_decay_and_its_positions_and_tokens_do_not(model: str | None) -> None:
-    host = encoder(model=model, width=48, depth=1, heads=2)
-    names = {id(p): name for name, p in host.named_parameters()}
-    decayed, rest = ({names[id(p)] for p in group["params"]} for group in decay_groups(host))
-    kinds = ("pos_embed", "cls", "norm", "bias")
-    assert rest == {name for name in names.values() if any(kind in name for kind in kinds)}
-    assert decayed == set(names.values()) - rest

@@ -248,15 +248,6 @@ def test_a_local_folder_brings_weights_tokenizer_and_template(folder: Path) -> N
     torch.testing.assert_close(made.head(made(made.embed(ids))[0]), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("architecture", "spared"), [("llama", "norm"), ("gpt2", "wpe")])
-def test_token_embeddings_decay_and_position_tables_do_not(architecture: str, spared: str) -> None:
-    made = backbone(architecture=architecture)
-    names = {id(p): name for name, p in made.named_parameters()}
-    decayed, rest = ({names[id(p)] for p in group["params"]} for group in made.parameter_groups())
-    assert rest == {name for name in names.values() if any(kind in name for kind in (spared, "ln_", "bias"))}
-    assert decayed == set(names.values()) - rest
-
-
 def test_weights_are_read_on_the_cpu_whatever_the_device_context(folder: Path) -> None:
     """Lightning builds the model inside `with device:`; a CPU has one other device, and transformers minds it too."""
     expected = TransformerBackbone(pretrained=str(folder)).state_dict()

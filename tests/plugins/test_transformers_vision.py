@@ -13,7 +13,6 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 from transformers import PreTrainedModel
 
 from composer.errors import CheckpointError, ComposeError
-from composer.parts import decay_groups
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.tome import TomeConfig
@@ -105,16 +104,6 @@ def test_state_dict_keys_are_the_librarys(family: str) -> None:
     expected = set(FAMILIES[family].model(host.tower.config).state_dict()) - {"embeddings.mask_token"}
     assert set(host.tower.state_dict()) == expected
     assert set(host.state_dict()) == {f"tower.{key}" for key in expected}
-
-
-@pytest.mark.parametrize("family", EVERY)
-def test_its_matrices_decay_and_its_positions_and_tokens_do_not(family: str) -> None:
-    host = encoder(family=family)
-    names = {id(p): name for name, p in host.named_parameters()}
-    decayed, rest = ({names[id(p)] for p in group["params"]} for group in decay_groups(host))
-    kinds = ("position", "cls_token", "class_embedding", "register_tokens", "norm", "bias", "lambda1")
-    assert rest == {name for name in names.values() if any(kind in name for kind in kinds)}
-    assert decayed == set(names.values()) - rest
 
 
 @pytest.mark.parametrize("family", EVERY)

@@ -104,18 +104,6 @@ class TransformerBackbone(Backbone):
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(hidden)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """What is usual for language models, and what transformers' Trainer does: all that has two dimensions or more
-        decays, token embeddings, experts and GPT-2's Conv1D among it. Position tables do not."""
-        tokens = self.model.get_input_embeddings().weight
-        tables = [module.weight for module in self.modules() if isinstance(module, nn.Embedding)]
-        spared = {id(table) for table in tables if table is not tokens}
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        return [
-            {"params": [p for p in parameters if p.ndim > 1 and id(p) not in spared]},
-            {"params": [p for p in parameters if p.ndim < 2 or id(p) in spared], "weight_decay": 0.0},
-        ]
-
     @torch.no_grad()
     def _check(self) -> None:
         """Some architectures scale or cap their logits, or keep another state: better refused than silently wrong."""

@@ -6,7 +6,6 @@ from lightning.pytorch import Trainer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from composer.model import MultimodalModel
-from composer.parts import decay_groups
 from composer.training.config import TrainingConfig
 from composer.training.optim import AdamWOfRecipe, StepSchedule, learning_rate_factor, parameter_groups
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
@@ -51,24 +50,6 @@ def test_each_trainable_parameter_is_in_one_group_with_its_parts_rate() -> None:
         "backbone.output.weight": ("backbone", 0.3, 0.05),
         "backbone.output.bias": ("backbone", 0.3, 0.05),
     }
-
-
-def test_weights_of_layers_decay_and_tables_tokens_and_norms_do_not() -> None:
-    part = torch.nn.Module()
-    part.linear, part.patches = torch.nn.Linear(4, 4), torch.nn.Conv2d(3, 4, 2)
-    part.attention = torch.nn.MultiheadAttention(4, 2, add_bias_kv=True)
-    part.table, part.norm = torch.nn.Embedding(9, 4), torch.nn.LayerNorm([2, 4])
-    part.positions, part.class_token = (torch.nn.Parameter(torch.zeros(1, n, 4)) for n in (9, 1))
-    names = {id(p): name for name, p in part.named_parameters()}
-    decayed, rest = decay_groups(part)
-    assert {names[id(p)] for p in decayed["params"]} == {
-        "linear.weight",
-        "patches.weight",
-        "attention.in_proj_weight",
-        "attention.out_proj.weight",
-    }
-    assert rest["weight_decay"] == 0
-    assert len(decayed["params"]) + len(rest["params"]) == len(names)
 
 
 def test_a_checkpoint_restores_moments_and_step_and_the_recipe_gives_the_rest() -> None:
