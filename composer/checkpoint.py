@@ -20,7 +20,7 @@ from composer import __version__
 from composer.atomic import replacing
 from composer.compose import compose
 from composer.config import ModelConfig
-from composer.errors import CheckpointError, ComposerError, ConfigError
+from composer.errors import CheckpointError, ComposerError
 from composer.model import MultimodalModel
 from composer.plugin import Kind
 from composer.registry import load_registry, load_target
@@ -111,14 +111,14 @@ def restore_model(
     config = config or model_config(checkpoint["hyper_parameters"]["model"])
     try:
         model = compose(config)
-    except (CheckpointError, ConfigError) as missing:
+    except ComposerError as missing:
         model = _without_pretrained(config, model_weights(checkpoint), missing)
     load_weights(model, checkpoint, source)
     return model.to(device).eval()
 
 
 def _without_pretrained(
-    config: ModelConfig, weights: Mapping[str, Tensor], missing: CheckpointError | ConfigError
+    config: ModelConfig, weights: Mapping[str, Tensor], missing: ComposerError
 ) -> MultimodalModel:
     """The model, where what it was trained from is not at hand: it is not needed if the sizes are known without it.
 

@@ -69,17 +69,21 @@ def nested(path: Sequence[str], value: Located) -> Located:
     return value
 
 
-def merged(lower: Located, upper: Located) -> Located:
+def merged(lower: Located, upper: Located, component: bool = False) -> Located:
     """Two values as one: mappings key by key, of anything else the upper.
 
-    A mapping that names another component (`name:`) replaces the one below it, whose options are not for it.
+    component: they are a component's options, and if the upper names another one, those of the lower are not for it. A
+    `reader` is one; what is called `name` elsewhere, such as a logger's option, is a value like others.
     """
     if not (isinstance(lower.value, dict) and isinstance(upper.value, dict)):
         return upper
     names = [side.value["name"].value for side in (lower, upper) if "name" in side.value]
-    if len(names) == 2 and all(isinstance(name, str) for name in names) and names[0] != names[1]:
+    if component and len(names) == 2 and all(isinstance(name, str) for name in names) and names[0] != names[1]:
         return upper
-    both = {key: merged(lower.value[key], upper.value[key]) for key in lower.value.keys() & upper.value.keys()}
+    both = {
+        key: merged(lower.value[key], upper.value[key], component=key == "reader")
+        for key in lower.value.keys() & upper.value.keys()
+    }
     return Located(lower.value | upper.value | both, upper.origin)
 
 
