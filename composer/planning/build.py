@@ -16,7 +16,8 @@ def unstated_sizes(config: ModelConfig) -> list[str]:
     for name in ("encoder", "projector", "backbone"):
         slot: SlotConfig = getattr(config, name)
         weights = getattr(slot, "pretrained", None)
-        stated = {option for option in ("model", "width", "depth") if getattr(slot, option, None) is not None}
+        model, *sizes = (getattr(slot, option, None) for option in ("model", "width", "depth"))
+        stated = model is not None or None not in sizes
         if weights is not None and not stated:
             found.append(
                 f"model.{name}: the sizes of {weights!r} are not known without its weights, and the plan is of "

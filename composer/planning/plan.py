@@ -1,5 +1,6 @@
 """From stages to a plan: parameters, tokens, steps, operations, memory, time, and what does not fit."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,6 +16,9 @@ from composer.yamlfile import Located
 
 PEAK = {"h200": 989e12, "h100": 989e12, "a800": 312e12, "a100": 312e12}
 """Operations a second in dense bf16, by the makers' data sheets."""
+
+MEMORY = {"h200": 141e9, "h100": 80e9, "a800": 80e9, "a100": 80e9}
+"""Bytes, by the same."""
 
 GIB = 2**30
 FRAMES, BATCH = 8, 8
@@ -109,7 +113,9 @@ def _stage(
     train = [str(part) for part in training.train if parameters[part]]
     micro = _count(data, "data.batch_size") or BATCH
     accumulated = _count(trainer, "trainer.accumulate_grad_batches") or 1
-    batch = _count(data, "data.global_batch_size") or micro * assumed.devices * accumulated
+    loaded = _count(data, "data.global_batch_size") or micro * assumed.devices
+    batch, share = loaded * accumulated, math.ceil(loaded / assumed.devices)
+    max_tokens = _count(data, "data.max_tokens")
     sources = sources_of(data) if data else []
     frames = _count(data, "data.frames") or FRAMES
     longest = frames if any(source.video for source in sources) else 1
@@ -126,7 +132,10 @@ def _stage(
     reached = {part: backward_factor(part, train) > 0 for part in PARTS}
     frame = meter.frame(transform.size, transform.size, reached="encoder" in train)
     into_backbone = "encoder" in train or "projector" in train
-    rows = {n: meter.text(n * square.count + text, answered, into_backbone) for n in sorted({1, longest})}
+    positions = {n: n * square.count + text for n in sorted({1, longest})}
+    rows = {n: meter.text(length, answered, into_backbone) for n, length in positions.items()}
+    packed = {n: max(1, (max_tokens or 0) // length) for n, length in positions.items()}
+    at_once = {n: min(share, packed[n] if max_tokens else micro) for n in rows}
 
     again = int(training.gradient_checkpointing)
     factors = {part: 1 + backward_factor(part, train) + again * reached[part] for part in PARTS}
@@ -135,14 +144,14 @@ def _stage(
         for n in rows
     }
     samples = total(sources)
-    steps, epochs = _steps(samples, batch, run)
+    steps, epochs, passes = _steps(samples, batch, run)
     all_flops = tokens = None
-    if samples is not None:
-        per_epoch = [(s.samples or 0, longest if s.video else 1) for s in sources]
-        all_flops = epochs * sum(count * flops[n] for count, n in per_epoch)
-        tokens = epochs * sum(count * (n * square.count + text) for count, n in per_epoch)
+    if passes is not None:
+        a_pass = [(source.samples or 0, longest if source.video else 1) for source in sources]
+        all_flops = passes * sum(count * flops[n] for count, n in a_pass)
+        tokens = round(passes * sum(count * positions[n] for count, n in a_pass))
     trained = sum(parameters[part] for part in train)
-    memory = _memory(sum(parameters.values()), trained, run, micro, longest, frame, rows[longest], bool(again))
+    memory = _memory(sum(parameters.values()), trained, run, at_once, frame, rows, bool(again))
     expected = _count(data, "data.expected_samples")
     context = processor.context_length
     peak = PEAK[assumed.device] * assumed.utilization * assumed.devices
@@ -177,7 +186,8 @@ def _stage(
             *unstated_sizes(resolved.model),
             *_too_long(context, longest, {"square": square.count, "16:9": wide.count}, text),
             *([said] if (said := shortfall(samples, expected)) else []),
-            *_uneven(batch, assumed.devices),
+            *_uneven(loaded, assumed.devices),
+            *_too_large(memory["total"], assumed.device),
         ],
     )
 
@@ -193,13 +203,24 @@ def _count(section: Located | None, key: str) -> int | None:
     return stated.value
 
 
-def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int | None, int]:
-    """Optimizer steps and epochs of a stage; what an epoch's last whole batch leaves over opens the next epoch."""
-    limit, epochs = run.get("max_steps", -1), max(1, run.get("max_epochs") or 1)
-    steps = None if samples is None else max(samples // batch, 1) * epochs
-    if limit is not None and limit >= 0:
-        steps = limit if steps is None else min(limit, steps)
-    return steps, epochs
+def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int | None, int, float | None]:
+    """Optimizer steps of a stage, its epochs, and the passes over its data that the steps are.
+
+    By Lightning's rules: 1,000 epochs where nothing is said, and no end of epochs beside `max_steps`. What an epoch's
+    last whole batch leaves over opens the next epoch.
+    """
+    limit, epochs = run.get("max_steps"), run.get("max_epochs")
+    limit = None if limit is None or limit < 0 else limit
+    if epochs is None:
+        epochs = 1000 if limit is None else -1
+    if samples is None:
+        return limit, max(epochs, 1), None
+    each = max(samples // batch, 1)
+    ends = [end for end in (limit, each * epochs if epochs >= 0 else None) if end is not None]
+    if not ends:
+        return None, epochs, None
+    steps = min(ends)
+    return steps, epochs if epochs >= 0 else math.ceil(steps / each), steps / each
 
 
 def _ratio(resolved: Resolved, share: float) -> float:
@@ -212,20 +233,21 @@ def _memory(
     parameters: int,
     trained: int,
     run: Mapping[str, Any],
-    micro: int,
-    frames: int,
+    at_once: Mapping[int, int],
     frame: Mapping[str, Cost],
-    row: Cost,
+    rows: Mapping[int, Cost],
     checkpointing: bool,
 ) -> dict[str, float]:
-    """GiB on one device that holds everything. Mixed precision keeps fp32 weights and casts
-    them; `bf16-true` has two bytes each. Activations are those of the path without fused kernels: an upper bound."""
+    """GiB on one device that holds everything. at_once: samples of a batch, by their frames, as `rows` is.
+
+    Mixed precision keeps fp32 weights and casts them; `bf16-true` has two bytes each. Activations are those of the path
+    without fused kernels: an upper bound.
+    """
     size = 2 if str(run.get("precision", "")).endswith("-true") else 4
-    activations = micro * (
-        sum(frames * (cost.kept if checkpointing else cost.saved) for cost in frame.values())
-        + (row.kept if checkpointing else row.saved)
-    )
-    casts = sum(cost.casts for cost in (*frame.values(), row))
+    held = {n: row.kept if checkpointing else row.saved for n, row in rows.items()}
+    a_frame = sum(cost.kept if checkpointing else cost.saved for cost in frame.values())
+    activations = max(at_once[n] * (n * a_frame + held[n]) for n in rows)
+    casts = sum(cost.casts for cost in (*frame.values(), rows[max(rows)]))
     found = {
         "weights": parameters * size / GIB,
         "gradients": trained * size / GIB,
@@ -237,10 +259,11 @@ def _memory(
 
 
 def _too_long(context: int | None, frames: int, counts: Mapping[str, int], text: int) -> list[str]:
+    square = {"16:9": ", make frames square (model.encoder.resize)"}
     return [
         f"prompt: {frames} {shape} frames of {count} tokens and {text} of text are {frames * count + text:,} positions "
-        f"and the backbone's context is {context:,}: use fewer frames (data.frames), reduce more tokens "
-        "(model.reducer), or make frames square (model.encoder.resize)."
+        f"and the backbone's context is {context:,}: use fewer frames (data.frames){square.get(shape, '')} or reduce "
+        "more tokens (model.reducer)."
         for shape, count in counts.items()
         if context is not None and frames * count + text > context
     ]
@@ -250,3 +273,13 @@ def _uneven(batch: int, devices: int) -> list[str]:
     if batch % devices == 0:
         return []
     return [f"data.global_batch_size: got {batch}, expected a multiple of the {devices} devices: change one of them."]
+
+
+def _too_large(total: float, device: str) -> list[str]:
+    room = MEMORY[device] / GIB
+    if total <= room:
+        return []
+    return [
+        f"memory: up to {total:.1f} GiB, and {device} has {room:.1f}: where it runs out, make data.batch_size or "
+        "data.max_tokens smaller, or set training.gradient_checkpointing."
+    ]

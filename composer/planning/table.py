@@ -7,7 +7,7 @@ from composer.planning.plan import Plan, StagePlan
 
 NOTES = (
     "FLOPs: 2 for each multiply-add, forward and backward, all epochs; attention and matrices, not elementwise work.",
-    "Activations: measured on shapes without fused kernels, so an upper bound; at data.batch_size samples.",
+    "Activations: measured on shapes without fused kernels, so an upper bound; of one batch, or of one packed row.",
     "Sources are videos where their name or folder says so, and a file given by its path counts as videos.",
 )
 

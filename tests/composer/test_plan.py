@@ -6,16 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from composer.cli import main
 from composer.errors import ConfigError
-from composer.planning.build import build_meta
+from composer.planning.build import build_meta, unstated_sizes
 from composer.planning.data import shortfall, sources_of, total
 from composer.planning.measure import Meter
-from composer.planning.plan import backward_factor
+from composer.planning.plan import _steps, backward_factor
 from composer.resolve import resolve
-from composer.yamlfile import Located, Origin, load_recipes, located
+from composer.yamlfile import Located, Origin, load_recipes, located, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 AURORALONG = ROOT / "recipes/auroralong"
@@ -133,6 +134,60 @@ def test_flags_change_every_stage_and_misfits_are_said(capsys: pytest.CaptureFix
     assert "40 square frames of 7 tokens" in prompt
     assert "context is 200" in prompt
     assert "got 100, expected a multiple of the 3 devices" in batch
+
+
+@pytest.mark.parametrize(
+    ("run", "found"),
+    [
+        ({"max_epochs": 2}, (500, 2, 2.0)),
+        ({"max_epochs": 2, "max_steps": -1}, (500, 2, 2.0)),
+        ({"max_steps": 5000}, (5000, 20, 20.0)),
+        ({"max_steps": 100, "max_epochs": 2}, (100, 2, 0.4)),
+        ({"max_steps": 1100, "max_epochs": -1}, (1100, 5, 4.4)),
+        ({}, (250_000, 1000, 1000.0)),
+        ({"max_epochs": -1}, (None, -1, None)),
+    ],
+)
+def test_steps_are_lightnings(run: dict[str, int], found: tuple[int | None, int, float | None]) -> None:
+    assert _steps(1000, 4, run) == found
+
+
+def test_a_limit_of_steps_limits_tokens_and_operations(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", str(AURORALONG / "1-pretrain.yaml"), "--json", "--trainer.max_steps=100"]
+    assert main(words) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert stage["tokens"] == pytest.approx(100 * 128 * (576 + 128 + 64), rel=0.01)
+    assert stage["flops"] == pytest.approx(100 * 128 * stage["flops_per_sample"]["image"], rel=0.01)
+
+
+def test_activations_are_those_of_a_packed_row_and_of_no_more_than_a_devices_share(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def activations(*flags: str) -> float:
+        return planned(capsys, *flags)["stages"][0]["memory_gib"]["activations"]
+
+    one = activations("--data.batch_size=1")
+    assert activations("--data.batch_size=32") == pytest.approx(32 * one)
+    assert activations("--data.batch_size=32", "--data.global_batch_size=1") == pytest.approx(one)
+    assert activations("--data.batch_size=32", "--data.global_batch_size=6", "--devices=2") == pytest.approx(3 * one)
+    packed = activations("--data.batch_size=1", "--data.global_batch_size=4096", "--data.max_tokens=20000")
+    assert 20 * one < packed < 20000 * one
+
+
+def test_what_a_device_has_no_room_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    (stage,) = planned(capsys, "--data.batch_size=65536", "--device=a100")["stages"]
+    assert any("a100 has 74.5" in misfit for misfit in stage["misfits"])
+
+
+def test_one_size_is_not_all_sizes() -> None:
+    def said(**options: int) -> list[str]:
+        slots = {"name": "rwkv6", "pretrained": "a/b:c.pth", **options}
+        model = {"encoder": "openclip", "projector": "mlp", "backbone": slots}
+        return unstated_sizes(resolve([parse_yaml(yaml.safe_dump({"model": model}), Origin("here"))]).model)
+
+    assert said()
+    assert said(depth=24)
+    assert not said(depth=24, width=2048)
 
 
 def test_an_overlay_and_pretrained_weights_without_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
