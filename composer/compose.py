@@ -1,7 +1,7 @@
 """A model from a configuration: build each part, pass it what follows from its neighbours, check that they fit."""
 
 from composer.config import ModelConfig
-from composer.errors import ComposeError
+from composer.errors import ComposeError, ConfigError
 from composer.model import MultimodalModel
 from composer.parts import BlockReducer, Encoder, Reducer, TokenShape
 from composer.registry import Registry, load_registry
@@ -11,16 +11,26 @@ from composer.tokenizer import tokenizer_from
 def compose(config: ModelConfig) -> MultimodalModel:
     """Build the model that `config` names.
 
-    Raises PluginError where a part cannot be imported, ComposeError where parts do not fit together.
+    Raises PluginError where a part cannot be built, ConfigError where its options do not fit each other, ComposeError
+    where parts do not fit together.
     """
     registry = load_registry()
-    encoder: Encoder = registry.build("encoder", config.encoder)
+    encoder = _encoder(registry, config)
     reducers, tokens = _reducers(registry, config, encoder)
     spec = config.prompt.tokenizer
     tokenizer = None if spec is None else tokenizer_from(spec)
     backbone = registry.build("backbone", config.backbone, tokenizer=tokenizer)
     projector = registry.build("projector", config.projector, in_dim=tokens.dim, out_dim=backbone.dim)
     return MultimodalModel(encoder, reducers, projector, backbone, config.prompt.layout)
+
+
+def _encoder(registry: Registry, config: ModelConfig) -> Encoder:
+    where = "model.encoder: "
+    try:
+        encoder: Encoder = registry.build("encoder", config.encoder)
+    except ConfigError as error:
+        raise ConfigError([where + problem.removeprefix(where) for problem in error.problems]) from error
+    return encoder
 
 
 def _reducers(

@@ -43,14 +43,20 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def differences(before: Any, now: Any, key: str) -> Iterator[str]:
     """Where two dumps of a model differ, one line each."""
-    if isinstance(before, dict) and isinstance(now, dict) and before.get("name") == now.get("name"):
-        for name in dict.fromkeys((*before, *now)):
-            yield from differences(before.get(name), now.get(name), f"{key}.{name}")
+    return (f"{place} is {new!r} and not {old!r}." for place, old, new in differing(before, now, key))
+
+
+def differing(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Each place below `key` where two dumps differ, with both values; of two components only their names."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        other = before.get("name") != now.get("name")
+        for name in ("name",) if other else dict.fromkeys((*before, *now)):
+            yield from differing(before.get(name), now.get(name), f"{key}.{name}")
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for place, (one, other) in enumerate(zip(before, now, strict=True)):
-            yield from differences(one, other, f"{key}.{place}")
+        for place, (one, another) in enumerate(zip(before, now, strict=True)):
+            yield from differing(one, another, f"{key}.{place}")
     elif before != now:
-        yield f"{key} is {now!r} and not {before!r}."
+        yield key, before, now
 
 
 def type_name(annotation: Any) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.batch import IGNORE_LABEL, Batch, FrameGroup
+from composer.errors import ComposeError
 from composer.parts import Backbone, BlockReducer, Encoder, Projector, Reducer, VisualTokens
 from composer.processor import Processor
 from composer.prompt import Layout
@@ -83,8 +84,19 @@ class MultimodalModel(nn.Module):
         return splice(embeds, batch.ids, visual, batch.clip_rows[clips], names)
 
     def encode(self, groups: Sequence[FrameGroup]) -> tuple[Tensor, Tensor]:
-        """Frames to projected tokens [V, D], clip after clip and frame after frame, and each token's clip [V]."""
+        """Frames to projected tokens [V, D], clip after clip and frame after frame, and each token's clip [V].
+
+        Raises ComposeError where tokens have other channels than `shape` announced.
+        """
         tokens = [self.reduce(group) for group in groups]
+        for t in tokens:
+            if t.features.shape[-1] != self.projector.in_dim:
+                named = ", ".join(type(part).__name__ for part in (self.encoder, *self.reducers))
+                raise ComposeError(
+                    f"The encoder and reducers ({named}) gave tokens of {t.features.shape[-1]} channels, expected "
+                    f"{self.projector.in_dim}. A part's `shape` disagrees with its `forward`; run the part through "
+                    "composer.testing."
+                )
         visual = torch.cat([self.projector(t.features).flatten(0, 1) for t in tokens])
         clips = torch.cat([t.clip.repeat_interleave(t.features.shape[1]) for t in tokens])
         if len(groups) == 1:

@@ -6,6 +6,7 @@ silence, lets one broken plugin hide all later ones, and never calls a misspelt 
 
 import difflib
 import importlib
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,15 @@ from composer.plugin import ENTRY_POINT_GROUP, KINDS, PROJECT, Component, Compon
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[\w.]+:\w+")
+_BASES: dict[Kind, tuple[str, ...]] = {
+    "encoder": ("composer.parts:Encoder",),
+    "reducer": ("composer.parts:Reducer", "composer.parts:BlockReducer"),
+    "projector": ("composer.parts:Projector",),
+    "backbone": ("composer.parts:Backbone",),
+    "reader": ("composer.reader:Reader",),
+    "benchmark": ("composer.benchmark:Benchmark",),
+}
+"""What a part of each kind is, by name: `composer.parts` needs torch."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +120,30 @@ class Registry:
     def build(self, kind: Kind, config: SlotConfig, **from_neighbours: Any) -> Any:
         """Import a component's target and call it with its options and with what follows from its neighbours.
 
-        Raises PluginError where a requirement is missing or the target cannot be imported.
+        Raises PluginError where a requirement is missing, or the target cannot be imported, does not take these
+        arguments, or gives no part of this kind.
         """
         provider = self.find(kind, config.name)
         target = load_target(provider)
         options = {option: getattr(config, option) for option in type(config).model_fields if option != "name"}
-        return target(**options, **from_neighbours)
+        where = f"{provider}: its target {provider.component.target}"
+        if missing := getattr(target, "__abstractmethods__", None):
+            raise PluginError(f"{where} does not implement {', '.join(sorted(missing))}: add what is missing.")
+        try:
+            inspect.signature(target).bind(**options, **from_neighbours)
+        except TypeError as error:  # of this call; one from inside the target is a defect and keeps its traceback
+            raise PluginError(
+                f"{where} cannot be called with {', '.join((*options, *from_neighbours))}: {error}. It must take its "
+                "component's options and what composer adds for its kind (docs/plugins.md) as keyword arguments."
+            ) from error
+        part = target(**options, **from_neighbours)
+        bases = [getattr(importlib.import_module(module), name) for module, name in map(_split, _BASES[kind])]
+        if not isinstance(part, tuple(bases)):
+            raise PluginError(
+                f"{where} gave an object of class {type(part).__name__}, expected a subclass of "
+                f"{' or '.join(_BASES[kind]).replace(':', '.')}."
+            )
+        return part
 
     def _unknown(self, kind: Kind, name: str) -> str:
         names = self.names(kind)
@@ -159,7 +187,7 @@ def load_target(provider: Provider, target: str | None = None) -> Any:
     """
     if missing := provider.missing():
         raise PluginError(f"{provider} needs {', '.join(missing)}: {provider.status}")
-    module, _, attribute = (target or provider.component.target).partition(":")
+    module, attribute = _split(target or provider.component.target)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
@@ -172,6 +200,12 @@ def load_target(provider: Provider, target: str | None = None) -> Any:
             "of one build (a CPU-only torch beside the index's torchvision): take both from one index with "
             "`pip install --force-reinstall torch torchvision`."
         ) from error
+
+
+def _split(target: str) -> tuple[str, str]:
+    """`package.module:name` as its two halves."""
+    module, _, name = target.partition(":")
+    return module, name
 
 
 def _components(module: object) -> list[Component]:

@@ -41,7 +41,7 @@ class FrameTransform:
         elif self.size < 1 or self.size % self.patch_size:
             near = max(round(self.size / self.patch_size), 1) * self.patch_size
             problems.append(
-                f"size: got {self.size}, expected a positive multiple of the patch size {self.patch_size}; "
+                f"image_size: got {self.size}, expected a positive multiple of the patch size {self.patch_size}; "
                 f"the nearest is {near}"
             )
         if self.resize not in get_args(Resize):

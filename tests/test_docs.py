@@ -4,23 +4,35 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from composer.cli import main
+from composer.testing import check_reducer
 from tests.plugins.rwkv.author import stirred
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 
+TUTORIAL = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs/plugins.md").read_text(), re.DOTALL)
+
+
 def test_every_snippet_of_the_tutorial_is_the_examples_own_code() -> None:
-    snippets = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs/plugins.md").read_text(), re.DOTALL)
+    snippets = [snippet for snippet in TUTORIAL if "(Reducer)" not in snippet]
     files = [path.read_text() for path in (ROOT / "plugins/example").rglob("*") if path.suffix in (".py", ".toml")]
     assert len(snippets) >= 4
     for snippet in snippets:
         assert any(snippet.strip() in text for text in files), snippet
+
+
+def test_the_reducer_of_the_tutorial_keeps_the_contract() -> None:
+    (snippet,) = [snippet for snippet in TUTORIAL if "(Reducer)" in snippet]
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "docs/plugins.md", "exec"), names)
+    check_reducer(names["Pairs"](dim=4, depth=2))
 
 
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/backbones.md").read_text(), re.DOTALL)

@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _fits(stages: Sequence[Stage], overlays: Sequence[Path], flags: Sequence[str], output: Path) -> Iterator[Step]:
     """A step for each stage. Raises ConfigError for the first stage whose recipe is wrong."""
+    overlays = [path for path in overlays if not _only_evaluation(path)]
     previous: Step | None = None
     for stage in stages:
         words = ["fit"]
@@ -88,6 +89,11 @@ def _fits(stages: Sequence[Stage], overlays: Sequence[Path], flags: Sequence[str
         words += ["--ckpt_path", "last", f"--trainer.default_root_dir={folder}", *flags]
         previous = Step(stage.name, tuple(words), folder, _recipe([stage.path, *overlays], flags), previous)
         yield previous
+
+
+def _only_evaluation(overlay: Path) -> bool:
+    """Whether a file and what it includes say nothing but `evaluation:`, which no stage reads."""
+    return {key for file in load_recipes([overlay]) for key in file.value} == {EVALUATION}
 
 
 def _recipe(paths: Sequence[Path], flags: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What becomes of media that cannot be decoded while training: logged, counted, bounded."""
 
 import json
+import logging
 import multiprocessing
 import os
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 from composer.atomic import writing
 from composer.errors import MediaError, TrainingError
 from composer.sample import Sample
+
+log = logging.getLogger(__name__)
 
 GRACE = 300
 """The share of bad samples is taken of at least so many, so that an early accident does not stop a run."""
@@ -24,7 +27,7 @@ class BadMedia:
         self._counts = multiprocessing.Array("q", 2)  # samples seen, samples bad
 
     def count(self, sample: Sample, error: MediaError | None) -> None:
-        """One more sample, decoded or not. Raises TrainingError when too many are bad."""
+        """One more sample, decoded or not. Warns of the first bad one, raises TrainingError when too many are."""
         with self._counts.get_lock():
             self._counts[0] += 1
             self._counts[1] += error is not None
@@ -36,6 +39,12 @@ class BadMedia:
             raise TrainingError(
                 f"{bad} of {seen} samples have media that cannot be decoded, data.max_bad_media allows "
                 f"{self.limit:.1%}. The last: {error}. All of them, with reasons: {self.path}"
+            )
+        if bad == 1:
+            log.warning(
+                "Sample %r of %s teaches nothing, its medium cannot be decoded: %s. It is the first; all of them are "
+                "listed in %s.",
+                *(sample.id, sample.source, error, self.path),
             )
 
     def _log(self, entry: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self, TextIO
 
 from composer.atomic import writing
 from composer.errors import DataError
+from composer.explain import differing
 
 
 class Contents(NamedTuple):
@@ -75,14 +76,14 @@ class Journal:
 
     def _check(self, header: Mapping[str, Any]) -> None:
         got, expected = self._compared(header), self._compared(self.header)
-        differing = [
-            f"{key}: got {got.get(key)!r}, expected {expected.get(key)!r}"
+        others = [
+            f"{place}: got {old!r}, expected {new!r}"
             for key in dict.fromkeys((*expected, *got))
-            if got.get(key) != expected.get(key)
+            for place, old, new in differing(got.get(key), expected.get(key), key)
         ]
-        if differing:
+        if others:
             raise DataError(
-                f"{self.path} holds {self.contents.noun} of another run ({'; '.join(differing)}): give another "
+                f"{self.path} holds {self.contents.noun} of another run ({'; '.join(others)}): give another "
                 f"--output, or remove the file to {self.contents.verb} again."
             )
 

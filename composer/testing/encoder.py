@@ -58,7 +58,11 @@ def check_tokens(tokens: VisualTokens, shape: TokenShape, frames: int, patches: 
     require(sizes.shape == expected[:2], f"sizes are {tuple(sizes.shape)}, expected {expected[:2]}")
     require(sizes.dtype == torch.float32, f"sizes are {sizes.dtype}, expected float32 (bf16 cannot hold 257)")
     sums = sizes.sum(dim=1)
-    require(close(sums, torch.full_like(sums, patches)), f"sizes sum to {sums.tolist()}, expected {patches} patches")
+    require(
+        close(sums, torch.full_like(sums, patches)),
+        f"sizes sum to {sums.tolist()}, expected {patches} patches: a merged token has the sum of its tokens' sizes, "
+        "and the size of a dropped one (and its patches in sources) goes to a token that is kept",
+    )
     for name, value in (("clip", tokens.clip), ("time", tokens.time)):
         require(value.shape == (frames,), f"{name} is {tuple(value.shape)}, expected ({frames},)")
     if sources is None:

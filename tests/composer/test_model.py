@@ -1,9 +1,11 @@
 """The composed model against its own steps written out sample by sample."""
 
+import pytest
 import torch
 from torch import Tensor
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Clip
+from composer.errors import ComposeError
 from composer.model import MultimodalModel
 from composer.processor import collate
 from composer.sample import Media, Message, Sample
@@ -85,6 +87,14 @@ def test_a_batch_without_any_label_has_a_loss_of_zero_and_zero_gradients() -> No
     assert out.loss == 0
     assert out.targets == 0
     assert all(p.grad is None or not p.grad.any() for p in parts.parameters())
+
+
+def test_channels_that_shape_does_not_announce_are_refused() -> None:
+    parts = model()
+    parts.reducers[0].channels = 3
+    said = r"\(MeanEncoder, FirstTokens\) gave tokens of 3 channels, expected 2\. A part's `shape` disagrees"
+    with pytest.raises(ComposeError, match=said):
+        parts(collate([parts.processor.encode(s, clips) for s, clips in SAMPLES]))
 
 
 def test_gradient_reaches_every_part() -> None:

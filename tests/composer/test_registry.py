@@ -100,10 +100,72 @@ def test_a_name_belongs_to_one_kind() -> None:
         load_registry().find("encoder", "tome")
 
 
-def test_build_calls_the_target_with_options_and_neighbours(parts: Path) -> None:
-    config = slot_config("reducer", "merge").model_validate({"name": "merge", "ratio": 0.25})
-    built: Any = load_registry().build("reducer", config, dim=8)
-    assert built.options == {"ratio": 0.25, "order": "ascending", "dim": 8}
+PUDDLE = """
+from composer.parts import Reducer
+
+class Puddle(Reducer):
+    def __init__(self, **options):
+        super().__init__(dim=options["dim"], depth=options["depth"])
+        self.options = options
+
+    def forward(self, tokens):
+        return tokens
+
+    def shape(self, tokens):
+        return tokens
+
+class Narrow(Puddle):
+    def __init__(self, *, dim, window):
+        super().__init__(dim=dim, depth=1)
+
+class Unfinished(Reducer):
+    def forward(self, tokens):
+        return tokens
+
+class Stranger:
+    def __init__(self, dim, depth, ratio):
+        pass
+
+class Faulty(Puddle):
+    def __init__(self, **options):
+        len(3)
+
+number = 3
+"""
+
+
+def build_puddle(site: Path, target: str, option: str = "ratio") -> Any:
+    """A reducer of the module PUDDLE, with an option."""
+    source = pool(target=f"heavy:{target}").replace('ComponentConfig, "', 'C, "')
+    install(site, "one", f"{source}\nclass C(ComponentConfig):\n    {option}: float = 0.5\n")
+    (site / "heavy.py").write_text(PUDDLE)
+    config = slot_config("reducer", "puddle").model_validate({"name": "puddle", option: 0.25})
+    return load_registry().build("reducer", config, dim=8, depth=2)
+
+
+def test_build_calls_the_target_with_options_and_neighbours(site: Path) -> None:
+    assert build_puddle(site, "Puddle").options == {"ratio": 0.25, "dim": 8, "depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("target", "option", "said"),
+    [
+        ("Narrow", "ratio", "cannot be called with ratio, dim, depth: missing a required argument: 'window'"),
+        ("Narrow", "window", "cannot be called with window, dim, depth: got an unexpected keyword argument 'depth'"),
+        ("Puddle", "dim", "cannot be called with dim, dim, depth: .*multiple values for keyword argument 'dim'"),
+        ("number", "ratio", "cannot be called with .*: 3 is not a callable object"),
+        ("Unfinished", "ratio", "does not implement shape: add what is missing"),
+        ("Stranger", "ratio", r"gave an object of class Stranger, expected .* composer\.parts\.Reducer or composer\.p"),
+    ],
+)
+def test_a_target_that_is_no_part_of_its_kind(site: Path, target: str, option: str, said: str) -> None:
+    with pytest.raises(PluginError, match=rf"^reducer 'puddle' \(one 1\.0\): its target heavy:{target} {said}"):
+        build_puddle(site, target, option)
+
+
+def test_a_type_error_inside_a_constructor_keeps_its_traceback(site: Path) -> None:
+    with pytest.raises(TypeError, match="has no len"):
+        build_puddle(site, "Faulty")
 
 
 def test_a_missing_requirement_is_the_line_that_mends_it(parts: Path) -> None:

@@ -27,6 +27,12 @@ def test_equals_a_loop_over_positions(seed: int) -> None:
     assert torch.equal(splice(embeds, ids, visual, rows, ["a", "b", "c", "d"]), expected)
 
 
+def test_of_many_wrong_samples_three_are_named() -> None:
+    names = [f"clip-{row}" for row in range(32)]
+    with pytest.raises(ComposeError, match=r"'clip-2': 0 tokens for 1 places, and 29 more\. A part's"):
+        splice(torch.zeros(32, 1, 4), torch.full((32, 1), MEDIA_ID), torch.ones(0, 4), torch.zeros(0).long(), names)
+
+
 def test_gradient_reaches_both_sides() -> None:
     ids = torch.tensor([[1, MEDIA_ID, 2]])
     embeds, visual = torch.randn(1, 3, 2, requires_grad=True), torch.randn(1, 2, requires_grad=True)

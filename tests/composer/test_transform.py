@@ -72,9 +72,9 @@ def test_pad_puts_the_frame_in_the_middle_of_grey() -> None:
 @pytest.mark.parametrize(
     ("size", "patch", "message"),
     [
-        (100, 16, "size: got 100, expected a positive multiple of the patch size 16; the nearest is 96"),
-        (0, 16, "size: got 0"),
-        (-32, 16, "size: got -32"),
+        (100, 16, "^image_size: got 100, expected a positive multiple of the patch size 16; the nearest is 96"),
+        (0, 16, "image_size: got 0"),
+        (-32, 16, "image_size: got -32"),
         (32, 0, "patch_size: got 0"),
     ],
 )

@@ -16,8 +16,10 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
+from composer.compose import compose
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.parts import BlockTokens
+from composer.resolve import model_config
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.openclip import OpenClipConfig
@@ -393,3 +395,10 @@ def test_the_native_block_is_what_the_host_block_extends() -> None:
 
 def test_clip_keeps_the_contract() -> None:
     check_encoder(encoder(**CLIP), in_blocks=True)
+
+
+def test_a_size_that_holds_no_whole_patches_is_named_as_in_the_recipe() -> None:
+    encoder = {"name": "openclip", "image_size": 32, "patch_size": 7, "width": 16, "depth": 1, "heads": 2}
+    parts = {"encoder": encoder, "projector": "mlp", "backbone": {"name": "transformer", "width": 16, "heads": 2}}
+    with pytest.raises(ConfigError, match=r"^model\.encoder: image_size: got 32, .* patch size 7; the nearest is 35$"):
+        compose(model_config({**parts, "prompt": {"tokenizer": "bytes"}}))

@@ -161,9 +161,9 @@ def test_videos_that_cannot_be_decoded_stop_no_other_question(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--frames=3"], "options: got"),
+        (["--frames=3"], "(options.frames: got"),
         (["--condition=blind"], "condition: got 'normal', expected 'blind'"),
-        (["--model.reducer.ratio=0.5"], "model: got"),
+        (["--model.reducer.ratio=0.5"], "(model.reducer.0.ratio: got"),
     ],
 )
 def test_answers_of_another_run_are_refused(

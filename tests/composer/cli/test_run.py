@@ -248,6 +248,16 @@ class TestPlan:
         assert run() == 2
         assert "evaluation.yaml:1: evaluation: got {'name': 'mlvu'}, expected {benchmark" in capsys.readouterr().err
 
+    def test_an_overlay_of_benchmarks_alone_is_no_stages_business(self, work: Path, started: list[list[str]]) -> None:
+        assert run() == 0
+        started.clear()
+        Path("asked.yaml").write_text("evaluation: [{benchmark: mvbench, root: x}]\n")
+        Path("bench.yaml").write_text("include: asked.yaml\n")
+        assert run("--overlay", "bench.yaml", "--from", "evaluation") == 0
+        assert [words[:3] for words in started] == [["evaluate", "runs/tiny/3-all", "mvbench"]]
+        Path("asked.yaml").write_text("evaluation: []\ntrainer: {max_steps: 7}\n")
+        assert run("--overlay", "bench.yaml") == 2
+
     @pytest.mark.parametrize(
         ("options", "said"),
         [

@@ -27,6 +27,15 @@ def test_log(tmp_path: Path) -> None:
     assert entries == [{"id": "s1", "source": "a.jsonl", "reason": "b.mp4: truncated"}] * 2
 
 
+def test_the_first_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "bad.jsonl"
+    feed(BadMedia(path, 0.5), 3, 2)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "'s1' of a.jsonl" in record.getMessage()
+    assert f"b.mp4: truncated. It is the first; all of them are listed in {path}." in record.getMessage()
+
+
 @pytest.mark.parametrize(("good", "allowed"), [(0, 3), (10 * GRACE, 30)])
 def test_more_than_the_share_stops_the_run(tmp_path: Path, good: int, allowed: int) -> None:
     bad_media = BadMedia(tmp_path / "bad.jsonl", 0.01)

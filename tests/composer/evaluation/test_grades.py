@@ -79,7 +79,10 @@ def test_what_has_a_problem_or_another_answer_is_asked_again(tmp_path: Path) -> 
 
 def test_another_judge_is_refused(tmp_path: Path) -> None:
     run(Stub(good), tmp_path)
-    with pytest.raises(DataError, match=r"grades\.jsonl holds grades of another run \(judge: .*to judge again"):
+    with pytest.raises(
+        DataError,
+        match=r"grades\.jsonl holds grades of another run \(judge\.model: got 'j', expected 'other'\).* judge again",
+    ):
         run(Stub(good, "other"), tmp_path)
 
 
