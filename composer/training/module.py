@@ -193,7 +193,8 @@ class ComposerModule(LightningModule):
             raise CheckpointError(
                 f"Checkpoint {path} is of a run that trains {', '.join(sorted(before))}, and this one trains "
                 f"{', '.join(sorted(now))}: its optimizer's state does not fit. To start a new stage from its weights, "
-                f"leave --ckpt_path out and set training.initial_weights={path}."
+                f"leave --ckpt_path out, set training.initial_weights={path} and name a new folder with "
+                "--trainer.default_root_dir=DIR."
             )
 
     def _answer(self, batch: Batch, condition: str) -> list[Prediction]:

@@ -109,6 +109,28 @@ def test_last_starts_afresh_then_goes_on(folder: Path, capsys: pytest.CaptureFix
     assert main([*FIT, "--ckpt_path=last", "--trainer.max_steps=3"]) == 0
     assert "composer: checkpoint runs/tiny/checkpoints/step-00000002.ckpt.\n" in capsys.readouterr().err
     assert steps()[-1] == 3
+    assert main([*FIT, "--ckpt_path=last", "--training.initial_weights=runs/tiny", "--trainer.default_root_dir=2"]) == 0
+    assert "composer: no checkpoint in '2' yet: starting from runs/tiny.\n" in capsys.readouterr().err
+
+
+def test_a_new_fit_spares_the_checkpoints_of_another(folder: Path) -> None:
+    old = Path("runs/tiny/before/checkpoints/step-00000001.ckpt")
+    old.parent.mkdir(parents=True)
+    old.touch()
+    ran = run(*FIT, folder=folder)
+    assert (ran.status, ran.torch) == (2, False)
+    assert "The run folder 'runs/tiny' holds the checkpoints of another run" in ran.err
+    for way in ("--ckpt_path last", "--trainer.default_root_dir=DIR", "remove the folder"):
+        assert way in ran.err
+    assert run(*FIT, "--trainer.fast_dev_run=false", folder=folder).status == 2
+    assert main([*FIT, "--trainer.fast_dev_run=1"]) == 0
+    Path("short.yaml").write_text("trainer: {fast_dev_run: true, default_root_dir: runs/tiny}")
+    assert main([*FIT, "--config", "short.yaml"]) == 0
+    with pytest.raises(SystemExit, match="0"):
+        main([*FIT, "--print_config"])
+    assert [path for path in Path("runs").rglob("*") if path.is_file()] == [old]
+    assert main([*FIT, "--trainer.default_root_dir=other"]) == 0
+    assert steps("other")[-1] == 2
 
 
 def test_a_checkpoint_is_the_lowest_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
