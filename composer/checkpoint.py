@@ -117,9 +117,7 @@ def restore_model(
     return model.to(device).eval()
 
 
-def _without_pretrained(
-    config: ModelConfig, weights: Mapping[str, Tensor], missing: ComposerError
-) -> MultimodalModel:
+def _without_pretrained(config: ModelConfig, weights: Mapping[str, Tensor], missing: ComposerError) -> MultimodalModel:
     """The model, where what it was trained from is not at hand: it is not needed if the sizes are known without it.
 
     Raises `missing`, the error of reading that, where they are not.

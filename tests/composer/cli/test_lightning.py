@@ -152,6 +152,7 @@ def test_validate_and_predict(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "composer: no --ckpt_path: the model keeps its initial weights.\n" in captured.err
     assert "val/loss" in captured.out
     assert main(["predict", "--config", "tiny.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/tiny/predictions.jsonl"
     records = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"s{index}" for index in range(8)]
 
