@@ -28,7 +28,7 @@ $(VENV)/installed: pyproject.toml plugins/example/pyproject.toml
 
 quickstart: setup
 	$(BIN)/composer data synthesize data/shapes $(DATA)
-	$(BIN)/composer fit --config recipes/quickstart.yaml $(FLAGS)
+	$(BIN)/composer fit --config recipes/quickstart.yaml --ckpt_path last $(FLAGS)
 	$(BIN)/composer test --config recipes/quickstart.yaml --ckpt_path last $(FLAGS)
 	$(BIN)/composer plot $(RUN)
 	$(BIN)/composer visualize-merge $(RUN) data/shapes/videos/heldout-00000.mp4

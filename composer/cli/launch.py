@@ -45,7 +45,7 @@ class ComposerCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             trainer_defaults={"enable_model_summary": False},
             seed_everything_default=0,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
             args=["--config", yaml.safe_dump(sections), *job.arguments],
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -142,7 +142,8 @@ def _explained(message: str, job: Job, flags: Sequence[str]) -> str:
         return f"{_origin(key, job)}: {key}: unknown option{_instead(key, flags)}"
     if message.startswith("unrecognized arguments: "):
         given = [argument.partition("=")[0] for argument in message.partition(": ")[2].split()]
-        return "\n".join(f"{flag}: unknown option{_instead(flag[2:], flags)}" for flag in given)
+        unknown_flags = [flag for flag in given if flag.startswith("-")]  # not the words that follow them
+        return "\n".join(f"{flag}: unknown option{_instead(flag[2:], flags)}" for flag in unknown_flags)
     wrong = re.fullmatch(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL)
     if wrong:
         reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wrong[2]).replace("typing.", "")

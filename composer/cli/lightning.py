@@ -15,7 +15,7 @@ from composer.overrides import from_environment, from_flags
 from composer.resolve import Layer, other_sections, resolve
 from composer.sources import check_sources
 from composer.training.config import TrainingConfig
-from composer.yamlfile import Origin, load_recipes, located, merged
+from composer.yamlfile import Located, Origin, load_recipes, located, merged
 
 FLAGS = ("config", "model", "training", "data", "trainer", "seed_everything", "ckpt_path", "print_config")
 CHECKPOINTS = "checkpoints"
@@ -55,6 +55,8 @@ def _job(command: str, options: argparse.Namespace, model_flags: Layer, training
     asked = given if isinstance(given, str) else None
     if not isinstance(folder, str | Path):
         folder = _run_folder(options.config, asked)
+    if command == "fit" and asked is None and not _writes_nothing(sections, rest):
+        _check_unused(Path(folder))
     checkpoint = _checkpoint(command, asked, Path(folder))
     hparams: Mapping[str, Any] = {}
     if checkpoint is not None and command != "fit":
@@ -73,6 +75,9 @@ def _job(command: str, options: argparse.Namespace, model_flags: Layer, training
     for layer in (sections.value.get("training", training), *training_flags):
         training = merged(training, layer)
     trained = validated(TrainingConfig, "training", training)
+    if asked == "last" and checkpoint is None:
+        start = "afresh" if trained.initial_weights is None else f"from {trained.initial_weights}"
+        _say(f"no checkpoint in {str(folder)!r} yet: starting {start}.")
     data = sections.value.get("data", located({}, Origin("the recipe")))
     for layer in from_flags(rest, "data")[0]:
         data = merged(data, layer)
@@ -104,6 +109,25 @@ def _run_folder(recipes: Sequence[Path], checkpoint: str | None) -> Path:
     return path.parent if path.name == CHECKPOINTS else path
 
 
+def _writes_nothing(sections: Located, arguments: Sequence[str]) -> bool:
+    """Whether a fit is asked to write no run: by `--print_config`, or by Lightning's `fast_dev_run`."""
+    short = sections.at(["trainer", "fast_dev_run"]).value
+    for layer in from_flags(arguments, "trainer.fast_dev_run")[0]:
+        short = layer.at(["fast_dev_run"]).value
+    printed = any(argument.partition("=")[0] == "--print_config" for argument in arguments)
+    return printed or (isinstance(short, int) and short > 0)
+
+
+def _check_unused(folder: Path) -> None:
+    """Raise ConfigError where a new run would write over the checkpoints of another, or lie among them."""
+    if any(folder.rglob("*.ckpt")):
+        raise ConfigError(
+            f"The run folder {str(folder)!r} holds the checkpoints of another run, and a new run needs one of its own: "
+            "give --ckpt_path last to go on with that run, --trainer.default_root_dir=DIR to start another in DIR, or "
+            "remove the folder."
+        )
+
+
 def _checkpoint(command: str, asked: str | None, folder: Path) -> Path | None:
     """The file to load. `last` without one starts a fit afresh, and is an error elsewhere."""
     if asked is None:
@@ -120,7 +144,8 @@ def _checkpoint(command: str, asked: str | None, folder: Path) -> Path | None:
     found = newest(searched)
     if found is None and not (command == "fit" and asked == "last"):
         raise CheckpointError(f"There is no whole checkpoint in {str(searched)!r}: train with `composer fit` first.")
-    _say(f"checkpoint {found}." if found else f"no checkpoint in {str(searched)!r} yet: starting afresh.")
+    if found is not None:
+        _say(f"checkpoint {found}.")
     return found
 
 

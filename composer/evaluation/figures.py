@@ -54,7 +54,10 @@ def read_curves(run: Path) -> dict[str, Curve]:
     """Each logged metric of a run as (step, value), by step. Raises as `draw_curves` does."""
     files = sorted(run.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
-        raise DataError(f"There is no metrics.csv in {run}: give the folder of a run of `composer fit`.")
+        raise DataError(
+            f"There is no metrics.csv in {run}: it is no folder of a run of `composer fit`, or the run took fewer "
+            "steps than trainer.log_every_n_steps."
+        )
     found: dict[str, dict[int, float]] = {}
     for path in files:
         with path.open(newline="", encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 """The LightningModule that trains, tests and questions a composed model."""
 
 import json
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Self
@@ -181,6 +182,10 @@ class ComposerModule(LightningModule):
 
     def on_predict_end(self) -> None:
         self._predictions.close()
+        if self.trainer.is_global_zero:
+            several = self.trainer.world_size > 1  # a file of each
+            path = Path(self.trainer.default_root_dir, PREDICTIONS + (".*" if several else ""))
+            sys.stdout.write(f"{path}\n")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames)
@@ -193,7 +198,8 @@ class ComposerModule(LightningModule):
             raise CheckpointError(
                 f"Checkpoint {path} is of a run that trains {', '.join(sorted(before))}, and this one trains "
                 f"{', '.join(sorted(now))}: its optimizer's state does not fit. To start a new stage from its weights, "
-                f"leave --ckpt_path out and set training.initial_weights={path}."
+                f"leave --ckpt_path out, set training.initial_weights={path} and name a new folder with "
+                "--trainer.default_root_dir=DIR."
             )
 
     def _answer(self, batch: Batch, condition: str) -> list[Prediction]:

@@ -109,6 +109,28 @@ def test_last_starts_afresh_then_goes_on(folder: Path, capsys: pytest.CaptureFix
     assert main([*FIT, "--ckpt_path=last", "--trainer.max_steps=3"]) == 0
     assert "composer: checkpoint runs/tiny/checkpoints/step-00000002.ckpt.\n" in capsys.readouterr().err
     assert steps()[-1] == 3
+    assert main([*FIT, "--ckpt_path=last", "--training.initial_weights=runs/tiny", "--trainer.default_root_dir=2"]) == 0
+    assert "composer: no checkpoint in '2' yet: starting from runs/tiny.\n" in capsys.readouterr().err
+
+
+def test_a_new_fit_spares_the_checkpoints_of_another(folder: Path) -> None:
+    old = Path("runs/tiny/before/checkpoints/step-00000001.ckpt")
+    old.parent.mkdir(parents=True)
+    old.touch()
+    ran = run(*FIT, folder=folder)
+    assert (ran.status, ran.torch) == (2, False)
+    assert "The run folder 'runs/tiny' holds the checkpoints of another run" in ran.err
+    for way in ("--ckpt_path last", "--trainer.default_root_dir=DIR", "remove the folder"):
+        assert way in ran.err
+    assert run(*FIT, "--trainer.fast_dev_run=false", folder=folder).status == 2
+    assert main([*FIT, "--trainer.fast_dev_run=1"]) == 0
+    Path("short.yaml").write_text("trainer: {fast_dev_run: true, default_root_dir: runs/tiny}")
+    assert main([*FIT, "--config", "short.yaml"]) == 0
+    with pytest.raises(SystemExit, match="0"):
+        main([*FIT, "--print_config"])
+    assert [path for path in Path("runs").rglob("*") if path.is_file()] == [old]
+    assert main([*FIT, "--trainer.default_root_dir=other"]) == 0
+    assert steps("other")[-1] == 2
 
 
 def test_a_checkpoint_is_the_lowest_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,6 +152,7 @@ def test_validate_and_predict(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "composer: no --ckpt_path: the model keeps its initial weights.\n" in captured.err
     assert "val/loss" in captured.out
     assert main(["predict", "--config", "tiny.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/tiny/predictions.jsonl"
     records = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"s{index}" for index in range(8)]
 
@@ -147,6 +170,8 @@ def test_no_checkpoint_to_test(folder: Path, capsys: pytest.CaptureFixture[str])
     ("arguments", "said"),
     [
         (["--trainer.max_stepz=1"], "--trainer.max_stepz: unknown option; did you mean 'trainer.max_steps'?"),
+        (["--trainer.max_step=1"], "--trainer.max_step: unknown option; did you mean 'trainer.max_steps'?"),
+        (["--trainer.max_step", "1"], "--trainer.max_step: unknown option; did you mean 'trainer.max_steps'?"),
         (["--data.framez=1"], "--data.framez: unknown option; did you mean 'data.frames'?"),
         (["--data.frames=two"], "--data.frames: data.frames: expected int, got two"),
         (
@@ -167,7 +192,9 @@ def test_what_lightning_finds_wrong(
     Path("wrong.yaml").write_text("trainer:\n  max_steps: 3\n  max_stepz: 3\n")
     Path("type.yaml").write_text("data:\n  frames: two\n")
     assert main([*FIT, *arguments]) == 2
-    assert f"composer: {said}" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert f"composer: {said}" in shown
+    assert shown.count("unknown option") <= 1
     assert not Path("runs").exists()
 
 

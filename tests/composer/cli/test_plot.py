@@ -27,4 +27,6 @@ def test_curves_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_folder_without_a_log_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plot", str(tmp_path)]) == 1
-    assert "no metrics.csv" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no metrics.csv" in said
+    assert "or the run took fewer steps than trainer.log_every_n_steps" in said
