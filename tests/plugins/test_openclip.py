@@ -9,6 +9,7 @@ import open_clip
 import pytest
 import timm
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
@@ -16,6 +17,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
+from composer.checkpoint import restore_model
 from composer.compose import compose
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.parts import BlockTokens
@@ -94,7 +96,7 @@ def test_without_merges_it_is_timms_tower_bit_for_bit(size: tuple[int, int], rat
 def test_state_dict_keys_are_timms_without_the_pooling_head() -> None:
     native = {key for key in native_siglip().state_dict() if not key.startswith("attn_pool.")}
     assert set(encoder().tower.state_dict()) == native
-    assert set(encoder().state_dict()) == {f"tower.{key}" for key in native}
+    assert set(encoder().state_dict()) == {f"tower.{key}" for key in native} | {"mean", "std"}
 
 
 def test_constants_of_the_families() -> None:
@@ -105,7 +107,61 @@ def test_constants_of_the_families() -> None:
     ):
         torch.testing.assert_close(host.mean.flatten() / 255, torch.tensor(mean))
         torch.testing.assert_close(host.std.flatten() / 255, torch.tensor(std))
-        assert not {"mean", "std"} & set(host.state_dict())
+
+
+def test_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every pair of open_clip that is a plain ViT, against the transform that open_clip itself makes of the tag."""
+    monkeypatch.setattr("composer_plugins.openclip.encoder.load_weights", lambda *_: None)
+    seen = set()
+    for model, tag in open_clip.list_pretrained():
+        config = OpenClipConfig(model=model, pretrained=tag, width=64, depth=1, heads=1)
+        try:
+            host = OpenClipEncoder(**config.model_dump())
+        except ComposeError:
+            continue  # no plain ViT
+        stated = merge_preprocess_dict(PreprocessCfg(), open_clip.get_pretrained_cfg(model, tag))
+        normalise = image_transform_v2(PreprocessCfg(**stated), is_train=False).transforms[-1]
+        for got, expected in ((host.mean, normalise.mean), (host.std, normalise.std)):
+            torch.testing.assert_close(got.flatten() / 255, torch.tensor(expected), msg=f"{model} {tag}")
+        seen.add((model, tag, tuple(normalise.mean)))
+    assert ("ViT-L-14", "laion2b_s32b_b82k", (0.5, 0.5, 0.5)) in seen
+    assert len(seen) > 100
+
+
+def test_a_checkpoint_restored_without_its_tag_keeps_the_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine where the tag cannot be downloaded, the tower is built as one of random weights."""
+    shape = {"model": "ViT-L-14", "image_size": 28, "width": 64, "depth": 1, "heads": 1}
+    slots = {
+        "encoder": {"name": "openclip", "pretrained": "laion2b_s32b_b82k", **shape},
+        "projector": {"name": "linear"},
+        "backbone": {"name": "rwkv7", "width": 32, "depth": 1, "head_size": 16},
+        "prompt": {"tokenizer": "bytes"},
+    }
+    config = model_config(slots)
+    with monkeypatch.context() as patch:
+        patch.setattr("composer_plugins.openclip.encoder.load_weights", lambda *_: None)
+        trained = compose(config).eval()
+
+    def unreachable(*_: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
+    checkpoint = {
+        "hyper_parameters": {"model": config.model_dump(mode="json")},
+        "state_dict": {f"model.{key}": value for key, value in trained.state_dict().items()},
+    }
+    read = restore_model(checkpoint, "x").encoder
+    assert read.mean.flatten().tolist() == read.std.flatten().tolist() == [127.5] * 3
+    assert torch.equal(read(frames(28, 28)).features, trained.encoder(frames(28, 28)).features)
+
+
+def test_constants_of_a_local_file_are_the_familys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the file's name is that of a tag."""
+    monkeypatch.chdir(tmp_path)
+    save_as = tmp_path / "laion2b_s32b_b82k"
+    torch.save(native_clip().state_dict(), save_as)
+    host = encoder(**CLIP | {"model": "ViT-L-14"}, pretrained=save_as.name)
+    torch.testing.assert_close(host.mean.flatten() / 255, torch.tensor(open_clip.OPENAI_DATASET_MEAN))
 
 
 def test_activations_are_those_of_the_training() -> None:

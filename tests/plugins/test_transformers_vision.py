@@ -103,7 +103,7 @@ def test_state_dict_keys_are_the_librarys(family: str) -> None:
     host = encoder(family=family)
     expected = set(FAMILIES[family].model(host.tower.config).state_dict()) - {"embeddings.mask_token"}
     assert set(host.tower.state_dict()) == expected
-    assert set(host.state_dict()) == {f"tower.{key}" for key in expected}
+    assert set(host.state_dict()) == {f"tower.{key}" for key in expected} | {"mean", "std"}
 
 
 @pytest.mark.parametrize("family", EVERY)
@@ -205,13 +205,54 @@ def test_public_checkpoint_layout(tmp_path: Path, family: str) -> None:
     assert host(frames(32, 48), tome(host, r=2)).features.shape == (2, 20, 32)
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_pixels_are_those_of_the_checkpoints_image_processor(tmp_path: Path, family: str, nested: bool) -> None:
+    """The library's own image processor, saved beside the weights, scales the same picture. Nested: its newer file."""
+    save_whole_model(tmp_path, family)
+    kind = {"clip": transformers.CLIPImageProcessor, "siglip": transformers.SiglipImageProcessor}[family]
+    mean, std = {"clip": ([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]), "siglip": ([0, 0, 0], [1, 1, 1])}[family]
+    processor = kind(image_mean=mean, image_std=std, do_resize=False, do_center_crop=False)
+    processor.save_pretrained(tmp_path)
+    if nested:
+        stated = json.loads((tmp_path / "preprocessor_config.json").read_text())
+        (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": stated}))
+        (tmp_path / "preprocessor_config.json").unlink()
+    host = encoder(pretrained=str(tmp_path))
+    expected = processor(list(frames(32, 32)), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close((frames(32, 32).float() - host.mean) / host.std, expected)
+    assert host.mean.dtype == host.std.dtype == torch.float32
+
+
+@pytest.mark.parametrize("stated", [None, {}, {"image_mean": None}])
+def test_a_checkpoint_that_states_no_constants_has_the_familys(tmp_path: Path, stated: dict[str, Any] | None) -> None:
+    save_whole_model(tmp_path, "clip")
+    if stated is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    host, plain = encoder(pretrained=str(tmp_path)), transformers.CLIPImageProcessor()
+    torch.testing.assert_close(host.mean.flatten() / 255, torch.tensor(plain.image_mean))
+    torch.testing.assert_close(host.std.flatten() / 255, torch.tensor(plain.image_std))
+
+
+@pytest.mark.parametrize("name", ["image_mean", "image_std"])
+@pytest.mark.parametrize("value", [[], [0.5], [0.5] * 4, 0.5])
+def test_constants_of_other_than_three_channels_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    save_whole_model(tmp_path, "clip")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({name: value}))
+    with pytest.raises(CheckpointError, match=rf"{name} of .* three channels"):
+        encoder(pretrained=str(tmp_path))
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json of .* cannot be read"):
+        encoder(pretrained=str(tmp_path))
+
+
 def test_weights_are_read_on_the_cpu_whatever_the_device_context(tmp_path: Path) -> None:
     """Lightning builds the model inside `with device:`; a CPU has one other device, and transformers minds it too."""
     save_whole_model(tmp_path, "siglip")
-    expected = encoder(pretrained=str(tmp_path)).state_dict()
+    expected = encoder(pretrained=str(tmp_path)).tower.state_dict()
     with torch.device("meta"):
         host = encoder(pretrained=str(tmp_path))
-    for name, weight in host.state_dict().items():
+    for name, weight in host.tower.state_dict().items():
         torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
 
 

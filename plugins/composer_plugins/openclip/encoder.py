@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
 from composer.transform import FrameTransform, Resize
-from composer_plugins.openclip.weights import load_weights
+from composer_plugins.openclip.weights import load_weights, tag_config
 
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -24,7 +24,7 @@ TINY = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads
 
 
 class Tower(NamedTuple):
-    """How to build one tower. options: arguments of timm's VisionTransformer."""
+    """How to build one tower. options: arguments of timm's VisionTransformer. mean and std: the family's, of 0 to 1."""
 
     timm_name: str
     options: dict[str, Any]
@@ -37,6 +37,8 @@ class OpenClipEncoder(Encoder):
 
     The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
     grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
+    The buffers `mean` and `std`, of pixels from 0 to 255, are the tag's own, else the family's: also for a local file.
+    A checkpoint keeps them, since its tower may be built again without the tag.
     Raises ComposeError for a model or a tag that open_clip does not have, or a tower that is no plain ViT, and
     CheckpointError for weights that do not fit.
     """
@@ -72,8 +74,9 @@ class OpenClipEncoder(Encoder):
         native = embed.grid_size[0] * self.patch_size
         self.transform = FrameTransform(image_size or native, self.patch_size, resize)
         self.block_classes = (HostBlock,)
-        self.register_buffer("mean", 255 * torch.tensor(plan.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(plan.std)[:, None, None], persistent=False)
+        tag = tag_config(model, pretrained)
+        self.register_buffer("mean", 255 * torch.tensor(tag.get("mean", plan.mean))[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(tag.get("std", plan.std))[:, None, None])
 
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False

@@ -43,6 +43,13 @@ def load_weights(tower: VisionTransformer, model: str | None, pretrained: str) -
     tower.load_state_dict(state)
 
 
+def tag_config(model: str | None, pretrained: str | None) -> dict[str, Any]:
+    """What open_clip says of a tag, such as its pixels' mean and std; {} for a local file and for random weights."""
+    if model is None or pretrained is None or Path(pretrained).is_file():
+        return {}
+    return open_clip.get_pretrained_cfg(model, pretrained)
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a .bin or .pt file without running code from it."""
     try:

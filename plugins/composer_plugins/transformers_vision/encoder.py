@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from composer.errors import CheckpointError, ComposeError
 from composer.parts import BlockReducer, Encoder, VisualTokens, run_blocks
 from composer.transform import FrameTransform, Resize
 from composer_plugins.transformers_vision import FamilyName
-from composer_plugins.transformers_vision.families import FAMILIES, Family
+from composer_plugins.transformers_vision.families import FAMILIES, Colour, Family
 
 
 class TransformersVisionEncoder(Encoder):
@@ -20,8 +21,10 @@ class TransformersVisionEncoder(Encoder):
     The tower's state-dict keys are the library's. Position embeddings keep the checkpoint's grid; for any other grid,
     `forward` interpolates them in fp32 as the library does. Weights are read from safetensors only, in fp32, and no
     code of a repository is run.
+    The buffers `mean` and `std`, of pixels from 0 to 255, are those of the checkpoint's preprocessor_config.json, else
+    the family's. A checkpoint of composer keeps them.
     Raises ComposeError for an architecture that is none of the families, CheckpointError for weights that cannot be
-    read or are incomplete.
+    read or are incomplete, and for a mean or std that is not of three channels.
     """
 
     mean: Tensor
@@ -43,10 +46,12 @@ class TransformersVisionEncoder(Encoder):
         if pretrained is not None:
             self.family, config = _read_config(pretrained)
             self.tower = _read_weights(self.family, config, pretrained)
+            mean, std = _read_constants(self.family, pretrained)
         else:
             self.family = FAMILIES[family or "siglip"]
             config = _tiny_config(family or "siglip", image_size or 64, patch_size or 8, width, depth, heads)
             self.tower = self.family.model(config)
+            mean, std = self.family.mean, self.family.std
         layers = getattr(self.tower.encoder, self.family.layers)
         for place, layer in enumerate(layers):
             layers[place] = _hosting(self.family.layer, layer, config)
@@ -57,8 +62,8 @@ class TransformersVisionEncoder(Encoder):
         self.dim, self.depth, self.patch_size = config.hidden_size, len(layers), config.patch_size
         self.transform = FrameTransform(image_size or _native_size(config), self.patch_size, resize)
         self.block_classes = (self.family.layer,)
-        self.register_buffer("mean", 255 * torch.tensor(self.family.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(self.family.std)[:, None, None], persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32)[:, None, None])
 
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
@@ -141,6 +146,25 @@ def _read_weights(family: Family, config: Any, pretrained: str) -> PreTrainedMod
             f"{missing[0]}."
         )
     return tower
+
+
+def _read_constants(family: Family, pretrained: str) -> tuple[Colour, Colour]:
+    """Mean and std of pixels that a checkpoint's image processor states, else the family's. Raises CheckpointError."""
+    try:
+        stated = get_image_processor_config(pretrained)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r} cannot be read: {error}"
+        ) from error
+    constants = {"image_mean": family.mean, "image_std": family.std}
+    constants |= {name: stated[name] for name in constants if stated.get(name) is not None}
+    for name, value in constants.items():
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise CheckpointError(
+                f"model.encoder.pretrained: {name} of {pretrained!r} is {value} in its preprocessor_config.json; a "
+                "tower takes three channels, so state three numbers there."
+            )
+    return constants["image_mean"], constants["image_std"]
 
 
 def _hosting(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:

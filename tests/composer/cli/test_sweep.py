@@ -54,7 +54,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a checkpoint of random weights, so large that pictures change what the model says."""
     config = model_config(MODEL)
     torch.manual_seed(1)
-    weights = {f"model.{key}": 10 * value for key, value in compose(config).state_dict().items()}
+    model = compose(config)
+    for parameter in model.parameters():
+        parameter.data *= 10
+    weights = {f"model.{key}": value for key, value in model.state_dict().items()}
     about = {"composer": header(config, frames=2), "hyper_parameters": {"model": config.model_dump(mode="json")}}
     folder = tmp_path_factory.mktemp("run")
     write_checkpoint({**about, "state_dict": weights}, folder / "checkpoints/last.ckpt")
