@@ -228,6 +228,7 @@ def mvbench(root: Path, questions: int) -> None:
 def rwkv6(path: Path, options: dict[str, Any], tokenizer: list[str]) -> None:
     """Random weights in the author's layout. His own start makes every block the identity, which while frozen would
     give the projector no gradient; these do something."""
+    torch.manual_seed(0)
     config = slot_config("backbone", "rwkv6")(**options)
     backbone = load_registry().build("backbone", config, tokenizer=tokenizer_from(tokenizer))
     noise = torch.Generator().manual_seed(0)
