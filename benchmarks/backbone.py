@@ -1,12 +1,13 @@
 """RWKV on the CPU beside its author's `rwkv` package and transformers' Llama of the same size, in one run.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.backbone                  # about 15 minutes
-    OMP_NUM_THREADS=1 python -m benchmarks.backbone --sizes 64x2 --lengths 64 --contexts 64 --vocab 512 --repeats 1
+    python -m benchmarks.backbone                        # about 15 minutes, with all cores
+    OMP_NUM_THREADS=1 python -m benchmarks.backbone      # with one
+    python -m benchmarks.backbone --sizes 64x2 --lengths 64 --contexts 64 --vocab 512 --repeats 1
 
-Random weights, fp32, one row, one thread. Times are CPU seconds of the process, the best of several rounds in which all
-peers take turns. "forward" gives the logits of the last position; training is forward and backward of the hidden
-states, without the head, which is the same for all. Memory is the growth of the resident set at its peak, each
-measurement in a process of its own.
+Random weights, fp32, one row. Times are seconds on the clock, so nothing else should run beside; the best of several
+rounds in which all peers take turns. "forward" gives the logits of the last position; training is forward and backward
+of the hidden states, without the head, which is the same for all. Memory is the growth of the resident set at its peak,
+each measurement in a process of its own.
 """
 
 import argparse
@@ -141,20 +142,20 @@ def recurrent(train: Callable[[Tensor], None], ids: Tensor) -> None:
 
 
 def best(tasks: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """CPU seconds of each task: the best of some rounds in which they take turns, after one that is not counted."""
+    """Seconds of each task: the best of some rounds in which they take turns, after one that is not counted."""
     found: dict[str, float] = {}
     for round_ in range(repeats + 1):
         for name, task in tasks.items():
             gc.collect()
-            start = time.process_time()
+            start = time.perf_counter()
             task()
             if round_:
-                found[name] = min(found.get(name, float("inf")), time.process_time() - start)
+                found[name] = min(found.get(name, float("inf")), time.perf_counter() - start)
     return found
 
 
 def rates(what: str, tokens: int, seconds: dict[str, float], base: str | None = None) -> None:
-    """One row: tokens per CPU second of each peer, and ours beside its own author's."""
+    """One row: tokens per second of each peer, and ours beside its own author's: above 1, ours is faster."""
     cells = [f"{name} {tokens / value:,.0f}" for name, value in seconds.items()]
     pairs = [(name, f"author{name[-1]}") for name in ("rwkv6", "rwkv7")]
     ratios = [f"{a}/{b} {seconds[b] / seconds[a]:.2f}" for a, b in pairs if a in seconds and b in seconds]
@@ -163,7 +164,8 @@ def rates(what: str, tokens: int, seconds: dict[str, float], base: str | None = 
 
 
 def speed(width: int, depth: int, args: argparse.Namespace) -> None:
-    print(f"\n{width} x {depth}, vocabulary {args.vocab}: tokens per CPU second | ratios above 1 are ours faster")
+    threads = torch.get_num_threads()
+    print(f"\n{width} x {depth}, vocabulary {args.vocab}, {threads} threads: tokens per second", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         ours = {f"rwkv{version}": Ours(version, width, depth, args.vocab) for version in "67"}
         readers: dict[str, Any] = {}

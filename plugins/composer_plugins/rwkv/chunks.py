@@ -26,14 +26,15 @@ MAX_CHUNK = 64
 
 
 class Chunks(NamedTuple):
-    """count, length: N and C. steps, total: [B, H, N, C, K], log decays and their sums c inside a chunk; middle, end:
-    [B, H, N, 1, K], c at the chunk's middle and end."""
+    """count, length: N and C. start, before, after, end: the factors exp(c - m) at the chunk's start, before and after
+    each position's own decay, and at the chunk's end; [B, H, N, 1 or C, K], views of one tensor. Their inverses are the
+    factors exp(m - c)."""
 
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     length: int
-    steps: Tensor
-    total: Tensor
-    middle: Tensor
+    start: Tensor
+    before: Tensor
+    after: Tensor
     end: Tensor
 
 
@@ -43,20 +44,21 @@ def chunked(log_w: Tensor) -> Chunks:
     count = math.ceil(T / MAX_CHUNK)
     while True:
         length = math.ceil(T / count)
-        steps = split(log_w, count, length)
-        total = steps.cumsum(dim=-2)
-        middle, end = total[..., (length - 1) // 2, None, :], total[..., -1:, :]
-        steepest = torch.maximum(-middle.min(), (middle - end).max())
+        total = F.pad(split(log_w, count, length), (0, 0, 1, 0)).cumsum_(dim=-2)  # c at the start and each position
+        middle = total[..., (length + 1) // 2, None, :].clone()
+        steepest = torch.maximum(-middle.min(), (middle - total[..., -1:, :]).max())
         if not steepest > MAX_EXPONENT:  # so put, NaN ends the loop: a diverged run must be able to say so
-            return Chunks(count, length, steps, total, middle, end)
+            factors = total.sub_(middle).exp_()
+            before, after = factors[..., :-1, :], factors[..., 1:, :]
+            return Chunks(count, length, before[..., :1, :], before, after, after[..., -1:, :])
         count *= 2
 
 
 def split(x: Tensor, count: int, length: int) -> Tensor:
-    """[B, T, H, K] to [B, H, N, C, K]; the zeros at the end neither decay nor add."""
+    """[B, T, H, K] to [B, H, N, C, K], a view unless T is filled up; the zeros at the end neither decay nor add."""
     B, T, H, K = x.shape
     x = F.pad(x, (0, 0, 0, 0, 0, count * length - T)) if count * length > T else x
-    return x.view(B, count, length, H, K).permute(0, 3, 1, 2, 4).contiguous()
+    return x.view(B, count, length, H, K).permute(0, 3, 1, 2, 4)
 
 
 def joined(x: Tensor, positions: int) -> Tensor:

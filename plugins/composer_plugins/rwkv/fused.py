@@ -74,8 +74,9 @@ def token_shift(x: Tensor, delta: Tensor, *amounts: Tensor) -> tuple[Tensor, ...
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(x, 0) squared, any shape."""
-    return SquaredReLU.apply(x)
+    """max(x, 0) squared, any shape. Without gradients it is written over x: new memory of the widest layer costs more
+    than the arithmetic."""
+    return SquaredReLU.apply(x) if torch.is_grad_enabled() else x.relu_().square_()
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from composer_plugins.rwkv.fused import squared_relu, token_shift, without_autocast
+from composer_plugins.rwkv.linear import Linear
 from composer_plugins.rwkv.model import GROUP_NORM_EPS, RWKV
 from composer_plugins.rwkv.sequences import Sequences
 from composer_plugins.rwkv.sizes import RWKV6Sizes
@@ -33,11 +34,11 @@ class TimeMix(nn.Module):
         self.time_decay_w1 = nn.Parameter(torch.empty(D, sizes.decay_rank))
         self.time_decay_w2 = nn.Parameter(torch.empty(sizes.decay_rank, D))
         self.time_faaaa = nn.Parameter(torch.empty(sizes.heads, sizes.head))
-        self.receptance = nn.Linear(D, D, bias=False)
-        self.key = nn.Linear(D, D, bias=False)
-        self.value = nn.Linear(D, D, bias=False)
-        self.output = nn.Linear(D, D, bias=False)
-        self.gate = nn.Linear(D, D, bias=False)
+        self.receptance = Linear(D, D)
+        self.key = Linear(D, D)
+        self.value = Linear(D, D)
+        self.output = Linear(D, D)
+        self.gate = Linear(D, D)
         self.ln_x = nn.GroupNorm(sizes.heads, D, eps=GROUP_NORM_EPS)
 
     def forward(
@@ -100,13 +101,13 @@ class ChannelMix(nn.Module):
         D = sizes.width
         self.time_maa_k = nn.Parameter(torch.empty(1, 1, D))
         self.time_maa_r = nn.Parameter(torch.empty(1, 1, D))
-        self.key = nn.Linear(D, sizes.ffn, bias=False)
-        self.receptance = nn.Linear(D, D, bias=False)
-        self.value = nn.Linear(sizes.ffn, D, bias=False)
+        self.key = Linear(D, sizes.ffn)
+        self.receptance = Linear(D, D)
+        self.value = Linear(sizes.ffn, D)
 
     def forward(self, x: Tensor, sequences: Sequences, shift: Tensor) -> Tensor:
         k, r = token_shift(x, sequences.delta(x, shift), self.time_maa_k, self.time_maa_r)
-        return torch.sigmoid(self.receptance(r)) * self.value(squared_relu(self.key(k)))
+        return self.receptance(r).sigmoid_() * self.value(squared_relu(self.key(k)))
 
     def step(self, x: Tensor, shift: Tensor) -> Tensor:
         """`forward` of one position without gradients. x: [B, D]."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from composer_plugins.rwkv.fused import squared_relu, token_shift, without_autocast
+from composer_plugins.rwkv.linear import Linear
 from composer_plugins.rwkv.model import GROUP_NORM_EPS, RWKV
 from composer_plugins.rwkv.sequences import Sequences
 from composer_plugins.rwkv.sizes import RWKV7Sizes
@@ -51,10 +52,10 @@ class TimeMix(nn.Module):
         self.k_k = nn.Parameter(torch.empty(1, 1, D))
         self.k_a = nn.Parameter(torch.empty(1, 1, D))
         self.r_k = nn.Parameter(torch.empty(sizes.heads, sizes.head))
-        self.receptance = nn.Linear(D, D, bias=False)
-        self.key = nn.Linear(D, D, bias=False)
-        self.value = nn.Linear(D, D, bias=False)
-        self.output = nn.Linear(D, D, bias=False)
+        self.receptance = Linear(D, D)
+        self.key = Linear(D, D)
+        self.value = Linear(D, D)
+        self.output = Linear(D, D)
         self.ln_x = nn.GroupNorm(sizes.heads, D, eps=GROUP_NORM_EPS)
 
     def forward(
@@ -104,17 +105,16 @@ class TimeMix(nn.Module):
             rate = torch.addmm(self.a0.view(D), rate.to(self.a2.dtype), self.a2).sigmoid_()
             removal = (k * self.k_k.view(D)).float().view(B * H, 1, -1)
             removal /= torch.linalg.vector_norm(removal, dim=-1, keepdim=True).clamp_min_(1e-12)
-            k = torch.addcmul(k, k * self.k_a.view(D), rate - 1).float().view(B * H, 1, -1)
-            r, v, rate = (part.float().view(B * H, 1, -1) for part in (r, v, rate))
+            k = torch.addcmul(k, k * self.k_a.view(D), rate - 1).float().view(B * H, -1, 1)
+            r, v, rate = r.float().view(B * H, 1, -1), v.float().view(B * H, 1, -1), rate.float().view(B * H, 1, -1)
             old = wkv.view(B * H, *wkv.shape[2:])
-            # k v^T - (rate removal) (removal^T S) as one product of two columns and two rows.
-            columns = torch.cat((k, rate.mul_(removal)), dim=1).mT
-            rows = torch.cat((v, torch.bmm(removal, old).neg_()), dim=1)
-            new = torch.baddbmm(decay * old, columns, rows)
+            replaced = rate.mul_(removal).mT
+            new = (decay * old).addcmul_(k, v).addcmul_(replaced, torch.bmm(removal, old), value=-1)
             out = torch.bmm(r, new)
-        normed = self.ln_x(out.view(B, D).to(x.dtype))
-        bonus = (r * k).view(B, H, -1).mul_(self.r_k).sum(dim=-1, keepdim=True).mul(v.view(B, H, -1))
-        return self.output(normed.add_(bonus.view(B, D)).mul_(g)), value0, new.view_as(wkv)
+            bonus = torch.bmm((r.view(B, H, -1) * self.r_k).view_as(r), k)
+            normed = self.ln_x(out.view(B, D).to(x.dtype)).float()
+            out = normed.view_as(v).addcmul_(bonus, v).view(B, D).to(x.dtype)
+        return self.output(out.mul_(g)), value0, new.view_as(wkv)
 
 
 class ChannelMix(nn.Module):
@@ -123,8 +123,8 @@ class ChannelMix(nn.Module):
     def __init__(self, sizes: RWKV7Sizes) -> None:
         super().__init__()
         self.x_k = nn.Parameter(torch.empty(1, 1, sizes.width))
-        self.key = nn.Linear(sizes.width, sizes.ffn, bias=False)
-        self.value = nn.Linear(sizes.ffn, sizes.width, bias=False)
+        self.key = Linear(sizes.width, sizes.ffn)
+        self.value = Linear(sizes.ffn, sizes.width)
 
     def forward(self, x: Tensor, sequences: Sequences, shift: Tensor) -> Tensor:
         (k,) = token_shift(x, sequences.delta(x, shift), self.x_k)

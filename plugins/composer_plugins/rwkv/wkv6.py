@@ -7,6 +7,7 @@ Legend: B rows, T positions, H heads, K channels of a head, N chunks, C position
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from composer.packing import pack, unpack
 from composer_plugins.rwkv import kernels
@@ -54,20 +55,22 @@ def _step(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tens
 def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
     """Chunks of C positions: attention inside a chunk, the state between them (`composer_plugins.rwkv.chunks`)."""
     B, T, H, K = v.shape
-    count, length, steps, total, middle, end = chunked(log_w)
-    r, k, v = (split(x, count, length) for x in (r, k, v))
-    r_decayed = r * (total - steps - middle).exp()
-    k_decayed = k * (middle - total).exp()
-    scores = (r_decayed @ k_decayed.mT).tril_(-1)
-    out = scores @ v + (r * k * u[:, None, None]).sum(dim=-1, keepdim=True) * v
+    chunks = chunked(log_w)
+    # The factors come first: an elementwise result lies in memory as its first operand does.
+    r_decayed = chunks.before * split(r, chunks.count, chunks.length)
+    k_decayed = chunks.after.reciprocal() * split(k, chunks.count, chunks.length)
+    values = split(v, chunks.count, chunks.length).contiguous()
+    out = (r_decayed @ k_decayed.mT).tril_(-1) @ values
 
-    state = v.new_zeros(B, H, K, K) if state is None else state
-    added = (k_decayed.mT @ v) * (end - middle).mT.exp()  # [B, H, N, K, K]
-    kept = end.mT.exp()
+    # The state in the loop is times exp(m), as its chunk reads it.
+    start = chunks.start.reciprocal().mT
+    state = v.new_zeros(B, H, K, K) if state is None else state * start[:, :, 0]
+    added = k_decayed.mT @ values  # [B, H, N, K, K]
+    kept = chunks.end.mT * F.pad(start[:, :, 1:], (0, 0, 0, 0, 0, 1), value=1.0)
     before = []
     # unbind, because the backward of indexing fills a tensor of all chunks for each of them.
     for new, factor in zip(added.unbind(dim=2), kept.unbind(dim=2), strict=True):
         before.append(state)
-        state = torch.addcmul(new, factor, state)
-    out = out + r_decayed @ (torch.stack(before, dim=2) * middle.mT.exp())
-    return joined(out, T), state
+        state = (state + new) * factor
+    out += r_decayed @ torch.stack(before, dim=2)
+    return joined(out, T).addcmul_((r * k * u).sum(dim=-1, keepdim=True), v), state

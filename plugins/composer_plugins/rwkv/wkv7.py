@@ -63,11 +63,12 @@ def _chunks(
     does not depend on S and for the factor of S. What remains from chunk to chunk is S -> moved S + added.
     """
     T, K = v.shape[1], v.shape[3]
-    count, length, steps, total, middle, end = chunked(log_w)
+    count, length, start, before, after, end = chunked(log_w)
     r, k, v, a, b = (split(x, count, length) for x in (r, k, v, a, b))
-    up, down, rest = (total - middle).exp(), (middle - total).exp(), middle.exp()
-    r_decayed, a_decayed = r * up, a * (total - steps - middle).exp()
-    keys = torch.cat([k, b], dim=-2) * torch.cat([down, down], dim=-2)  # [B, H, N, 2 C, K]
+    v = v.contiguous()
+    rest, up, down = start.reciprocal(), after, after.reciprocal()
+    r_decayed, a_decayed = up * r, before * a
+    keys = torch.cat([down * k, down * b], dim=-2)  # [B, H, N, 2 C, K]
     from_k, from_b = (a_decayed @ keys.mT).split(length, dim=-1)
     u_and_factor = torch.linalg.solve_triangular(
         -from_b.tril(-1),  # the diagonal is taken as ones
@@ -77,15 +78,15 @@ def _chunks(
     )
     u, factor = u_and_factor.split(K, dim=-1)
 
-    left = keys * (end - middle).exp()  # what each position leaves at the chunk's end
+    left = keys * end  # what each position leaves at the chunk's end
     left_k, left_b = left.split(length, dim=-2)
     added = left_k.mT @ v + left_b.mT @ u
-    moved = left_b.mT @ factor + torch.diag_embed(end.squeeze(-2).exp())
-    before = []
+    moved = left_b.mT @ factor + torch.diag_embed((rest * end).squeeze(-2))
+    states = []
     for move, add in zip(moved.unbind(dim=2), added.unbind(dim=2), strict=True):
-        before.append(state)
+        states.append(state)
         state = add + move @ state
     from_k, from_b = (r_decayed @ keys.mT).split(length, dim=-1)
     from_b = from_b.tril()
-    out = from_k.tril() @ v + from_b @ u + (r_decayed * rest + from_b @ factor) @ torch.stack(before, dim=2)
+    out = from_k.tril() @ v + from_b @ u + (r_decayed * rest + from_b @ factor) @ torch.stack(states, dim=2)
     return joined(out, T), state
