@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 SHORT = 512
-"""Up to so many inputs a thread, reading a matrix for one position is faster by columns and by one thread."""
+"""Up to so many inputs a thread, reading a matrix for one position is faster by columns than by rows."""
 
 _onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 """What torch.compile puts in a linear layer's place, or None. It has no gradient, and its name is not public."""
@@ -38,14 +38,20 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         if (
-            (x.numel() == self.in_features and not self.weight.is_contiguous())
+            _onednn is None
             or torch.is_grad_enabled()
-            or x.dtype != torch.float32
-            or x.device.type != "cpu"
             or torch.is_autocast_enabled("cpu")
             or torch.compiler.is_compiling()  # which cannot trace the operator
+            or x.device.type != "cpu"
+            or x.dtype != torch.float32
             or self.weight.dtype != torch.float32
-            or _onednn is None
         ):
             return super().forward(x)
-        return _onednn(x, self.weight, None, "none", [], "")
+        if x.numel() > self.in_features or self.weight.is_contiguous():
+            return _onednn(x, self.weight, None, "none", [], "")
+        threads = torch.get_num_threads()
+        if threads == 1 or self.out_features % threads:
+            return super().forward(x)
+        # One position by columns: torch multiplies matrices of a batch side by side, so each thread takes some outputs.
+        parts = self.weight.t().unflatten(1, (threads, -1)).transpose(0, 1)  # [threads, I, O / threads]
+        return (x.reshape(1, 1, -1).expand(threads, -1, -1) @ parts).view(*x.shape[:-1], -1)

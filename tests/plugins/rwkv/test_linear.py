@@ -15,14 +15,19 @@ def layer() -> Linear:
     return Linear(96, 200).eval()
 
 
-@pytest.mark.parametrize("shape", [(1, 300, 96), (3, 2, 96), (2, 1, 96), (4, 96)])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(1, 300, 96), (3, 2, 96), (2, 1, 96), (4, 96), (1, 1, 96), (1, 96)])
 @torch.no_grad()
-def test_it_is_torchs_linear_layer(layer: Linear, shape: tuple[int, ...]) -> None:
+def test_it_is_torchs_linear_layer(
+    layer: Linear, shape: tuple[int, ...], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     x = torch.randn(shape)
     for training in (False, True):
         layer.train(training)
+        assert layer(x).shape == (*shape[:-1], 200)
         assert distance(layer(x), F.linear(x, layer.weight)) < 1e-6
-        assert distance(layer(x.double().float().mT.contiguous().mT), F.linear(x, layer.weight)) < 1e-6
+        assert distance(layer(x.mT.contiguous().mT), F.linear(x, layer.weight)) < 1e-6
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch was built without oneDNN")
