@@ -73,4 +73,4 @@ def _chunks(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Te
         before.append(state)
         state = (state + new) * factor
     out += r_decayed @ torch.stack(before, dim=2)
-    return joined(out, T).addcmul_((r * k * u).sum(dim=-1, keepdim=True), v), state
+    return joined(out, T).addcmul_((r * u * k).sum(dim=-1, keepdim=True), v), state
