@@ -39,6 +39,10 @@ class DataError(ComposerError):
     """A record that cannot be read: names the file and the line, or the sample."""
 
 
+class ContextLengthError(DataError):
+    """A sample that is longer than the backbone's context: gives its length and the limit."""
+
+
 class MediaError(DataError):
     """An image or a video that cannot be decoded: names the file and the reason."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example, FrameGroup
-from composer.errors import DataError
+from composer.errors import ContextLengthError, DataError
 from composer.parts import Backbone, BlockReducer, Encoder, Reducer, TokenShape
 from composer.prompt import ChatTemplate, Layout, pieces, split_question
 from composer.sample import Sample
@@ -65,7 +65,7 @@ class Processor:
         clips: one for each of `sample.media`, in order. answer: leave the last assistant turn out of the prompt and
         keep its text as `Example.answer` (generation); otherwise the whole conversation, with loss on what the
         assistant says (training). opening: text that the answer begins with; it stands in the prompt.
-        Raises DataError where media and clips differ in number, or the prompt is longer than the context.
+        Raises DataError if media and clips differ in number, ContextLengthError if the prompt exceeds the context.
         """
         if len(clips) != len(sample.media):
             raise DataError(
@@ -84,10 +84,10 @@ class Processor:
             ids += run
             labels += run if piece.loss else [IGNORE_LABEL] * len(run)
         if self.context_length is not None and len(ids) > self.context_length:
-            raise DataError(
-                f"{sample.source}: sample {sample.id!r} takes {len(ids)} positions, {ids.count(MEDIA_ID)} of them "
-                f"visual, and the backbone's context is {self.context_length}: use fewer frames, reduce more tokens "
-                "(model.reducer), or shorten the text."
+            raise ContextLengthError(
+                f"{sample.source}: sample {sample.id!r} is {len(ids):,} tokens long ({ids.count(MEDIA_ID):,} visual); "
+                f"the backbone's context is {self.context_length:,}: use fewer frames, reduce more tokens "
+                "(model.reducer), or shorten the text"
             )
         return Example(
             sample.id,

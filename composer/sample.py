@@ -29,10 +29,14 @@ class Media:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. `content` mixes text and media in the order in which they are said."""
+    """One turn. `content` mixes text and media in reading order.
+
+    loss: whether an assistant turn is trained on; other turns never are.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: tuple[str | Media, ...]
+    loss: bool = True
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from PIL import Image, UnidentifiedImageError
 
 from composer.data.folder import list_pictures
 from composer.data.image import orientation
-from composer.data.opened import opened, said
+from composer.data.opened import decoding, opened
 from composer.data.timeline import Span, opened_video, segment, span_of
-from composer.data.video import Cursor, video_stream
+from composer.data.video import UNREADABLE, Cursor, video_stream
 from composer.errors import MediaError
 from composer.sample import Media
 
@@ -29,18 +29,15 @@ def read_header(media: Media) -> Header:
 
 
 def _of_image(media: Media) -> Header:
-    try:
-        with opened(media) as file, Image.open(file) as image:
-            if image.format == "TIFF":
-                image.load()  # since 11.2 Pillow gives it the upright size at once, and corrects EXIF only here
-            height, width = image.height, image.width
-            lies = orientation(image) > 4
-    except MediaError:
-        raise
-    except UnidentifiedImageError:
-        raise MediaError(f"{media.path}: not an image that Pillow can read") from None
-    except Exception as error:
-        raise MediaError(f"{media.path}: cannot read this image: {said(error)}") from error
+    with decoding(media.path, "cannot read this image"):
+        try:
+            with opened(media) as file, Image.open(file) as image:
+                if image.format == "TIFF":
+                    image.load()  # since 11.2 Pillow gives it the upright size at once, and corrects EXIF only here
+                height, width = image.height, image.width
+                lies = orientation(image) > 4
+        except UnidentifiedImageError:
+            raise MediaError(f"{media.path}: not an image that Pillow can read") from None
     return Header(width, height, 1) if lies else Header(height, width, 1)
 
 
@@ -54,17 +51,12 @@ def _of_folder(media: Media) -> Header:
 
 def _of_video(media: Media) -> Header:
     """The first frame of the segment is decoded: how it is turned stands with the frame."""
-    try:
-        with opened_video(media) as container:
-            stream = video_stream(media.path, container)
-            stream.codec_context.thread_count = 1
-            span = span_of(media, container, stream)
-            first, last = segment(media, span)
-            frame = Cursor(media.path, container, stream, span).at(span.start + first)
-            frames = max(round((last - first) * float(stream.average_rate or 0)), 1)
-            turned = round(frame.rotation / 90) % 2
-    except MediaError:
-        raise
-    except Exception as error:
-        raise MediaError(f"{media.path}: cannot be read as a video: {said(error)}") from error
+    with decoding(media.path, UNREADABLE), opened_video(media) as container:
+        stream = video_stream(media.path, container)
+        stream.codec_context.thread_count = 1
+        span = span_of(media, container, stream)
+        first, last = segment(media, span)
+        frame = Cursor(media.path, container, stream, span).at(span.start + first)
+        frames = max(round((last - first) * float(stream.average_rate or 0)), 1)
+        turned = round(frame.rotation / 90) % 2
     return Header(frame.width, frame.height, frames) if turned else Header(frame.height, frame.width, frames)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from composer.data.limits import MAX_PIXELS, check_size
-from composer.data.opened import opened, said
+from composer.data.opened import decoding, opened
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -37,23 +37,20 @@ def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
     that is missing, no image, truncated, too large, or too thin.
     """
     path = media.path
-    try:
-        with warnings.catch_warnings(), opened(media) as file:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` decides
-            with Image.open(file) as image:
-                check_size(path, image.height, image.width)
-                image.draft("RGB", _draft_size(image, transform))
-                image.load()  # before EXIF, which PNG may keep behind the pixels: that a file is cut off is said here
-                turn = TURNS.get(orientation(image))
-                upright = _rgb(image if turn is None else image.transpose(turn))
-    except MediaError:
-        raise
-    except Image.DecompressionBombError:
-        raise MediaError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got far more") from None
-    except UnidentifiedImageError:
-        raise MediaError(f"{path}: not an image that Pillow can read") from None
-    except Exception as error:
-        raise MediaError(f"{path}: cannot decode this image: {said(error)}") from error
+    with decoding(path, "cannot decode this image"):
+        try:
+            with warnings.catch_warnings(), opened(media) as file:
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` decides
+                with Image.open(file) as image:
+                    check_size(path, image.height, image.width)
+                    image.draft("RGB", _draft_size(image, transform))
+                    image.load()  # before EXIF, which PNG may keep behind the pixels, and says if the file is cut off
+                    turn = TURNS.get(orientation(image))
+                    upright = _rgb(image if turn is None else image.transpose(turn))
+        except Image.DecompressionBombError:
+            raise MediaError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got far more") from None
+        except UnidentifiedImageError:
+            raise MediaError(f"{path}: not an image that Pillow can read") from None
     height, width = transform.scaled(upright.height, upright.width)
     return transform.finish(np.asarray(upright.resize((width, height), Image.Resampling.BICUBIC)))
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -31,6 +32,30 @@ def opened(media: Media) -> Iterator[str | BinaryIO]:
             )
         with io.BufferedReader(Stretch(archive, offset, size)) as file:
             yield file
+
+
+@contextmanager
+def decoding(path: str, problem: str) -> Iterator[None]:
+    """Turn whatever a decoder raises in the block into MediaError("path: problem: reason").
+
+    Damaged files make decoders raise anything. An exception raised by a line of composer itself, such as a TypeError
+    from a call with the wrong arguments, is a defect of ours and passes through unchanged.
+    """
+    try:
+        yield
+    except MediaError:
+        raise
+    except Exception as error:
+        if not isinstance(error, OSError) and _raised_here(error):
+            raise
+        raise MediaError(f"{path}: {problem}: {said(error)}") from error
+
+
+def _raised_here(error: Exception) -> bool:
+    """Whether the innermost Python frame of an exception belongs to composer."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    module = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def said(error: Exception) -> str:

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from composer.data.limits import check_size
-from composer.data.opened import said
+from composer.data.opened import decoding
 from composer.data.timeline import (
     TICK,
     Span,
@@ -37,6 +37,8 @@ from composer.transform import FrameTransform
 KEY_INTERVAL = 1.0
 """Seconds between key frames that are assumed until the file shows its own."""
 
+UNREADABLE = "cannot be read as a video"
+
 ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
 """FFmpeg 8 would start a thread per core for every frame that is scaled, which doubles the cost of a small clip."""
 
@@ -52,24 +54,19 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
     for a file that is missing, no video, empty, or that cannot be decoded where a frame is needed.
     """
     path = media.path
-    try:
-        with opened_video(media) as container:
-            stream = video_stream(path, container)
-            stream.codec_context.thread_count = 1
-            span = span_of(media, container, stream)
-            times: NDArray[np.floating]
-            if media.rule == "mvbench":
-                first, times = media.start or 0.0, _counted(media, stream, span, frames)
-            else:
-                first, last = segment(media, span)
-                times = (np.arange(frames) + 0.5) * ((last - first) / frames)
-            cursor = Cursor(path, container, stream, span)
-            scale = Scaler(path, transform)
-            pictures = [scale(cursor.at(span.start + first + float(time))) for time in times]
-    except MediaError:
-        raise
-    except Exception as error:
-        raise MediaError(f"{path}: cannot be read as a video: {said(error)}") from error
+    with decoding(path, UNREADABLE), opened_video(media) as container:
+        stream = video_stream(path, container)
+        stream.codec_context.thread_count = 1
+        span = span_of(media, container, stream)
+        times: NDArray[np.floating]
+        if media.rule == "mvbench":
+            first, times = media.start or 0.0, _counted(media, stream, span, frames)
+        else:
+            first, last = segment(media, span)
+            times = (np.arange(frames) + 0.5) * ((last - first) / frames)
+        cursor = Cursor(path, container, stream, span)
+        scale = Scaler(path, transform)
+        pictures = [scale(cursor.at(span.start + first + float(time))) for time in times]
     return np.stack(pictures), np.maximum(times, 0.0).astype(np.float32)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Clip
-from composer.errors import DataError
+from composer.errors import ContextLengthError, DataError
 from composer.processor import Processor, collate
 from composer.sample import Media, Message, Sample
 from tests.composer.stand_ins import FirstTokens, MeanEncoder, SumBackbone
@@ -55,7 +55,7 @@ def test_an_answer_is_kept_apart_from_the_prompt() -> None:
 def test_errors_name_the_sample_and_the_numbers() -> None:
     with pytest.raises(DataError, match=r"train\.jsonl: sample 's1' names 1 media and 2 were given"):
         processor().encode(conversation(), [clip(1), clip(1)])
-    with pytest.raises(DataError, match=r"sample 's1' takes 231 positions, 200 of them visual.*context is 100"):
+    with pytest.raises(ContextLengthError, match=r"sample 's1' is 231 tokens long \(200 visual\).*context is 100"):
         processor(context_length=100).encode(conversation(), [clip(100)])
 
 

@@ -1,6 +1,7 @@
 """Media within records, archives and folders; the frames that MVBench's code counts."""
 
 import io
+import struct
 import tarfile
 from pathlib import Path
 
@@ -169,3 +170,28 @@ def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     Image.fromarray(numbered(3, 32, 64)).save(folder / "00005.png")
     with pytest.raises(MediaError, match=r"frames: got pictures of several sizes"):
         load_clip(Media("video", str(folder), fps=3.0), FrameTransform(64, 8, "keep-aspect"), 30)
+
+
+def test_a_defect_of_ours_is_not_bad_media(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PyAV 19 dropped an argument that we passed, and every video counted as bad media."""
+    write_video(tmp_path / "a.mp4", [numbered(1)] * 4)
+
+    def open_without_options(file: object, mode: str) -> None: ...
+
+    monkeypatch.setattr("av.open", open_without_options)
+    with pytest.raises(TypeError, match="metadata_errors"):
+        load_clip(Media("video", str(tmp_path / "a.mp4")), PLAIN, 2)
+
+
+@pytest.mark.parametrize("error", [KeyError("frame"), TypeError("bad marker"), struct.error("short")])
+def test_whatever_a_decoder_raises_is_bad_media(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Image.fromarray(numbered(1)).save(tmp_path / "a.png")
+
+    def load(image: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(MediaError, match=r"a\.png: cannot decode this image"):
+        load_clip(Media("image", str(tmp_path / "a.png")), PLAIN, 1)
