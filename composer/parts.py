@@ -319,7 +319,10 @@ def run_blocks(
     )
     if reducer is not None:
         finished = reducer.finish(finished)
-    return finished if keep_sources else finished._replace(sources=None)
+    if keep_sources:
+        return finished
+    features, sizes, _, left, clip, time = finished
+    return VisualTokens(features, sizes, None, left, clip, time)  # torch 2.11 cannot compile `return x._replace(...)`
 
 
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:

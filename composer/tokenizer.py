@@ -168,8 +168,8 @@ def _world_vocabulary() -> Mapping[int, bytes]:
     path = next((file for folder in folders if (file := Path(folder, WORLD_FILE)).is_file()), None)
     if path is None:
         raise PluginError(
-            f"The RWKV World tokenizer needs {WORLD_FILE} of the package 'rwkv', which is not installed: "
-            "pip install 'multimodal-composer[world]', or set prompt.tokenizer to 'bytes' or a list of words."
+            f"the RWKV World tokenizer needs {WORLD_FILE} of the package 'rwkv', which is not installed: "
+            "run `pip install rwkv`, or set prompt.tokenizer to 'bytes' or a list of words"
         )
     entries = {}
     for line in path.read_text(encoding="utf-8").splitlines():

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,10 +53,12 @@ def decoding(path: str, problem: str) -> Iterator[None]:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether the innermost Python frame of an exception belongs to composer."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    module = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
-    return module.partition(".")[0] == __name__.partition(".")[0]
+    """Whether a line of composer raised it: itself, or by a call with arguments that the decoder does not take."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # A compiled function that is called with the wrong arguments has a frame of its own.
+    called_wrongly = isinstance(error, TypeError) and re.search(r"\(\) (got|takes|missing) .*argument", str(error))
+    innermost = frames[-2:] if called_wrongly else frames[-1:]
+    return any(str(name).partition(".")[0] == __name__.partition(".")[0] for name in innermost)
 
 
 def said(error: Exception) -> str:

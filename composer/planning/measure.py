@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from composer.batch import FrameGroup
 from composer.model import MultimodalModel
@@ -16,6 +16,14 @@ from composer.parts import Backbone, Encoder
 from composer.planning.build import make_fake
 
 PARTS = ("encoder", "projector", "backbone")
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+"""The CPU's attention, which the counter of torch 2.11 does not know."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ class Meter:
         try:
             with (
                 _Zeros(),
-                FlopCounterMode(display=False) as counter,
+                FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter,
                 torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
                 torch.autocast("cpu", dtype=torch.bfloat16),
             ):

@@ -97,7 +97,7 @@ def test_world_has_the_published_numbers(world: GreedyTokenizer) -> None:
 def test_world_without_the_rwkv_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     module._world_vocabulary.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PluginError, match=r"pip install 'multimodal-composer\[world\]'"):
+    with pytest.raises(PluginError, match="pip install rwkv"):
         tokenizer_from("world")
 
 

@@ -114,7 +114,7 @@ def _permute(tokens: VisualTokens, order: Tensor) -> VisualTokens:
     sources = tokens.sources
     if sources is not None:
         sources = torch.empty_like(order).scatter_(1, order, _places(order)).gather(1, sources)
-    return tokens._replace(features=features, sizes=tokens.sizes.gather(1, order), sources=sources)
+    return VisualTokens(features, tokens.sizes.gather(1, order), sources, tokens.grid, tokens.clip, tokens.time)
 
 
 def _places(like: Tensor) -> Tensor:
