@@ -26,7 +26,8 @@ ROLES: dict[str, Role] = {
 TOOL_ROLES = ("tool", "tool_call", "tool_response", "function", "function_call", "observation")
 TOOL_KEYS = ("tool_calls", "function_call")
 LOSS = ("loss", "weight")
-KEYS = frozenset({"id", "sample_id", "image", "images", "video", "videos", "start", "end"})
+SYSTEM = ("system_prompt", "system")
+KEYS = frozenset({"id", "sample_id", "image", "images", "video", "videos", "start", "end", *SYSTEM})
 """Keys of a record that all these readers read."""
 
 PLACEHOLDER = re.compile(r"\n?(<image>|<video>)\n?")  # line breaks around media are the layout's business
@@ -64,7 +65,7 @@ class ConversationReader(RecordReader):
             if media and within:
                 raise DataError("got media in the turns and under keys of the record, expected one of both")
             refuse_unread(record, self.read, media or within, '"image" or "video"')
-            messages = place_media(list(_asked(turns, self.user)), media or within)
+            messages = place_media(list(_asked(_with_system(turns, record), self.user)), media or within)
         except DataError as error:
             raise DataError(f"id {sample_id!r}: {error}") from None
         meta = {key: value for key, value in record.items() if key not in self.read}
@@ -115,13 +116,14 @@ def loss_of(turn: Mapping[str, Any], role: Role) -> bool:
     return all(flags.values())
 
 
-def add_system(turns: list[Turn], record: Mapping[str, Any], key: str) -> None:
-    """Open a conversation that has no system turn with the text at a key, if there is any."""
-    system = record.get(key) or ""
-    if not isinstance(system, str):
-        raise DataError(f'"{key}": expected text, got {system!r}')
-    if system and not any(turn.role == "system" for turn in turns):
-        turns.insert(0, Turn("system", system))
+def _with_system(turns: list[Turn], record: Mapping[str, Any]) -> list[Turn]:
+    """The turns, opened by the record's own system text if none of them is a system turn."""
+    key = next((key for key in SYSTEM if record.get(key)), None)
+    if key is None or any(turn.role == "system" for turn in turns):
+        return turns
+    if not isinstance(record[key], str):
+        raise DataError(f'"{key}": expected text, got {record[key]!r}')
+    return [Turn("system", record[key]), *turns]
 
 
 def place_media(turns: Sequence[Turn], media: Sequence[Media]) -> tuple[Message, ...]:

@@ -6,8 +6,8 @@
 `image` and `video`, or `images` and `videos`, hold a path or a list of paths, relative to `media_root` or to the data
 file's folder; for an image, {"bytes": ..., "path": NAME} may hold the file itself, as parquet does. `<image>` and
 `<video>` in a turn say where they belong; media that no turn names come first in the first user turn. `start` and `end`
-(seconds) cut a segment out of every video of the record. `system_prompt` opens a conversation that has no system turn
-of its own. `loss` or `weight` of a turn, 0 or 1, says whether an answer is trained on. All other keys go to
+(seconds) cut a segment out of every video of the record. `system_prompt` or `system` opens a conversation that has no
+system turn of its own. `loss` or `weight` of a turn, 0 or 1, says whether an answer is trained on. All other keys go to
 `Sample.meta`; media under a key that is not read are an error.
 
 So are written LLaVA's own sets, ShareGPT4V, ALLaVA, Cambrian, M4-Instruct (`sample_id`, a list of images),
@@ -25,7 +25,6 @@ from composer_plugins.readers.conversations import (
     LOSS,
     ConversationReader,
     Turn,
-    add_system,
     list_of,
     located,
     loss_of,
@@ -37,7 +36,7 @@ from composer_plugins.readers.media import MediaRoot, refuse_unread
 class LlavaReader(ConversationReader):
     """Conversations in LLaVA's layout."""
 
-    read = KEYS | {"conversations", "system_prompt"}
+    read = KEYS | {"conversations"}
     user = "human"
 
     def turns(self, record: Mapping[str, Any], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
@@ -46,7 +45,6 @@ class LlavaReader(ConversationReader):
         for number, turn in enumerate(list_of(record, "conversations"), 1):
             with located(f'"conversations", turn {number}'):
                 turns.append(_turn(turn))
-        add_system(turns, record, "system_prompt")
         return turns, []
 
 

@@ -29,7 +29,6 @@ from composer_plugins.readers.conversations import (
     PLACEHOLDER,
     ConversationReader,
     Turn,
-    add_system,
     list_of,
     located,
     loss_of,
@@ -46,7 +45,7 @@ UNREAD = {"tools": "definitions of tools", "objects": "boxes of grounding"}
 class MessagesReader(ConversationReader):
     """Conversations as chat messages."""
 
-    read = KEYS | {"messages", "prompt", "completion", "system"}
+    read = KEYS | {"messages", "prompt", "completion"}
     user = "user"
 
     def turns(self, record: Mapping[str, Any], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
@@ -62,7 +61,6 @@ class MessagesReader(ConversationReader):
                 with located(f'"{key}", turn {number}'):
                     turn = _turn(message, root, media)
                 turns.append(turn._replace(loss=turn.loss and key != "prompt"))
-        add_system(turns, record, "system")
         return turns, media
 
 

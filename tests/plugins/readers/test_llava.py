@@ -96,6 +96,7 @@ def test_cambrian(tmp_path: Path) -> None:
     assert only(tmp_path, record | {"system_prompt": "Another."}).messages == sample.messages
     text = {"image": "", "system_prompt": "Be kind.", "conversations": talk("Hi?", "Yes.")}
     asked = only(tmp_path, text)
+    assert only(tmp_path, {"system": "Be kind.", "conversations": talk("Hi?", "Yes.")}).messages == asked.messages
     assert [(m.role, m.content) for m in asked.messages[:2]] == [("system", ("Be kind.",)), ("user", ("Hi?",))]
     assert asked.media == ()
 
