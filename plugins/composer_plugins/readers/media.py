@@ -15,6 +15,9 @@ Kind = Literal["image", "video"]
 
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+BASE64 = re.compile(r"(/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/]{32}")
+"""How JPEG, PNG, GIF and WebP begin in base64."""
+
 MEDIA_FILE = re.compile(
     r"[^\n]+\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2"
     r"|mp4|m4v|mov|mkv|webm|avi|flv|wmv|mpe?g|ts|3gp|ogv"
@@ -25,7 +28,7 @@ MEDIA_FILE = re.compile(
 
 ALIAS = re.compile(
     r"(?:(?P<image>image|img|picture|pic|photo)|(?P<video>video|vid)|(?P<sound>audio|sound))s?"
-    r"(?:path|file|filename|name|url|uri|src|list|data|bytes|base64|b64)?s?"
+    r"(?:path|file|filename|name|url|uri|src|list|data|bytes|str|base64|b64)?s?"
 )
 """A key that plainly names media, in lower case and without other signs than letters and digits."""
 
@@ -122,7 +125,9 @@ def refuse_unread(record: Mapping[str, Any], read: Collection[str], media: Colle
 def _holds_media(value: Any, depth: int = 3) -> bool:
     """Whether a value is, or has in it, the name of a file of media, or bytes."""
     if isinstance(value, str):
-        return DATA_URI.match(value) is not None or (len(value) < 2048 and MEDIA_FILE.fullmatch(value) is not None)
+        if DATA_URI.match(value) or BASE64.match(value):
+            return True
+        return len(value) < 2048 and MEDIA_FILE.fullmatch(value) is not None
     if isinstance(value, Mapping | list):
         items = value.values() if isinstance(value, Mapping) else value
         return depth > 0 and any(_holds_media(item, depth - 1) for item in items)

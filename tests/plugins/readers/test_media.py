@@ -59,6 +59,8 @@ def test_plain_keys_are_read(tmp_path: Path, layout: tuple[Any, dict[str, Any]],
         {"image_base64": "iVBORw0KGgo"},
         {"content": {"picture": "data:image/png;base64,iVBORw0KGgo"}},
         {"clip": "a.webm"},
+        {"img_str": "iVBORw0KGgo"},
+        {"jpg": "/9j/" + "A" * 400},
         {"thumbnail": "a.avif"},
     ],
     ids=lambda extra: next(iter(extra)),
@@ -160,6 +162,8 @@ def test_media_in_a_turn_are_refused(tmp_path: Path) -> None:
 def test_other_readers(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'"image": got media .* expected "image_base64_str"'):
         only(tmp_path, M3ITReader, {"instruction": "Q?", "outputs": "A.", "image": "a.jpg"})
+    with pytest.raises(DataError, match='"image_str": got media'):  # as M3IT's own files have it
+        only(tmp_path, M3ITReader, {"instruction": "Q?", "outputs": "A.", "image_str": "/9j/4AAQ"})
     caption = {"image": "a.jpg", "url": "https://example.com/a.jpg", "caption": "A cat."}
     options = {"question": "Q?", "caption": "caption"}
     sample = only(tmp_path, CaptionsReader, caption, file="{image}", **options)
