@@ -152,7 +152,7 @@ def place_media(turns: Sequence[Turn], media: Sequence[Media]) -> tuple[Message,
 
 
 def _asked(turns: Sequence[Turn], user: str) -> Iterator[Turn]:
-    """The turns without leading answers, which nobody asked for; an empty answer has no loss."""
+    """The turns without leading answers, which no question precedes; an empty answer has no loss."""
     if not any(turn.role == "user" for turn in turns):
         raise DataError(f"no {user} turn")
     for turn in dropwhile(lambda turn: turn.role == "assistant", turns):

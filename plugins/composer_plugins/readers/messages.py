@@ -97,13 +97,14 @@ def _piece(part: Any, root: MediaRoot, media: list[Media]) -> tuple[str, bool]:
         return re.sub("|".join(XTUNER), lambda match: XTUNER[match[0]], part["text"]), False
     if name in SOUND:
         raise DataError(f"{name}: sound is not read yet; remove the part to train without it")
-    if name not in KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise DataError(f'"type" is {name!r}, expected one of text, {", ".join(KINDS)}')
     kind = KINDS[name]
     keys = (kind, f"{kind}_url", "url", "path", "base64")
-    refuse_unread(part, ("type", *keys), (), f'"{kind}"')
     key = next((key for key in keys if part.get(key)), None)
-    if key is not None:
+    if key is None:
+        refuse_unread(part, ("type",), (), f'"{kind}"')
+    else:
         value = f"data:;base64,{part[key]}" if key == "base64" else part[key]
         number = 1 + sum(item.kind == kind for item in media)
         media.append(root.media(kind, value, key, number, *segment_of(part, "video_start", "video_end")))

@@ -2,10 +2,14 @@
 
 import base64
 import json
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from composer.errors import DataError
 from composer.sample import Media, Sample
@@ -174,3 +178,58 @@ def test_other_readers(tmp_path: Path) -> None:
     clip = {"video_path": "https://x.org/a.mp4", "captions": [{"idx": "-1", "content": "A hill."}]}
     with pytest.raises(DataError, match='"video_path": got the URL'):
         only(tmp_path, ShareGPT4VideoReader, clip, question="Q?")
+
+
+LEAF = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-1, 2),
+    st.floats(),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "user",
+            "assistant",
+            "human",
+            "gpt",
+            "tool",
+            "text",
+            "image",
+            "video",
+            "a.jpg",
+            "<image>So?",
+            "//",
+            "é",
+        ]
+    ),
+)
+KEY = st.sampled_from(
+    [
+        *("id", "image", "images", "videos", "audios", "start", "system", "messages", "conversations", "prompt"),
+        *("role", "content", "from", "value", "loss", "weight", "type", "text", "url", "image_url", "path", "bytes"),
+        *("base64", "tools", "img", "tool_calls", "completion", "video_start"),
+    ]
+)
+JSON = st.recursive(
+    LEAF, lambda below: st.lists(below, max_size=3) | st.dictionaries(KEY, below, max_size=4), max_leaves=12
+)
+
+
+@given(st.dictionaries(KEY, JSON, max_size=5), st.lists(st.dictionaries(KEY, JSON, max_size=4), min_size=1, max_size=3))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_a_record_holds_it_is_a_sample_or_a_data_error(
+    record: dict[str, Any], turns: list[dict[str, Any]]
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        for reader, key, speaker, text in (
+            (LlavaReader, "conversations", "from", "value"),
+            (MessagesReader, "messages", "role", "content"),
+        ):
+            said = [{speaker: "user", text: "So?"} | turn for turn in turns]
+            path.write_text("\n".join(json.dumps(one) for one in (record, record | {key: said})))
+            source = reader(path)
+            for index in range(2):
+                with suppress(DataError):
+                    assert isinstance(source[index], Sample)

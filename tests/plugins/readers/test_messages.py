@@ -122,7 +122,7 @@ def test_trl(tmp_path: Path) -> None:
         ({"type": "image_url", "image_url": "a.jpg"}, Media("image", "/m/a.jpg")),
         ({"type": "image", "image": "file:///x/a.jpg"}, Media("image", "/x/a.jpg")),
         ({"image": "a.jpg"}, Media("image", "/m/a.jpg")),
-        ({"type": "video", "video": "a.mp4", "fps": 1.0}, Media("video", "/m/a.mp4")),
+        ({"type": "video", "video": "a.mp4", "fps": 1.0, "thumbnail": "a.png"}, Media("video", "/m/a.mp4")),
         ({"type": "video", "path": "a.mp4", "video_start": 1, "video_end": 2.5}, Media("video", "/m/a.mp4", 1.0, 2.5)),
     ],
 )
@@ -181,6 +181,7 @@ USER = {"role": "user", "content": "So?"}
         (said([{"type": "text", "text": None}]), 'part 1: "text": expected text, got None'),
         (said([{"type": "text", "text": "So?", "image": "a.jpg"}]), 'part 1: "image": got media'),
         (said([{"type": "image", "file_name": "a.jpg"}]), 'part 1: "file_name": got media'),
+        (said([{"type": ["image"]}]), "part 1: \"type\" is ['image'], expected one of"),
         (said([3]), "part 1: expected"),
         (said([{"type": "image", "url": "https://x.org/a.jpg"}]), '"url": got the URL'),
         (said([{"type": "image"}, "So?"]), "more placeholders than media"),
