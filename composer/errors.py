@@ -60,4 +60,4 @@ class DiskFullError(ComposerError):
 
 
 class TrainingError(ComposerError):
-    """A run that must stop: losses that are not finite, too much bad media."""
+    """A run that must stop: losses that are not finite, too many bad samples."""

@@ -9,7 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from composer.errors import DataError
 
 CHUNK = 2**26
+STRIDE = 2**20
 SHORT = 64
 """Bytes of a line that may be blank: no record of use is so short, and looking at each costs time."""
 
@@ -39,8 +40,8 @@ class _Lines(ABC):
     def __init__(self, path: str | Path, starts: NDArray[np.int64], encoding: str = "utf-8-sig") -> None:
         self.path, self.encoding = Path(path), encoding
         self._starts = starts
-        self._counted = (0, 1)
-        """A place in the file, and its line: counting goes on from here, so that places in order cost one reading."""
+        self._breaks = array("q", [0])
+        """Line breaks before each `STRIDE` of the file, as far as counted: a place in any order is found fast."""
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -51,12 +52,13 @@ class _Lines(ABC):
     def place(self, index: int) -> str:
         """Where a record stands: "file:line"."""
         start = int(self._starts[index])
-        at, line = self._counted if self._counted[0] <= start else (0, 1)
+        stride, rest = divmod(start, STRIDE)
         with self.path.open("rb") as file:
-            file.seek(at)
-            while piece := file.read(min(CHUNK, start - at)):
-                at, line = at + len(piece), line + piece.count(b"\n")
-        self._counted = start, line
+            file.seek((len(self._breaks) - 1) * STRIDE)
+            while len(self._breaks) <= stride:
+                self._breaks.append(self._breaks[-1] + file.read(STRIDE).count(b"\n"))
+            file.seek(stride * STRIDE)
+            line = self._breaks[stride] + file.read(rest).count(b"\n") + 1
         return f"{self.path}:{line}"
 
     def _text(self, index: int) -> str:
@@ -74,8 +76,8 @@ class _Lines(ABC):
 class JsonRecords(_Lines):
     """The values of a JSON Lines file or of one JSON list. Only where each value starts is kept of either.
 
-    Opening JSON Lines parses nothing; opening a list parses all of it once. Raises DataError, with file and line, for a
-    file that cannot be read or is empty, for a list that is broken, and for a value that is no JSON.
+    Opening JSON Lines parses the first line; opening a list parses all of it once. Raises DataError, with file and
+    line, for a file that cannot be read or is empty, for a list that is broken, and for a value that is no JSON.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -83,6 +85,8 @@ class JsonRecords(_Lines):
         super().__init__(path, (_element_starts if self._listed else _line_starts)(Path(path)))
         if not len(self):
             raise DataError(f"{path}: no records in it, expected a JSON list or one JSON object a line")
+        if not self._listed and len(self) > 1:
+            _check_lines(self)
 
     def __getitem__(self, index: int) -> Any:
         index = range(len(self))[index]
@@ -184,6 +188,34 @@ def _element_starts(path: Path) -> NDArray[np.int64]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: record {len(starts)}: not JSON that Python reads: {error}") from None
     return np.array(starts, np.int64)
+
+
+def _check_lines(records: JsonRecords) -> None:
+    """Raises DataError if a file is not JSON Lines but an object over several lines.
+
+    A first line that is broken alone is an error of its record.
+    """
+    with records.path.open("rb") as file:
+        head = file.read(int(records._starts[1]))
+        with suppress(ValueError, RecursionError):
+            json.loads(head)
+            return
+        text = (head + file.read(CHUNK)).decode("utf-8-sig", "replace")
+    lists: list[str] = []
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, _behind(SPACE, text, 0))
+        if not isinstance(value, dict) or "\n" not in text[:end].strip():
+            return
+        lists = [key for key, item in value.items() if isinstance(item, list)]
+    except json.JSONDecodeError as error:  # in one of the first lines: records follow a broken one
+        if len(records) < 3 or error.lineno <= int(records.place(2).rpartition(":")[2]):
+            return
+    except (ValueError, RecursionError):
+        return
+    advice = f": save its list {lists[0]!r} alone" if len(lists) == 1 else ""
+    raise DataError(
+        f"{records.path}: got a JSON object over several lines, expected a JSON list or one object per line{advice}"
+    )
 
 
 def _behind(pattern: re.Pattern[str], text: str, at: int) -> int:

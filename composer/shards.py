@@ -79,6 +79,7 @@ def to_record(sample: Sample, media: Iterable[Mapping[str, Any]]) -> dict[str, A
     places = iter(media)
     messages = [
         {"role": m.role, "content": [p if isinstance(p, str) else {**_described(p), **next(places)} for p in m.content]}
+        | ({} if m.loss else {"loss": False})
         for m in sample.messages
     ]
     return {"id": sample.id, "source": sample.source, "messages": messages, "meta": dict(sample.meta)}
@@ -87,10 +88,12 @@ def to_record(sample: Sample, media: Iterable[Mapping[str, Any]]) -> dict[str, A
 def to_sample(record: Mapping[str, Any], path: str) -> Sample:
     """The sample of a record, whose media lie in the tar `path`."""
     messages = tuple(
-        Message(m["role"], tuple(p if isinstance(p, str) else _media(p, path) for p in m["content"]))
+        Message(
+            m["role"], tuple(p if isinstance(p, str) else _media(p, path) for p in m["content"]), m.get("loss", True)
+        )
         for m in record["messages"]
     )
-    return Sample(record["id"], record["source"], messages, record["meta"])
+    return Sample(record["id"], record["source"], tuple(messages), record["meta"])
 
 
 def _described(media: Media) -> dict[str, Any]:

@@ -19,6 +19,8 @@ FILE_READER = "llava"
 """What reads a file that is given by its path alone."""
 
 KEYS = ("source", "repeat")
+RENAMED = {"max_bad_media": "max_bad_samples"}
+"""Options of the data module under their old names."""
 
 
 class SourceConfig(BaseModel):
@@ -59,6 +61,11 @@ def check_sources(section: Located) -> None:
                 list(_named(section, name, problems))
         else:
             problems.append(_got("data.sources", sources, "a mapping from names to sources"))
+    problems += [
+        f"{value.origin}: data.{old}: renamed to data.{new}"
+        for old, new in RENAMED.items()
+        if (value := _at(section, old)) is not None
+    ]
     for stage in STAGES:
         for key, entry in _entries(section, stage):
             list(_entry(section, key, entry, problems))

@@ -1,11 +1,13 @@
 """`composer ask`: one question about images and videos."""
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
 
 from composer.cli.numbers import not_negative, positive
+from composer.errors import ConfigError
 from composer.sample import Media
 
 SUMMARY = "Ask a trained model about an image or a video."
@@ -36,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    _check_text(args.question)
     from composer.checkpoint import read_checkpoint, restore_model
     from composer.inference.ask import ask
     from composer.inference.device import device_of
@@ -56,3 +59,14 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.flush()
     sys.stdout.write("\n")
     return 0
+
+
+def _check_text(question: str) -> None:
+    """Raises ConfigError for bytes that are not UTF-8: Python hands them over as halves of characters."""
+    try:
+        question.encode()
+    except UnicodeEncodeError:
+        got = os.fsencode(question)
+        raise ConfigError(
+            f"question: got {got!r}, expected text in UTF-8: check the encoding of the terminal or of the script"
+        ) from None

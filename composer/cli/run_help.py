@@ -22,7 +22,8 @@ DATA_OPTIONS = (
     "eval_batch_size",
     "num_workers",
     "seed",
-    "max_bad_media",
+    "max_bad_samples",
+    "too_long",
     "conditions",
 )
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from composer.data.answers import answered, teaches
 from composer.data.folder import list_pictures, read_folder
 from composer.data.image import read_image
 from composer.data.opened import opened
 from composer.data.video import read_video
 from composer.errors import DataError, MediaError
+from composer.prompt import WORLD, pieces, split_question
 from composer.reader import Reader
 from composer.sample import Media, Sample
 from composer.transform import FrameTransform
@@ -137,15 +139,26 @@ def _check(one: _Range) -> list[Problem]:
 
 def _faults(sample: Sample, learned: bool) -> Iterator[str]:
     """What is wrong with a record that can be read."""
-    said = {m.role for m in sample.messages for part in m.content if isinstance(part, str) and part.strip()}
+    said = any(part.strip() for m in sample.messages for part in m.content if isinstance(part, str))
     if not said and not sample.media:
         yield "neither text nor media in it"
-    elif learned and "assistant" not in said:
+    elif learned and not any(map(teaches, sample.messages)):
         yield "no answer to learn from"
+    else:
+        yield from _fault_of_turns(sample, learned)
     for media in sample.media:
         fault = _fault_of_file(media) if media.data is None else _fault(media)
         if fault is not None:
             yield fault
+
+
+def _fault_of_turns(sample: Sample, learned: bool) -> Iterator[str]:
+    """What would stop the conversation from becoming a prompt: its turns fit every template alike, or none."""
+    try:
+        prompt = answered(sample) if learned else split_question(sample)[0]
+        pieces(prompt, "media-first", WORLD, answer=not learned)
+    except DataError as error:
+        yield str(error)
 
 
 @lru_cache(maxsize=2**14)

@@ -13,9 +13,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from composer.batch import Batch, Example
-from composer.data.badmedia import BadMedia
+from composer.data.badsamples import BadSamples
 from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
-from composer.data.dataset import Condition, Conversations, collate_or_error
+from composer.data.dataset import Condition, Conversations, TooLong, collate_or_error
 from composer.data.mixture import mixed_sizes
 from composer.data.sampler import StreamSampler
 from composer.data.sources import check_ids, check_total, open_sources
@@ -25,7 +25,7 @@ from composer.reader import Reader
 from composer.sources import SourceConfig, check_sources, read_sources
 from composer.yamlfile import Origin, located
 
-BAD_MEDIA = "bad_media.jsonl"
+BAD_SAMPLES = "bad_samples.jsonl"
 STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
 Order = Literal["mixed", "in-turn"]
 # Bare, since in `dict[str, Any]` jsonargparse reads every text as YAML again: "Rounded: 469K" would be a mapping.
@@ -65,7 +65,10 @@ class MultimodalDataModule(LightningDataModule):
         eval_batch_size: Samples in a validation, test or predict batch; `batch_size` if not given.
         num_workers: Processes that decode media; 0 decodes in the training process.
         seed: Seed of the order of training and of shuffled frames.
-        max_bad_media: Largest share of training samples whose media cannot be decoded, of at least 300 samples.
+        max_bad_samples: Largest share of training samples that are ignored (records that cannot be read, media that
+            cannot be decoded, conversations longer than the context), of at least 300 samples.
+        too_long: What happens to a training sample that is longer than the context: `skip` ignores it,
+            `truncate-text` cuts the end of its last answer, `error` stops.
         conditions: How a test shows media, one pass each: `normal`, `blind` (grey frames of the same size), `shuffled`
             (frames in random order).
     """
@@ -88,7 +91,8 @@ class MultimodalDataModule(LightningDataModule):
         eval_batch_size: int | None = None,
         num_workers: int = 2,
         seed: int = 0,
-        max_bad_media: float = 0.01,
+        max_bad_samples: float = 0.01,
+        too_long: TooLong = "skip",
         conditions: Sequence[Condition] = ("normal",),
     ) -> None:
         super().__init__()
@@ -100,7 +104,8 @@ class MultimodalDataModule(LightningDataModule):
         self.order: Order = order
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.global_batch_size, self.max_tokens = global_batch_size, max_tokens
-        self.num_workers, self.max_bad_media = num_workers, max_bad_media
+        self.num_workers = num_workers
+        self.max_bad_samples, self.too_long = max_bad_samples, too_long
         self.conditions: tuple[Condition, ...] = tuple(conditions)
         self.consumed = 0
         """Samples of the stream that are trained, over all ranks."""
@@ -121,12 +126,13 @@ class MultimodalDataModule(LightningDataModule):
         ]
         if self.num_workers < 0:
             problems.append(f"data.num_workers: got {self.num_workers}, expected 0 or more")
-        if not 0 <= self.max_bad_media <= 1:
-            problems.append(f"data.max_bad_media: got {self.max_bad_media}, expected a share from 0 to 1")
+        if not 0 <= self.max_bad_samples <= 1:
+            problems.append(f"data.max_bad_samples: got {self.max_bad_samples}, expected a share from 0 to 1")
         if self.seed < 0:
             problems.append(f"data.seed: got {self.seed}, expected 0 or more")
-        if self.order not in get_args(Order):
-            problems.append(f"data.order: got {self.order!r}, expected one of {', '.join(get_args(Order))}")
+        for name, values in (("order", get_args(Order)), ("too_long", get_args(TooLong))):
+            if getattr(self, name) not in values:
+                problems.append(f"data.{name}: got {getattr(self, name)!r}, expected one of {', '.join(values)}")
         known = get_args(Condition)
         if not self.conditions or set(self.conditions) - set(known) or len(set(self.conditions)) < len(self.conditions):
             problems.append(
@@ -154,8 +160,8 @@ class MultimodalDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Loader | Steps:
         assert self.trainer is not None
-        bad_media = BadMedia(Path(self.trainer.default_root_dir) / BAD_MEDIA, self.max_bad_media)
-        data = self._data("train", repeats=self._repeats(), bad_media=bad_media)
+        bad_samples = BadSamples(Path(self.trainer.default_root_dir) / BAD_SAMPLES, self.max_bad_samples)
+        data = self._data("train", repeats=self._repeats(), bad_samples=bad_samples, too_long=self.too_long)
         check_total(data.mixture.sizes, [source.name for source in self._configs["train"]], self.expected_samples)
         self._resume(len(data))
         samples = self._samples_a_step(self.trainer.world_size)

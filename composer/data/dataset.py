@@ -3,23 +3,28 @@
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from composer.batch import IGNORE_LABEL, Batch, Clip, Example
-from composer.data.badmedia import BadMedia
+from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example
+from composer.data.answers import answered
+from composer.data.badsamples import BadSamples
 from composer.data.media import load_clip
 from composer.data.mixture import Mixture
-from composer.errors import ComposerError, DataError, MediaError
+from composer.errors import ComposerError, ContextLengthError, DataError, MediaError
 from composer.processor import Processor, collate
 from composer.reader import Reader
-from composer.sample import Message, Sample
+from composer.sample import Sample
 from composer.transform import PAD_VALUE
 
 Condition = Literal["normal", "blind", "shuffled"]
 """How a test shows its media: as they are; as mid-grey frames of the same size; as their frames in random order."""
+
+TooLong = Literal["skip", "truncate-text", "error"]
+"""What happens to a training sample longer than the context: it is ignored, its end is cut, or training stops."""
 
 
 class Examples(Dataset[Example | ComposerError], ABC):
@@ -48,8 +53,8 @@ class Conversations(Examples):
     repeats: copies of each source, see `Mixture`; one of each if not given.
     processor, frames: how media and text become an example, and the frames taken of a video.
     answer: True to ask for the last answer (test, predict), False to learn from the whole conversation.
-    bad_media: where media that cannot be decoded are noted; such a sample keeps its text and has no loss. Without it
-    they raise MediaError.
+    bad_samples: where samples that cannot be trained on are counted; each is replaced by an example without loss.
+    Without it they raise DataError. too_long: what happens to samples that exceed the context, see `TooLong`.
     """
 
     def __init__(
@@ -62,51 +67,75 @@ class Conversations(Examples):
         answer: bool = False,
         condition: Condition = "normal",
         seed: int = 0,
-        bad_media: BadMedia | None = None,
+        bad_samples: BadSamples | None = None,
+        too_long: TooLong = "error",
     ) -> None:
         self.sources, self.processor, self.frames = sources, processor, frames
-        self.answer, self.condition, self.seed, self.bad_media = answer, condition, seed, bad_media
+        self.answer, self.condition, self.seed = answer, condition, seed
+        self.bad_samples, self.too_long = bad_samples, too_long
         self.mixture = Mixture([len(source) for source in sources], repeats or [1.0] * len(sources), seed)
 
     def __len__(self) -> int:
         return len(self.mixture)
 
     def example(self, index: int) -> Example:
-        """Raises DataError for a bad record, MediaError for bad media, TrainingError for too many of them."""
+        """Raises DataError for a bad sample (MediaError for its media) or, in training, TrainingError for too many."""
+        if self.bad_samples is not None:
+            return self._trained(index, self.bad_samples)
         sample = self.sample(index)
         try:
-            clips = [load_clip(media, self.processor.transform, self.frames) for media in sample.media]
+            return self._encoded(sample)
         except MediaError as error:
-            if self.bad_media is None:
-                raise MediaError(f"{error} (sample {sample.id!r} of {sample.source})") from None
-            self.bad_media.count(sample, error)
-            example = self.processor.encode(without_media(sample), (), answer=False)
-            return example._replace(labels=torch.full_like(example.labels, IGNORE_LABEL))
-        if self.bad_media is not None:
-            self.bad_media.count(sample, None)
-        shown = [show(clip, self.condition, f"{self.seed} {sample.id}") for clip in clips]
-        return self.processor.encode(sample, shown, answer=self.answer)
+            raise MediaError(f"{error} (sample {sample.id!r} of {sample.source})") from None
 
     def sample(self, index: int) -> Sample:
         source, record = self.mixture[index]
         sample = self.sources[source][record]
         return sample if self.answer else answered(sample)
 
+    def _trained(self, index: int, bad_samples: BadSamples) -> Example:
+        """The example, or one without loss if the sample is bad."""
+        try:
+            sample = self.sample(index)
+        except DataError as error:
+            source, record = self.mixture[index]
+            place = self.sources[source].place(record)
+            bad_samples.bad(place, place.rpartition(":")[0], error)
+            return without_loss(place)
+        try:
+            example = self._encoded(sample)
+        except DataError as error:
+            if isinstance(error, ContextLengthError) and self.too_long == "error":
+                raise
+            bad_samples.bad(sample.id, sample.source, error)
+            return without_loss(sample.id)
+        bad_samples.good()
+        return example
 
-def answered(sample: Sample) -> Sample:
-    """A sample without its trailing user turns: nobody says what to learn from them. Raises DataError without any."""
-    messages = list(sample.messages)
-    while messages and messages[-1].role != "assistant":
-        del messages[-1]
-    if not messages:
-        raise DataError(f"{sample.source}: sample {sample.id!r} has no gpt turn to learn from")
-    return Sample(sample.id, sample.source, tuple(messages), sample.meta)
+    def _encoded(self, sample: Sample) -> Example:
+        clips = [load_clip(media, self.processor.transform, self.frames) for media in sample.media]
+        shown = [show(clip, self.condition, f"{self.seed} {sample.id}") for clip in clips]
+        try:
+            return self.processor.encode(sample, shown, answer=self.answer)
+        except ContextLengthError:
+            example = self._truncated(sample, shown) if self.too_long == "truncate-text" else None
+            if example is None:
+                raise
+            return example
+
+    def _truncated(self, sample: Sample, clips: Sequence[Clip]) -> Example | None:
+        """The conversation up to the last answer's token that fits. None if no answer or not all media fit."""
+        example = replace(self.processor, context_length=None).encode(sample, clips)
+        learned = (example.labels[: self.processor.context_length] != IGNORE_LABEL).nonzero()
+        end = int(learned[-1]) + 1 if len(learned) else 0
+        if not end or (example.ids[end:] == MEDIA_ID).any():
+            return None
+        return example._replace(ids=example.ids[:end], labels=example.labels[:end])
 
 
-def without_media(sample: Sample) -> Sample:
-    """A sample's text alone."""
-    messages = tuple(Message(m.role, tuple(p for p in m.content if isinstance(p, str))) for m in sample.messages)
-    return Sample(sample.id, sample.source, messages, sample.meta)
+def without_loss(sample_id: str) -> Example:
+    """What represents a bad sample in its batch: one token that nothing is learned from."""
+    return Example(sample_id, torch.zeros(1, dtype=torch.int64), torch.full((1,), IGNORE_LABEL), ())
 
 
 def show(clip: Clip, condition: Condition, key: str) -> Clip:

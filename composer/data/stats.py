@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from composer.batch import MEDIA_ID, Clip
-from composer.data.dataset import answered
+from composer.data.answers import answered
 from composer.data.headers import read_header
 from composer.data.sampler import permutation
 from composer.errors import DataError

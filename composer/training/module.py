@@ -222,8 +222,9 @@ class ComposerModule(LightningModule):
         batch = move_data_to_device(batch, self.device)
         out: Output = self.model(batch)
         loss = out.loss * (out.targets * weight)
-        if not batch.frames and isinstance(self.trainer.strategy, DDPStrategy):
-            # Text alone runs no encoder, and DDP waits for a gradient of every trained parameter.
+        if not loss.requires_grad or (not batch.frames and isinstance(self.trainer.strategy, DDPStrategy)):
+            # Text alone runs no encoder. DDP waits for a gradient of every trained parameter; without DDP, a projector
+            # trained alone would leave nothing to differentiate.
             loss = loss + 0 * sum(p.flatten()[0] for p in self.parameters() if p.requires_grad)
         return loss, out.correct * weight
 

@@ -195,9 +195,46 @@ def test_half_a_character(tmp_path: Path, escape: str) -> None:
             records[2]
 
 
-def test_places_are_right_in_any_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [1, 2, 5, 2**20])
+def test_places_are_right_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+    monkeypatch.setattr(records, "STRIDE", stride)
     path = tmp_path / "a.jsonl"
     path.write_text("\n1\n\n\n2\n3\n\n4\n")
-    records = JsonRecords(path)
+    found = JsonRecords(path)
     for index in (2, 0, 1, 3, 3, 0):
-        assert records.place(index) == f"{path}:{[2, 5, 6, 8][index]}"
+        assert found.place(index) == f"{path}:{[2, 5, 6, 8][index]}"
+
+
+PRETTY = {"data": [{"id": n, "turns": [{"from": "human", "value": "é\n"}]} for n in range(5)], "version": 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(PRETTY, indent=1),
+        "\ufeff\n\n" + json.dumps(PRETTY, indent=4, ensure_ascii=False),
+        '{"data": [\n' + ",\n".join(json.dumps(item) for item in PRETTY["data"]) + '\n], "version": 1}',  # type: ignore[attr-defined]
+        json.dumps(PRETTY, indent=1) + "\n",
+    ],
+)
+def test_an_object_over_several_lines(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    words = r"a\.json: got a JSON object over several lines, expected a JSON list or one object per line: save its list"
+    with pytest.raises(DataError, match=words + " 'data' alone"):
+        JsonRecords(path)
+    path.write_text(text[:-20], encoding="utf-8")  # cut off: it is still no JSON Lines
+    with pytest.raises(DataError, match="got a JSON object over several lines"):
+        JsonRecords(path)
+
+
+@pytest.mark.parametrize("first", ["{", '{"id": "x", ', '{"a": [', "{'id': 1}", "hello", '{"a": "\xff"}', "3 4", "{}}"])
+@pytest.mark.parametrize("more", [1, 2, 5])
+def test_a_first_line_that_is_broken_is_an_error_of_its_record(tmp_path: Path, first: str, more: int) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [first.encode("latin-1"), *(b'{"id": %d, "x": {"y": [1]}}' % n for n in range(more))]
+    path.write_bytes(b"\n".join(lines))
+    records = JsonRecords(path)
+    assert [records[n + 1]["id"] for n in range(more)] == list(range(more))
+    with pytest.raises(DataError, match=r"a\.jsonl:1: not (JSON|UTF-8)"):
+        records[0]

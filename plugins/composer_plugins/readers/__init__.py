@@ -38,7 +38,7 @@ class CaptionsConfig(MediaFileConfig):
 
 
 class LlavaConfig(MediaFileConfig):
-    """Options of the reader `llava`."""
+    """Options of the readers `llava` and `messages`."""
 
     fps: float | None = Field(
         None, gt=0, description="Frames a second, where each video is a folder of pictures; null where it is a file."
@@ -100,6 +100,13 @@ def composer_components() -> Iterable[Component]:
         "M3IT as its loader script gives it: an instruction, inputs, pictures within the record, outputs.",
         FileConfig,
         "composer_plugins.readers.m3it:M3ITReader",
+    )
+    yield Component(
+        "reader",
+        "messages",
+        "Chat messages, JSON, JSONL or parquet, as LLaMA-Factory, ms-swift, XTuner, TRL and transformers write them.",
+        LlavaConfig,
+        "composer_plugins.readers.messages:MessagesReader",
     )
     yield Component(
         "reader",

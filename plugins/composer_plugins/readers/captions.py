@@ -10,6 +10,7 @@ from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
+from composer_plugins.readers.media import path_of
 from composer_plugins.readers.records import RecordReader, text_of
 
 IDS = ("image_id", "id", "_id", "key")
@@ -35,7 +36,7 @@ class CaptionsReader(RecordReader):
 
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         file, _ = self.where(index)
-        image = Media("image", str(Path(self.media_root or file.parent) / self._image(record)))
+        image = Media("image", str(Path(self.media_root or file.parent) / path_of(self._image(record), self.file)))
         messages = (Message("user", (image, self.question)), Message("assistant", (self._caption(record),)))
         meta = {key: value for key, value in record.items() if key not in (*IDS, self.caption)}
         return Sample(self.id_of(record, index, *IDS), str(file), messages, meta)

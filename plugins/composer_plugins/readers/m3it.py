@@ -13,6 +13,7 @@ from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
+from composer_plugins.readers.media import refuse_unread
 from composer_plugins.readers.records import RecordReader, text_of
 
 KEYS = {"id", "instruction", "inputs", "image_base64_str", "outputs"}
@@ -26,8 +27,10 @@ class M3ITReader(RecordReader):
         if not isinstance(inputs, str):
             raise DataError(f'"inputs": expected text, got {inputs!r}')
         question = "\n\n".join(part.strip() for part in (text_of(record, "instruction"), inputs) if part.strip())
+        pictures = self._pictures(record, index)
+        refuse_unread(record, KEYS, pictures, '"image_base64_str"')
         messages = (
-            Message("user", (*self._pictures(record, index), question)),
+            Message("user", (*pictures, question)),
             Message("assistant", (text_of(record, "outputs"),)),
         )
         meta = {key: value for key, value in record.items() if key not in KEYS}

@@ -16,6 +16,7 @@ from composer.errors import DataError
 from composer.reader import Reader
 from composer.records import CsvRecords
 from composer.sample import Media, Message, Sample
+from composer_plugins.readers.media import path_of
 
 CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)")
 INDEX = re.compile(r"((\d+)_[^-]*)")
@@ -83,7 +84,7 @@ class MiraDataReader(Reader):
         start, end = self._second(row, self.start), self._second(row, self.end)
         if start is not None and end is not None and start >= end:
             raise DataError(f"the segment starts at {start:g} s and ends at {end:g} s: expected start < end")
-        video = Media("video", str(self.media_root / self._file(row)), start, end)
+        video = Media("video", str(self.media_root / path_of(self._file(row), self.file)), start, end)
         messages = (Message("user", (video, self.question)), Message("assistant", (caption,)))
         meta = {key: value for key, value in row.items() if key and key not in (*IDS, self.caption)}
         sample_id = next((row[key] for key in IDS if row.get(key)), f"{self.path.stem}-{index}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
+from composer_plugins.readers.media import path_of
 from composer_plugins.readers.records import RecordReader, text_of
 
 KEYS = {"video_id", "video_path", "captions"}
@@ -25,7 +26,8 @@ class ShareGPT4VideoReader(RecordReader):
 
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
         file, _ = self.where(index)
-        video = Media("video", str(Path(self.media_root or file.parent) / text_of(record, "video_path")))
+        path = path_of(text_of(record, "video_path"), "video_path")
+        video = Media("video", str(Path(self.media_root or file.parent) / path))
         messages = (Message("user", (video, self.question)), Message("assistant", (_summary(record),)))
         meta = {key: value for key, value in record.items() if key not in KEYS}
         return Sample(self.id_of(record, index, "video_id"), str(file), messages, meta)

@@ -1,5 +1,6 @@
 """`composer ask` on a model of first-party parts."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,3 +71,9 @@ def test_errors_are_one_message_and_exit_status_1(
         assert message in err
         assert out == ""
         assert "Traceback" not in err
+
+
+def test_a_question_that_is_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    question = os.fsdecode("Où?".encode("latin-1"))
+    assert main(["ask", str(tmp_path), question]) == 2
+    assert r"question: got b'O\xf9?', expected text in UTF-8" in capsys.readouterr().err

@@ -42,7 +42,9 @@ def write_data(root: Path) -> dict[str, Any]:
     write_video(root / "a.mp4", 20)
     write_video(root / "b.mkv", 30, key_every=5)
     images = [talk(f"i{n}", image=f"{n % 4}.png", kind={"n": n}) for n in range(9)]
-    write_lines(root / "images.jsonl", [*images, talk("text", "Say 7.", "7")])
+    text = talk("text", "Say 7.", "7")
+    text["conversations"] += [{"from": "human", "value": "Say 8."}, {"from": "gpt", "value": "9", "loss": False}]
+    write_lines(root / "images.jsonl", [*images, text])
     videos = [talk(f"v{n}", video=("a.mp4", "b.mkv")[n % 2], start=n / 10, end=1.5) for n in range(5)]
     write_lines(root / "videos.jsonl", videos)
     write_lines(root / "frames.jsonl", [talk(f"f{n}", "<video>\nSo?", video=str(n)) for n in range(4)])

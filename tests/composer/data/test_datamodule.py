@@ -195,16 +195,16 @@ def test_errors_keep_their_class_and_their_words(tmp_path: Path, num_workers: in
         trainer(tmp_path).test(module, MultimodalDataModule(test=path, num_workers=num_workers), verbose=False)
     assert str(caught.value).startswith(f"{tmp_path / 'gone.mp4'}: no such file")
     assert "Traceback" not in str(caught.value)
-    data = MultimodalDataModule(train=path, num_workers=num_workers, max_bad_media=0.0)
-    with pytest.raises(TrainingError, match=rf"{tmp_path / 'bad_media.jsonl'}"):
+    data = MultimodalDataModule(train=path, num_workers=num_workers, max_bad_samples=0.0)
+    with pytest.raises(TrainingError, match=rf"{tmp_path / 'bad_samples.jsonl'}"):
         trainer(tmp_path, max_epochs=1).fit(module, data)
-    assert "gone.mp4" in (tmp_path / "bad_media.jsonl").read_text()
+    assert "gone.mp4" in (tmp_path / "bad_samples.jsonl").read_text()
 
 
-def test_bad_media_are_counted_over_workers(tmp_path: Path) -> None:
+def test_bad_samples_are_counted_over_workers(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", 8, "gone.mp4")
     data = MultimodalDataModule(train=path, batch_size=1, num_workers=2)
-    with pytest.raises(TrainingError, match=r"[45] of [45] samples have media that cannot be decoded"):
+    with pytest.raises(TrainingError, match=r"[45] of [45] samples cannot be trained on"):
         trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
 
 
@@ -226,8 +226,8 @@ def test_a_stage_without_data(tmp_path: Path) -> None:
 
 def test_all_wrong_options_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        MultimodalDataModule(frames=0, batch_size=-1, num_workers=-1, max_bad_media=2, conditions=["normal", "deaf"])  # type: ignore[list-item]
-    keys = ["frames", "batch_size", "eval_batch_size", "num_workers", "max_bad_media", "conditions"]
+        MultimodalDataModule(frames=0, batch_size=-1, num_workers=-1, max_bad_samples=2, conditions=["normal", "deaf"])  # type: ignore[list-item]
+    keys = ["frames", "batch_size", "eval_batch_size", "num_workers", "max_bad_samples", "conditions"]
     assert [problem.split(":")[0] for problem in caught.value.problems] == [f"data.{key}" for key in keys]
 
 

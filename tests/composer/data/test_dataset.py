@@ -1,6 +1,7 @@
 """Examples from records: what is learned, what is asked, and what a condition shows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID
-from composer.data.badmedia import BadMedia
-from composer.data.dataset import Conversations, answered, show
+from composer.data.answers import answered
+from composer.data.badsamples import BadSamples
+from composer.data.dataset import Conversations, show
 from composer.data.media import load_clip
-from composer.errors import DataError, MediaError, TrainingError
+from composer.errors import ContextLengthError, DataError, MediaError, TrainingError
 from composer.processor import Processor, collate
 from composer.sample import Media, Message, Sample
 from composer.transform import FrameTransform
@@ -54,14 +56,14 @@ def test_files_one_after_the_other(source: LlavaReader) -> None:
     assert [data.sample(i).id for i in range(12)] == ["good", "broken", "gone", "text"] * 3
 
 
-def test_bad_media_keep_their_text_and_teach_nothing(source: LlavaReader, tmp_path: Path) -> None:
+def test_bad_media_teach_nothing(source: LlavaReader, tmp_path: Path) -> None:
     log = tmp_path / "bad.jsonl"
-    data = Conversations([source], PROCESSOR, 4, bad_media=BadMedia(log, 0.5))
+    data = Conversations([source], PROCESSOR, 4, bad_samples=BadSamples(log, 0.5))
     example = data.example(1)
     assert example.sample_id == "broken"
     assert example.clips == ()
     assert (example.labels == IGNORE_LABEL).all()
-    assert torch.equal(example.ids, data.example(3).ids)  # the same text without media
+    assert example.ids.tolist() == [0]
     data.example(2)
     reasons = [json.loads(line)["reason"] for line in log.read_text().splitlines()]
     assert "broken.mp4: cannot be read as a video" in reasons[0]
@@ -70,13 +72,13 @@ def test_bad_media_keep_their_text_and_teach_nothing(source: LlavaReader, tmp_pa
     assert batch.sample_ids == ("good", "broken", "gone", "text")
 
 
-def test_bad_media_are_bounded(source: LlavaReader, tmp_path: Path) -> None:
-    data = Conversations([source], PROCESSOR, 4, bad_media=BadMedia(tmp_path / "bad.jsonl", 0.01))
-    with pytest.raises(TrainingError, match=r"data\.max_bad_media"):
+def test_bad_samples_are_bounded(source: LlavaReader, tmp_path: Path) -> None:
+    data = Conversations([source], PROCESSOR, 4, bad_samples=BadSamples(tmp_path / "bad.jsonl", 0.01))
+    with pytest.raises(TrainingError, match=r"data\.max_bad_samples"):
         [data.example(1) for _ in range(4)]
 
 
-def test_bad_media_are_an_error_in_evaluation(source: LlavaReader) -> None:
+def test_bad_samples_are_an_error_in_evaluation(source: LlavaReader) -> None:
     with pytest.raises(MediaError, match=r"broken\.mp4: .*\(sample 'broken' of .*a\.jsonl\)"):
         Conversations([source], PROCESSOR, 4, answer=True)[1]
 
@@ -112,5 +114,90 @@ def test_conditions_reach_the_example(source: LlavaReader) -> None:
 def test_trailing_questions_teach_nothing() -> None:
     turns = tuple(Message(role, (role,)) for role in ("user", "assistant", "user"))  # type: ignore[arg-type]
     assert answered(Sample("s", "a.jsonl", turns)).messages == turns[:2]
-    with pytest.raises(DataError, match=r"a\.jsonl: sample 's' has no gpt turn to learn from"):
+    with pytest.raises(DataError, match=r"a\.jsonl: sample 's' has no assistant turn to learn from"):
         answered(Sample("s", "a.jsonl", turns[:1]))
+
+
+def test_an_answer_without_loss_teaches_nothing() -> None:
+    turns = (Message("user", ("Q?",)), Message("assistant", ("A.",), loss=False), Message("assistant", (" ",)))
+    with pytest.raises(DataError, match="sample 's' has no assistant turn to learn from"):
+        answered(Sample("s", "a.jsonl", turns))
+    taught = (*turns, Message("assistant", ("B.",)))
+    assert answered(Sample("s", "a.jsonl", taught)).messages == taught
+
+
+def reasons(log: Path) -> list[tuple[str, str, str]]:
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    return [(entry["id"], entry["source"], entry["reason"]) for entry in entries]
+
+
+def test_bad_records_are_named_by_their_place(tmp_path: Path) -> None:
+    path, log = tmp_path / "a.jsonl", tmp_path / "bad.jsonl"
+    asked = record("asked", None)
+    del asked["conversations"][1]
+    path.write_text("\n".join([json.dumps(record("good", None)), "{oops", "", json.dumps(asked)]))
+    data = Conversations([LlavaReader(path)], PROCESSOR, 4, bad_samples=BadSamples(log, 0.5))
+    made = [data.example(index) for index in range(3)]
+    assert [example.sample_id for example in made] == ["good", f"{path}:2", f"{path}:4"]
+    assert [bool((example.labels != IGNORE_LABEL).any()) for example in made] == [True, False, False]
+    first, second = reasons(log)
+    assert first[:2] == (f"{path}:2", str(path))
+    assert "not JSON" in first[2]
+    assert "no assistant turn to learn from" in second[2]
+    with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON"):
+        Conversations([LlavaReader(path)], PROCESSOR, 4).example(1)
+
+
+def limited(context: int) -> Processor:
+    return replace(PROCESSOR, context_length=context)
+
+
+def test_what_is_longer_than_the_context(source: LlavaReader, tmp_path: Path) -> None:
+    length = len(Conversations([source], PROCESSOR, 4).example(0).ids)
+    log = tmp_path / "bad.jsonl"
+    short = limited(length - 4)
+    skipped = Conversations([source], short, 4, bad_samples=BadSamples(log, 0.5), too_long="skip").example(0)
+    assert (skipped.ids.tolist(), skipped.clips) == ([0], ())
+    assert reasons(log)[0][0] == "good"
+    assert f"is {length} tokens long" in reasons(log)[0][2]
+    with pytest.raises(ContextLengthError):
+        Conversations([source], short, 4, bad_samples=BadSamples(log, 0.5), too_long="error").example(0)
+    with pytest.raises(ContextLengthError):  # an evaluation has no samples to spare
+        Conversations([source], limited(5), 4, answer=True).example(0)
+
+
+@pytest.mark.parametrize("context", [20, 26, 27, 30, 33, 40, 55, 56, 58, 61])
+def test_truncation_keeps_media_and_questions(tmp_path: Path, context: int) -> None:
+    write_video(tmp_path / "a.mp4", 12)
+    turns = [("human", "<video>"), ("gpt", "One."), ("human", "And?"), ("gpt", "Two.")]
+    talk = {"id": "t", "video": "a.mp4", "conversations": [{"from": who, "value": text} for who, text in turns]}
+    path, log = tmp_path / "a.jsonl", tmp_path / "bad.jsonl"
+    path.write_text(json.dumps(talk) + "\n")
+    source = LlavaReader(path)
+    complete = Conversations([source], PROCESSOR, 4).example(0)
+    text = "User: " + "\0" * 8 + "\n\nAssistant: One.\n\nUser: And?\n\nAssistant: Two.\n\n"
+    assert "".join(chr(max(i, 0)) for i in complete.ids.tolist()) == text
+    learned = [place for start, end in ((26, 33), (55, 62)) for place in range(start, end)]
+    assert (complete.labels != IGNORE_LABEL).nonzero().flatten().tolist() == learned
+    data = Conversations([source], limited(context), 4, bad_samples=BadSamples(log, 0.5), too_long="truncate-text")
+    example = data.example(0)
+    end = max((place + 1 for place in learned if place < context), default=0)
+    if not end:
+        assert example.ids.tolist() == [0]
+        assert "tokens long" in reasons(log)[0][2]
+        return
+    assert torch.equal(example.ids, complete.ids[:end])
+    assert torch.equal(example.labels, complete.labels[:end])
+    assert len(example.clips) == 1
+    assert not log.exists()
+
+
+def test_a_conversation_whose_media_do_not_fit_is_not_truncated(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", 12)
+    turns = [("human", "Q?"), ("gpt", "One."), ("human", "<video>"), ("gpt", "Two.")]
+    talk = {"id": "t", "video": "a.mp4", "conversations": [{"from": who, "value": text} for who, text in turns]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(talk))
+    samples = BadSamples(tmp_path / "bad.jsonl", 0.5)
+    source = LlavaReader(tmp_path / "a.jsonl")
+    data = Conversations([source], limited(35), 4, bad_samples=samples, too_long="truncate-text")
+    assert data.example(0).ids.tolist() == [0]

@@ -96,6 +96,7 @@ def test_cambrian(tmp_path: Path) -> None:
     assert only(tmp_path, record | {"system_prompt": "Another."}).messages == sample.messages
     text = {"image": "", "system_prompt": "Be kind.", "conversations": talk("Hi?", "Yes.")}
     asked = only(tmp_path, text)
+    assert only(tmp_path, {"system": "Be kind.", "conversations": talk("Hi?", "Yes.")}).messages == asked.messages
     assert [(m.role, m.content) for m in asked.messages[:2]] == [("system", ("Be kind.",)), ("user", ("Hi?",))]
     assert asked.media == ()
 
@@ -222,3 +223,39 @@ def test_two_records_of_one_id(tmp_path: Path) -> None:
     second = LlavaReader(lines(tmp_path / "b.jsonl", {**GOOD, "id": "h"}))
     with pytest.raises(DataError, match=r"b\.jsonl:1: id 'h' is already that of .*a\.jsonl:2; give each record"):
         check_ids([first, second])
+
+
+@pytest.mark.parametrize("key", ["loss", "weight"])
+def test_answers_are_trained_on_as_their_turns_say(tmp_path: Path, key: str) -> None:
+    flags = [None, 0, 1, False, True, 1.0, 0.0]
+    turns = [turn("system", "S.") | {key: 0}]
+    for flag in flags:
+        turns += [turn("human", "Q?"), turn("gpt", "A.") | {key: flag}]  # type: ignore[dict-item]
+    turns += [turn("human", "Q?"), turn("gpt", " "), turn("human", "Q?"), turn("gpt", "A.")]
+    messages = only(tmp_path, {"conversations": turns}).messages
+    learned = [message.loss for message in messages if message.role == "assistant"]
+    assert learned == [flag is None or bool(flag) for flag in flags] + [False, True]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"loss": 0.5}, '"loss" is 0.5, expected 0, 1, false or true'),
+        ({"weight": "0"}, "\"weight\" is '0', expected 0, 1, false or true"),
+        ({"loss": [1]}, '"loss" is [1], expected'),
+        ({"loss": 1, "weight": 0}, '"loss" and "weight" differ'),
+        ({"from": "human", "loss": True}, '"loss" is True in a turn of the user: only answers are trained on'),
+    ],
+)
+def test_flags_that_say_nothing(tmp_path: Path, answer: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        only(tmp_path, {"conversations": [turn("human", "Q?"), turn("gpt", "A.") | answer]})
+    assert f'"conversations", turn 2: {words}' in str(caught.value)
+
+
+def test_other_names_of_roles(tmp_path: Path) -> None:
+    conversations = [turn("user", "Q?"), turn("assistant", "A."), turn("user", "And?"), turn("bot", "B.")]
+    roles = [message.role for message in only(tmp_path, {"conversations": conversations}).messages]
+    assert roles == ["user", "assistant", "user", "assistant"]
+    with pytest.raises(DataError, match="turn 2: got a call or a result of a tool"):
+        only(tmp_path, {"conversations": [turn("human", "Q?"), turn("function_call", "f()")]})
