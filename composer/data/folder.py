@@ -1,6 +1,7 @@
 """A folder of pictures as a video: TVQA's frames, for one."""
 
 import os
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """`frames` pictures of the folder, which in the order of their names follow each other `media.fps` a second.
+    """`frames` pictures of the folder, `media.fps` per second, in the order of their names (2 before 10).
 
     Which ones, and what is returned: as `read_video` does. Raises MediaError for a folder that is missing or empty,
     and for pictures of several sizes.
@@ -45,7 +46,7 @@ def list_pictures(media: Media) -> list[Media]:
     if media.pictures is not None:
         return [Media("image", path, span=span) for span in media.pictures]
     try:
-        names = sorted(name for name in os.listdir(path) if name.lower().endswith(PICTURES))
+        names = sorted(filter(_is_picture, os.listdir(path)), key=natural)
     except FileNotFoundError:
         raise MediaError(f"{path}: no such folder; paths are relative to media_root or to the data file") from None
     except OSError as error:
@@ -53,3 +54,14 @@ def list_pictures(media: Media) -> list[Media]:
     if not names:
         raise MediaError(f"{path}: no pictures in it, expected files that end in {', '.join(PICTURES)}")
     return [Media("image", os.path.join(path, name)) for name in names]
+
+
+def natural(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts names by the numbers in them: frame2, frame10. Equal numbers are in the order of the text."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
+def _is_picture(name: str) -> bool:
+    """Whether a file belongs to the folder's pictures; hidden files do not, as macOS's "._1.jpg"."""
+    return name.lower().endswith(PICTURES) and not name.startswith(".")

@@ -7,6 +7,7 @@ from PIL import Image, UnidentifiedImageError
 from composer.data.folder import list_pictures
 from composer.data.image import orientation
 from composer.data.opened import decoding, opened
+from composer.data.pixels import upright_size
 from composer.data.timeline import Span, opened_video, segment, span_of
 from composer.data.video import UNREADABLE, Cursor, video_stream
 from composer.errors import MediaError
@@ -53,10 +54,8 @@ def _of_video(media: Media) -> Header:
     """The first frame of the segment is decoded: how it is turned stands with the frame."""
     with decoding(media.path, UNREADABLE), opened_video(media) as container:
         stream = video_stream(media.path, container)
-        stream.codec_context.thread_count = 1
         span = span_of(media, container, stream)
         first, last = segment(media, span)
         frame = Cursor(media.path, container, stream, span).at(span.start + first)
         frames = max(round((last - first) * float(stream.average_rate or 0)), 1)
-        turned = round(frame.rotation / 90) % 2
-    return Header(frame.width, frame.height, frames) if turned else Header(frame.height, frame.width, frames)
+        return Header(*upright_size(frame, stream), frames)

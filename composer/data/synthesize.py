@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from composer.atomic import writing
+from composer.data.pyav import ONE_THREAD
 from composer.data.shapes import (
     CAPTION,
     FRAMES,
@@ -27,7 +28,6 @@ from composer.data.shapes import (
     generator,
     render,
 )
-from composer.data.video import ONE_THREAD
 from composer.errors import DataError
 
 FRAME_RATE = 8

@@ -1,40 +1,61 @@
-"""When a video's pictures start and end, from headers where they can be trusted, else from the packets."""
+"""When a video's pictures start and end, by its packets: headers may mean something else."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from composer.data.opened import opened
+from composer.data.pyav import OPEN
+from composer.data.truncated import is_truncated
 from composer.errors import MediaError
 from composer.sample import Media
 
-TRUSTED = {"mov", "avi"}
-"""Formats whose header says how long each stream is; FFmpeg guesses it elsewhere, at worst from the bit rate."""
+INDEXED = {"mov", "avi", "matroska"}
+"""Formats in which seeking leads to key frames: elsewhere (MPEG-TS) it leads to some packet about there."""
 
-MATROSKA = {"matroska"}
+JOINED = {"mpegts", "mpeg"}
+"""Formats whose files may be joined byte by byte, so that times start again or jump."""
 
 TICK = 1e-3
 """A frame due within this many seconds is on screen already: Matroska rounds times to milliseconds."""
 
+HEAD = 32
+"""Packets at the start among which the first picture is: codecs reorder up to 16."""
+
+HOLD = 0.04
+"""Seconds that a picture stays if the file gives neither its length nor a rate."""
+
+FAR = 1e6
+"""Seconds, beyond the end of any video."""
+
+LONGEST_GAP, LONGEST_STEP_BACK = 10.0, 0.1
+"""Seconds by which times may jump, as in ffmpeg's command line; beyond that they continue the times before."""
+
+TIMELESS = "frames carry no time; put the stream into mp4 or mkv"
+
 
 @contextmanager
 def opened_video(media: Media) -> Iterator[InputContainer]:
-    """A video's streams. Titles and the like need not be UTF-8: nobody here reads them."""
-    with opened(media) as file, av.open(file, "r", metadata_errors="replace") as container:
+    """A video's streams."""
+    with opened(media) as file, av.open(file, "r", **OPEN) as container:
         yield container
 
 
 class Span(NamedTuple):
-    """Presentation times in seconds: when the first picture appears, and when the last one goes."""
+    """Presentation times in seconds: when the first picture appears, when the last one goes, and when that appears."""
 
     start: float
     end: float
+    last: float = 0.0
 
     @property
     def length(self) -> float:
@@ -42,8 +63,18 @@ class Span(NamedTuple):
 
 
 def has_index(container: InputContainer) -> bool:
-    """Whether seeking leads to key frames: elsewhere (MPEG-TS) it leads to some packet about there."""
-    return bool((TRUSTED | MATROSKA) & _formats(container))
+    """Whether seeking leads to key frames."""
+    return bool(INDEXED & _formats(container))
+
+
+def decoding_order(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether packets carry times in the order of decoding alone, though pictures are shown in another: AVI's way."""
+    return "avi" in _formats(container) and bool(stream.codec_context.has_b_frames)
+
+
+def time_ticks(container: InputContainer, stream: VideoStream, packet: "Packet[VideoStream]") -> int | None:
+    """When a packet's picture, or in decoding order some picture, appears; None if the file does not say."""
+    return packet.dts if packet.pts is None or decoding_order(container, stream) else packet.pts
 
 
 def _formats(container: InputContainer) -> set[str]:
@@ -60,23 +91,46 @@ def time_of(frame: VideoFrame) -> float:
     return seconds(frame.pts, frame.time_base)
 
 
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
+    """The packets of a stream, last the empty one that makes a decoder give what it holds.
+
+    Times that start again or jump continue those before. Packets that only say "the same picture" are skipped.
+    """
+    unit, joined = float(stream.time_base or 0), bool(JOINED & _formats(container))
+    shift, before, due = 0, None, 0
+    for packet in container.demux(stream):
+        if not packet.size and (packet.dts is not None or packet.pts is not None):
+            continue
+        if joined and packet.dts is not None:
+            time = packet.dts + shift
+            if before is not None and ((time - due) * unit > LONGEST_GAP or (before - time) * unit > LONGEST_STEP_BACK):
+                shift += due - time
+            packet.dts = before = packet.dts + shift
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            due = before + (packet.duration or 0)
+        yield packet
+
+
 def span_of(media: Media, container: InputContainer, stream: VideoStream) -> Span:
     """When the video's pictures start and end. Raises MediaError for a video without any.
 
-    The end is what the file *should* hold: a truncated file whose header knows better keeps the header's end.
+    A truncated file keeps the end that its header announces, so that a time in the missing part is an error.
     """
-    formats = _formats(container)
-    start = seconds(stream.start_time, stream.time_base)
-    if stream.duration and TRUSTED & formats:
-        return Span(start, start + seconds(stream.duration, stream.time_base))
-    tag = _clock(stream.metadata.get("DURATION", ""))
-    if tag > start and MATROSKA & formats:
-        return Span(start, tag)
-    span, reached = _scan(media, stream.index)
-    announced = (container.duration or 0) / 1e6
-    if MATROSKA & formats and announced > reached + 0.5:  # no stream reaches the header's end: truncated
-        return span._replace(end=announced)
-    return span
+    truncated = is_truncated(media)
+    scan = partial(_scan, media, stream.index, truncated)
+    span = (scan(seek=True) if has_index(container) else None) or scan(seek=False)
+    if span is None:
+        raise MediaError(f"{media.path}: the video stream holds no picture")
+    announced = span.start + seconds(stream.duration, stream.time_base)
+    if truncated:
+        end = max(span.end, announced, span.start + (container.duration or 0) / 1e6)
+        return Span(span.start, end, last=end)
+    if "avi" in _formats(container):  # chunks without bytes at the end hold the last picture
+        return span._replace(end=max(span.end, announced))
+    tag = _clock(stream.metadata.get("DURATION", ""))  # an end or a length, finer than Matroska's times
+    return span._replace(
+        end=max((end for end in (tag, span.start + tag) if span.last < end <= span.end + 2 * TICK), default=span.end)
+    )
 
 
 def segment(media: Media, span: Span) -> tuple[float, float]:
@@ -108,10 +162,12 @@ def mvbench_frames(media: Media, frames: int, rate: float, first: int, last: int
 def picture_times(media: Media, index: int) -> list[float]:
     """When each picture of a video stream appears, in seconds, in order. Reads the whole file and decodes nothing."""
     with opened_video(media) as container:
+        stream = container.streams[index]
+        assert isinstance(stream, VideoStream)
         return sorted(
-            seconds(packet.pts, packet.time_base)
-            for packet in container.demux(container.streams[index])
-            if packet.pts is not None and not packet.is_discard
+            seconds(ticks, packet.time_base)
+            for packet in packets_of(container, stream)
+            if (ticks := time_ticks(container, stream, packet)) is not None and not packet.is_discard
         )
 
 
@@ -124,21 +180,37 @@ def _clock(tag: str) -> float:
         return 0.0
 
 
-def _scan(media: Media, index: int) -> tuple[Span, float]:
-    """The video's span by its packets, and where the last packet of any stream ends. Reads the whole file."""
-    starts, ends, reached = [], [0.0], 0.0
-    with opened_video(media) as container:  # its own, since not every format can be rewound
-        rate = container.streams[index].average_rate
-        step = float(1 / rate) if rate else 0.0
-        for packet in container.demux():
-            if packet.pts is None or packet.is_discard:
+def _scan(media: Media, index: int, truncated: bool, seek: bool) -> Span | None:
+    """The video's span by its packets: by those at the start and at the end, or by all; None if there are none.
+
+    Opens the file itself, since not every format can be rewound.
+    """
+    times, key, timeless = [], None, False
+    with opened_video(media) as container, suppress(*[av.error.FFmpegError][:truncated]):
+        stream = container.streams[index]
+        assert isinstance(stream, VideoStream)
+        hold = usual = float(1 / stream.average_rate) if stream.average_rate else HOLD
+        for packet in _packets_of_ends(container, stream) if seek else packets_of(container, stream):
+            ticks = time_ticks(container, stream, packet)
+            timeless = timeless or (ticks is None and packet.size > 0)
+            if ticks is None:
                 continue
-            start = seconds(packet.pts, packet.time_base)
-            end = start + seconds(packet.duration, packet.time_base)
-            reached = max(reached, end)
-            if packet.stream.index == index:
-                starts.append(start)
-                ends.append(end if packet.duration else start + step)
-    if not starts:
-        raise MediaError(f"{media.path}: the video stream holds no picture")
-    return Span(min(starts), max(ends)), reached
+            time = seconds(ticks, packet.time_base)
+            key = time if key is None and packet.is_keyframe else key
+            if not packet.is_discard:
+                times.append(time)
+                hold = seconds(packet.duration, packet.time_base) or usual  # MP4's lengths are in decoding order
+    if not times and timeless:
+        raise MediaError(f"{media.path}: {TIMELESS}")
+    if not times:
+        return None
+    # what should appear before the first key frame cannot be decoded
+    start, last = min((time for time in times if key is None or time >= key), default=times[0]), max(times)
+    return Span(start, last + hold, last)
+
+
+def _packets_of_ends(container: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
+    """The packets of a stream at the start of the file, and those from the last key frame on."""
+    yield from islice(packets_of(container, stream), HEAD)
+    container.seek(round(FAR / float(stream.time_base or 1)), stream=stream)
+    yield from packets_of(container, stream)

@@ -4,26 +4,32 @@ Headers count no frames in Matroska and too many with edit lists, so nothing her
 found by when it is on screen.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from typing import cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from composer.data.limits import check_size
 from composer.data.opened import decoding
+from composer.data.pixels import Scaler
 from composer.data.timeline import (
     TICK,
+    TIMELESS,
     Span,
+    decoding_order,
     has_index,
     mvbench_frames,
     opened_video,
+    packets_of,
     picture_times,
     seconds,
     segment,
@@ -39,9 +45,6 @@ KEY_INTERVAL = 1.0
 
 UNREADABLE = "cannot be read as a video"
 
-ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}
-"""FFmpeg 8 would start a thread per core for every frame that is scaled, which doubles the cost of a small clip."""
-
 
 def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """The frames on screen at the middle of each of `frames` equal parts of the video, or of its segment.
@@ -56,7 +59,6 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
     path = media.path
     with decoding(path, UNREADABLE), opened_video(media) as container:
         stream = video_stream(path, container)
-        stream.codec_context.thread_count = 1
         span = span_of(media, container, stream)
         times: NDArray[np.floating]
         if media.rule == "mvbench":
@@ -64,9 +66,12 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
         else:
             first, last = segment(media, span)
             times = (np.arange(frames) + 0.5) * ((last - first) / frames)
-        cursor = Cursor(path, container, stream, span)
-        scale = Scaler(path, transform)
-        pictures = [scale(cursor.at(span.start + first + float(time))) for time in times]
+        cursor, scale = Cursor(path, container, stream, span), Scaler(path, stream, transform)
+        with _opacity(media, container, stream, span) as opacity:
+            pictures = [
+                scale(cursor.at(time), None if opacity is None else opacity.at(time))
+                for time in (span.start + first + times).tolist()
+            ]
     return np.stack(pictures), np.maximum(times, 0.0).astype(np.float32)
 
 
@@ -80,16 +85,53 @@ def _counted(media: Media, stream: VideoStream, span: Span, frames: int) -> NDAr
 
 
 def video_stream(path: str, container: InputContainer) -> VideoStream:
-    """The stream that shows the video. Raises MediaError for none, an unknown codec, too large pictures."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:  # a cover is no video
-            context = stream.codec_context
-            if context is None:
-                raise MediaError(f"{path}: FFmpeg does not know this video's codec: encode it anew, as H.264 for one")
-            check_size(path, context.height, context.width)
-            return stream
-    kinds = sorted({stream.type for stream in container.streams})
-    raise MediaError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}")
+    """The stream that shows the video: of several the default one, then the largest, as ffmpeg's command line does.
+
+    Raises MediaError for none, an unknown codec, too large pictures.
+    """
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:  # a cover is no video
+        kinds = sorted({stream.type for stream in container.streams})
+        raise MediaError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}")
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise MediaError(f"{path}: FFmpeg does not know this video's codec: encode it anew, as H.264 for one")
+    stream = max(known, key=_rank)
+    if container.format.name != "webp_pipe":  # the size is not known before a picture is decoded
+        check_size(path, stream.codec_context.height, stream.codec_context.width)
+    return stream
+
+
+def _rank(stream: VideoStream) -> tuple[bool, bool, int]:
+    """What decides between streams. One picture alone is a preview, as in animated AVIF."""
+    pixels = stream.codec_context.width * stream.codec_context.height
+    return stream.frames != 1, bool(stream.disposition & Disposition.default), pixels
+
+
+@contextmanager
+def _opacity(media: Media, container: InputContainer, stream: VideoStream, span: Span) -> Iterator["Cursor | None"]:
+    """A cursor in the stream that holds the video's opacity: AVIF stores it apart, next to the colors."""
+    apart = [
+        other
+        for other in container.streams.video
+        if other.index > stream.index and other.frames == stream.frames and other.duration == stream.duration
+    ]
+    if not apart or container.metadata.get("major_brand") not in ("avif", "avis"):
+        yield None
+        return
+    with opened_video(media) as second:
+        other = second.streams.video[container.streams.video.index(apart[0])]
+        yield Cursor(media.path, second, other, span)
+
+
+def _decoder(stream: VideoStream) -> VideoCodecContext:
+    """What decodes a stream. Of VP8 and VP9 in WebM only libvpx decodes the opacity, not FFmpeg's own decoders."""
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name, "")
+    decoder = stream.codec_context
+    if stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
+        decoder = cast(VideoCodecContext, VideoCodecContext.create(name, "r"))
+    decoder.thread_count = 1
+    return decoder
 
 
 class Cursor:
@@ -97,7 +139,8 @@ class Cursor:
 
     def __init__(self, path: str, container: InputContainer, stream: VideoStream, span: Span) -> None:
         self.path, self.container, self.stream, self.span = path, container, stream, span
-        self.seekable, self.key_interval = has_index(container), KEY_INTERVAL
+        self.decoder, self.unordered = _decoder(stream), decoding_order(container, stream)
+        self.seekable, self.key_interval = has_index(container) and not self.unordered, KEY_INTERVAL
         self.failure = "truncated"
         self._restart()
 
@@ -112,12 +155,16 @@ class Cursor:
         while not self.ended and (self.ahead is None or time_of(self.ahead) <= time):
             self._advance()
         frame = self.current or self.ahead
-        if frame is None or (self.ended and time > time_of(frame) + 2 * self._duration(frame)):
+        if frame is None or (self.ended and self._lost(frame, time)):
             raise MediaError(
                 f"{self.path}: {self.failure}: no picture can be decoded at {time - self.span.start:.2f} s "
                 f"of {self.span.length:.2f} s"
             )
         return frame
+
+    def _lost(self, frame: VideoFrame, time: float) -> bool:
+        """Whether pictures by `time` are missing after `frame`, the last one that could be decoded."""
+        return min(time, self.span.last) > time_of(frame) + 2 * self._duration(frame)
 
     @property
     def _decoded(self) -> float:
@@ -130,6 +177,7 @@ class Cursor:
         self.ahead: VideoFrame | None = None
         self.ended = False
         self.last_key: float | None = None
+        self.times: deque[int] = deque()
         self._frames = self._decode()
 
     def _advance(self) -> None:
@@ -148,6 +196,7 @@ class Cursor:
         for earlier in (0.0, 1.0, 10.0, time - self.span.start):  # some indices hold decoding times: too late
             target = max(time - earlier, self.span.start)
             self.container.seek(round(target / unit), stream=self.stream)
+            self.decoder.flush_buffers()
             self._restart()
             self._advance()
             if self.ahead is None or time_of(self.ahead) <= time:
@@ -159,10 +208,11 @@ class Cursor:
         """Frames in presentation order, up to the end or to the first that is damaged."""
         keyed = False
         try:
-            for packet in self.container.demux(self.stream):
-                for frame in packet.decode():
-                    if frame.pts is None:
-                        raise MediaError(f"{self.path}: frames carry no time; put the stream into mp4 or mkv")
+            for packet in packets_of(self.container, self.stream):
+                if self.unordered and packet.dts is not None:
+                    self.times.append(packet.dts)
+                for frame in self.decoder.decode(packet):
+                    self._stamp(frame)
                     keyed = keyed or frame.key_frame
                     if not frame.is_corrupt:
                         yield frame
@@ -171,38 +221,25 @@ class Cursor:
                         return
         except av.error.FFmpegError as error:
             self.failure = f"corrupt or truncated ({error.strerror})"
+            if self.container.format.name == "webp_pipe":
+                self.failure = "FFmpeg reads no animated WebP; convert it to GIF or mp4"
             with suppress(av.error.FFmpegError):
-                yield from self.stream.codec_context.decode(None)  # what was held back for reordering
+                for frame in self.decoder.decode(None):  # what was held back for reordering
+                    self._stamp(frame)
+                    yield frame
+
+    def _stamp(self, frame: VideoFrame) -> None:
+        """Give a frame its time, if packets do not say which is whose: the earliest that no frame has yet."""
+        frame.time_base = self.stream.time_base  # which a decoder that is emptied does not know
+        if self.unordered and self.times:
+            frame.pts = self.times.popleft()
+        if frame.pts is None:
+            frame.pts = frame.dts
+        if frame.pts is None:
+            raise MediaError(f"{self.path}: {TIMELESS}")
 
     def _duration(self, frame: VideoFrame) -> float:
         """Seconds that a frame stays on screen, as far as the file says."""
         if frame.duration:
             return seconds(frame.duration, frame.time_base)
         return float(1 / self.stream.average_rate) if self.stream.average_rate else 0.0
-
-
-class Scaler:
-    """Frames of one video to upright RGB pictures of one size. A frame that comes again is not converted again."""
-
-    def __init__(self, path: str, transform: FrameTransform) -> None:
-        self.path, self.transform = path, transform
-        self.reformatter = VideoReformatter()
-        self.size: tuple[int, int] | None = None
-        self.last: tuple[VideoFrame, NDArray[np.uint8]] | None = None
-
-    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """[H, W, 3] uint8. Scaled (bicubic, antialiased) within the conversion to RGB, then turned, cropped, padded."""
-        if self.last is not None and self.last[0] is frame:
-            return self.last[1]
-        turns = round(frame.rotation / 90) % 4
-        if self.size is None:  # a video may change its size on the way, a clip may not
-            upright = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-            check_size(self.path, *upright)
-            self.size = self.transform.scaled(*upright)
-        height, width = self.size[::-1] if turns % 2 else self.size
-        scaled = self.reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", **ONE_THREAD
-        )
-        picture = self.transform.finish(np.rot90(scaled.to_ndarray(), turns))
-        self.last = frame, picture
-        return picture
