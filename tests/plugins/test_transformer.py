@@ -8,8 +8,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch.utils.checkpoint import checkpoint
+from transformers import CohereForCausalLM
 
 from composer.errors import CheckpointError, ComposeError, ConfigError
+from composer.inference.generate import generate
 from composer.prompt import CHATML, WORLD, ChatTemplate, pieces
 from composer.sample import Message, Sample
 from composer.state import fingerprint
@@ -19,6 +21,7 @@ from composer_plugins.transformer import TransformerConfig
 from composer_plugins.transformer.backbone import TransformerBackbone
 from composer_plugins.transformer.state import KVState
 from composer_plugins.transformer.text import template_of
+from tests.composer.inference.test_generate import TextModel, prompts, stirred
 
 BYTES = tokenizer_from("bytes")
 
@@ -136,8 +139,84 @@ def test_activation_checkpointing_appends_to_the_cache_once() -> None:
     assert [keys.shape[2] for keys, _ in state.layers] == [6, 6]
 
 
-def test_architectures_that_would_be_silently_wrong_are_refused() -> None:
-    with pytest.raises(ComposeError, match="'cohere' does not work"):
+# Attention to a window or a chunk of 5 positions, alone and next to full attention; attention without sdpa; logits that
+# are more than the head's output; MoE.
+WINDOW = {"sliding_window": 5}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "mistral": WINDOW,
+    "qwen2": {**WINDOW, "use_sliding_window": True, "max_window_layers": 0},
+    "starcoder2": WINDOW,
+    "exaone4": {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_text": {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma2": {**WINDOW, "final_logit_softcapping": 0.5, "attn_logit_softcapping": 0.5},
+    "cohere2": {**WINDOW, "logit_scale": 0.3},
+    "cohere": {"logit_scale": 0.3},
+    "granite": {"logits_scaling": 3.0},
+    "gpt_oss": {**WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "llama4_text": {"attention_chunk_size": 5, "num_local_experts": 2, "intermediate_size_mlp": 64},
+    "bloom": {},
+    "mpt": {},
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_architectures_of_many_kinds_keep_the_contract(architecture: str) -> None:
+    check_backbone(backbone(architecture=architecture, config=ARCHITECTURES[architecture]))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_batch_says_what_transformers_says_to_each_row(architecture: str) -> None:
+    made = stirred(backbone(architecture=architecture, config={"vocab_size": 257, **ARCHITECTURES[architecture]}))
+    rows = [[5, 9, 77, 31], [100], [3, 250, 4, 4, 90, 12, 33] * 3, [7] * 11]
+    said = generate(TextModel(made), prompts(rows), max_new_tokens=12)
+    for row, text in zip(rows, said, strict=True):
+        ids = made.model.generate(
+            torch.tensor([row]), max_new_tokens=12, do_sample=False, eos_token_id=made.tokenizer.end_id, pad_token_id=0
+        )[0, len(row) :]
+        assert text == made.tokenizer.decode(ids.tolist()).partition("\n\n")[0].strip()
+    assert len(set(said)) > 1
+
+
+@torch.no_grad()
+def test_a_states_real_positions_are_neighbors_whatever_the_padding() -> None:
+    made = backbone(architecture="mistral", config=WINDOW)
+    embeds = made.embed(torch.randint(0, 257, (2, 9)))
+    right = torch.arange(9)[None] < torch.tensor([[9], [2]])
+    for mask in (right, right.flip(1)):
+        _, state = made(embeds, mask)
+        assert state.mask.tolist() == [[True] * 9, [False] * 7 + [True] * 2]
+        _, state = made(embeds[:, :3], torch.tensor([[True, False, False], [True, True, True]]), state)
+        assert state.mask.tolist() == [[False] * 2 + [True] * 10, [False] * 7 + [True] * 5]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "config"),
+    [
+        ("qwen3_next", {}),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}),
+        ("jamba", {}),
+        ("falcon_h1", {}),
+        ("bamba", {"mamba_n_heads": 4}),
+        ("mamba", {}),
+        ("openai-gpt", {}),
+        ("bert", {}),
+        ("gemma4_text", {}),
+    ],
+)
+def test_architectures_that_would_be_silently_wrong_are_refused(architecture: str, config: dict[str, Any]) -> None:
+    with pytest.raises(ComposeError, match=f"'{architecture}' does not work: "):
+        backbone(architecture=architecture, config=config)
+
+
+def test_logits_that_are_more_than_what_the_config_says_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = CohereForCausalLM.forward
+
+    def doubled(self: Any, *args: Any, **options: Any) -> Any:
+        out = whole(self, *args, **options)
+        return out.__class__(**{**out, "logits": 2 * out.logits})
+
+    monkeypatch.setattr(CohereForCausalLM, "forward", doubled)
+    with pytest.raises(ComposeError, match="'cohere' does not work: its logits are not"):
         backbone(architecture="cohere")
 
 

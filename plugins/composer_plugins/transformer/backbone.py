@@ -1,18 +1,21 @@
 """Causal language models of transformers behind composer's contract."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.parts import Backbone, check_ids
 from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
+from composer_plugins.transformer.logits import logits_rule
 from composer_plugins.transformer.state import KVState, cache_after, held_by
 from composer_plugins.transformer.text import PretrainedTokenizer, template_of
 
@@ -45,9 +48,14 @@ class TransformerBackbone(Backbone):
             where = {"revision": revision, "trust_remote_code": trust_remote_code}
             self.model = _pretrained(pretrained, where)
             self.tokenizer = tokenizer or self._own_tokenizer(pretrained, where)
-        self.dim = self.model.config.hidden_size
-        self.vocab_size = self.model.get_output_embeddings().weight.shape[0]
-        self.context_length = getattr(self.model.config, "max_position_embeddings", None)
+        with _refusing(self.model):
+            _require_keys_and_values(self.model.config)
+            if getattr(self._config, "attn_logit_softcapping", None):
+                self.model.set_attn_implementation("eager")  # sdpa has no cap, and transformers 5.17 drops it there
+            self.dim = self._config.hidden_size
+            self.vocab_size = self.model.get_output_embeddings().weight.shape[0]
+            self._logits = logits_rule(self._config)
+        self.context_length = getattr(self._config, "max_position_embeddings", None)
         self.block_classes = _block_classes(self.model)
         if self.tokenizer.vocab_size > self.vocab_size:
             raise ConfigError(
@@ -55,7 +63,8 @@ class TransformerBackbone(Backbone):
                 f"{pretrained}: use its own tokenizer (null)."
             )
         if self.model.device.type != "meta":
-            with self.model.device:  # where weights were read, which need not be where Lightning builds the model
+            # Where weights were read, which need not be where Lightning builds the model.
+            with self.model.device, _refusing(self.model):
                 self._check()
 
     def _own_tokenizer(self, pretrained: str, where: Mapping[str, Any]) -> PretrainedTokenizer:
@@ -86,40 +95,87 @@ class TransformerBackbone(Backbone):
         if cu_seqlens is not None:
             return self.forward_unpacked(embeds, state, cu_seqlens)
         assert state is None or isinstance(state, KVState)
-        fresh = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device)
-        seen = fresh if mask is None else mask
+        seen = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device) if mask is None else mask
+        # Windows and chunks are counted in slots, so real positions must be neighbors: what is new has its padding on
+        # the right, what the state holds on the left.
+        order = None if mask is None else (~mask).int().argsort(dim=1, stable=True)
+        if order is not None:
+            embeds, seen = embeds.take_along_dim(order[..., None], 1), seen.gather(1, order)
         seen = seen if state is None else torch.cat([state.mask, seen], dim=1)
-        # Positions count real tokens only, so that padding moves nothing.
         positions = (seen.cumsum(dim=1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
-        cache = cache_after(state, self.model.config.num_hidden_layers)
-        out = self.model.base_model(
+        cache = cache_after(state, self._config.num_hidden_layers)
+        hidden = self._decoder(
             inputs_embeds=embeds,
             attention_mask=None if mask is None and state is None else seen.long(),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
-        )
-        return out.last_hidden_state, KVState(held_by(cache), seen)
+        ).last_hidden_state
+        after = KVState(held_by(cache), seen)
+        if order is None:
+            return hidden, after
+        return hidden.take_along_dim(order.argsort(dim=1)[..., None], 1), after.padded_left()
 
     def head(self, hidden: Tensor) -> Tensor:
-        return self.model.get_output_embeddings()(hidden)
+        return self._logits(self.model.get_output_embeddings()(hidden))
+
+    @property
+    def _config(self) -> Any:
+        """The config of the language model, also inside a multimodal one."""
+        return self.model.config.get_text_config(decoder=True)
+
+    @property
+    def _decoder(self) -> nn.Module:
+        decoder = self.model.get_decoder()
+        return self.model.model if decoder is self.model else decoder
 
     @torch.no_grad()
     def _check(self) -> None:
-        """Some architectures scale or cap their logits, or keep another state: better refused than silently wrong."""
-        embeds = self.embed(torch.zeros(1, 2, dtype=torch.long, device=self.model.device))
+        """Compare a padded batch, and a position after it, with the complete model on each row alone.
+
+        Raises ComposeError if they differ: better refused than silently wrong.
+        """
+        ids = (torch.arange(8, device=self.model.device) % self.vocab_size).view(2, 4)
+        lengths = torch.tensor([[3], [1]], device=ids.device)
         training = self.model.training
         self.model.eval()
-        hidden, state = self(embeds)
-        whole = self.model(inputs_embeds=embeds, use_cache=False).logits
+        hidden, state = self(self.embed(ids[:, :3]), torch.arange(3, device=ids.device) < lengths)
+        last, _ = self(self.embed(ids.gather(1, lengths)), None, state)
+        self(hidden)  # Media are embeddings of no id, which some architectures cannot read.
+        for row, length in enumerate(lengths[:, 0].tolist()):
+            logits = self.head(torch.cat([hidden[row, :length], last[row]]))
+            expected = self.model(input_ids=ids[row : row + 1, : length + 1], use_cache=False).logits[0]
+            if _distance(logits, expected) > (1e-3 if logits.dtype == torch.float32 else 5e-2):
+                raise ComposeError(
+                    "its logits are not its head on its last hidden state, or a row's depend on the rest of the batch"
+                )
         self.model.train(training)
-        assert isinstance(state, KVState)
-        kept = all(keys is not None and keys.shape[-2] == 2 for keys, _ in state.layers)
-        if not kept or not torch.allclose(self.head(hidden), whole, rtol=1e-2, atol=1e-2):
-            raise ComposeError(
-                f"model.backbone: the architecture {self.model.config.model_type!r} does not work: its logits are more "
-                "than its head on its last hidden state, or its memory is more than keys and values."
-            )
+
+
+@contextmanager
+def _refusing(model: Any) -> Iterator[None]:
+    """Raise ComposeError for whatever keeps an architecture from being used part by part."""
+    try:
+        yield
+    except Exception as error:
+        reason = error if isinstance(error, ComposeError) else f"{type(error).__name__}: {error}"
+        raise ComposeError(
+            f"model.backbone: the architecture {model.config.model_type!r} does not work: {reason}"
+        ) from error
+
+
+def _require_keys_and_values(config: Any) -> None:
+    """Raise ComposeError if a layer remembers anything but keys and values of all positions."""
+    kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+    if others := kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
+        names = ", ".join(sorted(kind.__name__ for kind in others))
+        raise ComposeError(f"its layers remember more than their keys and values, or share them ({names})")
+
+
+def _distance(logits: Tensor, expected: Tensor) -> float:
+    """The root mean square of the difference, relative to that of what is expected."""
+    difference, expected = (logits - expected).float(), expected.float()
+    return (difference.norm() / expected.norm().clamp(min=1e-12)).item()
 
 
 def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
@@ -127,7 +183,7 @@ def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
         # Lightning builds models inside `with device:`, which transformers takes for a device_map and wants accelerate.
         with torch.device("cpu"):
             return AutoModelForCausalLM.from_pretrained(
-                pretrained, use_safetensors=True, attn_implementation="sdpa", dtype=torch.get_default_dtype(), **where
+                pretrained, use_safetensors=True, dtype=torch.get_default_dtype(), **where
             )
     except Exception as error:
         raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be loaded: {error}") from error
@@ -168,7 +224,7 @@ def _random(
     }
     try:
         chosen = AutoConfig.for_model(architecture, **(entries | dict(config or {})))
-        return AutoModelForCausalLM.from_config(chosen, attn_implementation="sdpa", dtype=torch.get_default_dtype())
+        return AutoModelForCausalLM.from_config(chosen, dtype=torch.get_default_dtype())
     except Exception as error:
         raise ConfigError(f"model.backbone: no {architecture!r} with these options: {error}") from error
 

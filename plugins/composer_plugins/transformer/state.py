@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
+from composer.errors import ComposeError
 from composer.state import State
 
 KeysAndValues = tuple[Tensor, Tensor]
@@ -16,7 +17,10 @@ KeysAndValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class KVState(State):
-    """layers: each block's keys and values, [B, kv heads, S, channels]; mask: [B, S] bool, False at padding."""
+    """layers: each block's keys and values, [B, kv heads, S, channels]; mask: [B, S] bool, False at padding.
+
+    Padding is on the left of every row, so that sliding windows and chunks count real positions only.
+    """
 
     layers: tuple[KeysAndValues, ...]
     mask: Tensor
@@ -38,6 +42,13 @@ class KVState(State):
         """The rows of all `states`; shorter caches are padded on the left, which their masks say."""
         length = max(state.mask.shape[1] for state in states)
         return super().cat([state._padded(length - state.mask.shape[1]) for state in states])
+
+    def padded_left(self) -> Self:
+        """The same state, each row's padding moved to its left."""
+        order = self.mask.int().argsort(dim=1, stable=True)
+        places = order[:, None, :, None]
+        layers = ((keys.take_along_dim(places, 2), values.take_along_dim(places, 2)) for keys, values in self.layers)
+        return type(self)(tuple(layers), self.mask.gather(1, order))
 
     def _padded(self, count: int) -> Self:
         layers = tuple((F.pad(keys, (0, 0, count, 0)), F.pad(values, (0, 0, count, 0))) for keys, values in self.layers)
@@ -76,5 +87,7 @@ def cache_after(state: KVState | None, depth: int) -> Cache:
 
 
 def held_by(cache: Cache) -> tuple[KeysAndValues, ...]:
-    """What a cache holds after a forward."""
+    """What a cache holds after a forward. Raises ComposeError if a layer stored nothing."""
+    if not all(layer.is_initialized for layer in cache.layers):
+        raise ComposeError("it has layers that store no keys and values")
     return tuple((layer.keys, layer.values) for layer in cache.layers)
