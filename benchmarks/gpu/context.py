@@ -1,14 +1,15 @@
-"""What a part is given: the device, the sizes, the time that is left, and where its figures go."""
+"""What a part is given: the device, the sizes, the time that is left, and where its figures go. No torch here."""
 
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.record import Recorder, gpu_and_driver, read_figures
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Context:
@@ -18,7 +19,6 @@ class Context:
         self.output, self.tiny = output, tiny
         self.folder = output / "work" / recorder.part
         """For the part's own files: checkpoints, profiles."""
-        self.device = torch.device(recorder.device)
         self.add = recorder.add
         self.late = False
         """Whether a figure was skipped because of the time."""
@@ -29,7 +29,13 @@ class Context:
 
     @property
     def on_gpu(self) -> bool:
-        return self.device.type == "cuda"
+        return self._recorder.device == "cuda"
+
+    @property
+    def device(self) -> "torch.device":
+        import torch
+
+        return torch.device(self._recorder.device)
 
     def left(self) -> float:
         """Seconds until this part is killed."""
@@ -75,4 +81,6 @@ class Context:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device ran out of memory."""
+    import torch
+
     return isinstance(error, torch.OutOfMemoryError)

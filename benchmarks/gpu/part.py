@@ -8,6 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
+from benchmarks.gpu.context import Context
+from benchmarks.gpu.record import Recorder
+
 LATE = 75
 """Exit status of a part that skipped figures because of the time."""
 
@@ -24,14 +27,9 @@ def main() -> int:
     args = parser.parse_args()
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no part outlives the command
-    # The log of a part that hangs shows where.
+    # The log of a part that hangs or crashes shows where.
+    faulthandler.enable()
     faulthandler.dump_traceback_later(max(args.seconds - 3, args.seconds / 2), exit=False)
-    import torch
-
-    from benchmarks.gpu.context import Context
-    from benchmarks.gpu.record import Recorder
-
-    torch.manual_seed(0)
     recorder = Recorder(args.output, args.name, args.device, args.command)
     context = Context(recorder, args.output, args.tiny, args.seconds)
     context.folder.mkdir(parents=True, exist_ok=True)

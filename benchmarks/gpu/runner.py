@@ -21,6 +21,8 @@ from composer.atomic import replacing
 from composer.errors import ConfigError
 
 RESULTS = "results.json"
+ROOT = Path(__file__).parents[2]
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Run:
 
     def __init__(self, parts: Sequence[Part], output: Path, *, device: str = "cuda", tiny: bool = False) -> None:
         """Raises ConfigError if the folder holds figures of another device or size."""
-        self.parts, self.output, self.device, self.tiny = parts, output, device, tiny
+        self.parts, self.output, self.device, self.tiny = parts, output.absolute(), device, tiny
         self.setup = {"device": device, "tiny": tiny}
         path = output / RESULTS
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -62,6 +64,7 @@ class Run:
         self.started = before.get("started", time.strftime("%Y-%m-%d %H:%M"))
         self._processes: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
+        self._stopped = False
 
     def execute(self, minutes: float, only: Sequence[str] = (), at_once: int = 1) -> list[Outcome]:
         """Run the missing parts (of `only`, if given) and write results after each. Returns their outcomes.
@@ -75,26 +78,27 @@ class Run:
             try:
                 return [future.result() for future in futures]
             except BaseException:  # SIGTERM or Ctrl-C, which reach the main thread
+                self._stopped = True
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in self._processes:
+                for process in list(self._processes):
                     _kill(process)
                 raise
 
     def _run(self, part: Part, ends: float) -> Outcome:
         before = self.outcomes.get(part.name)
-        left = ends - time.monotonic()
+        left = max(0.0, ends - time.monotonic())
         if before is not None and before.state == "finished":
             print(f"{part.name}: finished before", flush=True)
             return before
         if left < part.least:
             note = f"needs at least {part.least:.0f} s, {left:.0f} s were left"
-            tried = before is not None and before.state not in ("skipped", "interrupted")
+            tried = before is not None and before.state not in ("skipped", INTERRUPTED)
             return self._keep(
                 replace(before, note=note) if tried else Outcome(part.name, part.title, "skipped", 0, note)
             )
         limit = min(part.seconds, left)
         print(f"{part.name}: {part.title} (at most {limit:.0f} s)", flush=True)
-        self._keep(Outcome(part.name, part.title, "interrupted", 0, "the command ended while this part ran"))
+        self._keep(Outcome(part.name, part.title, INTERRUPTED, 0, "the command ended while this part ran"))
         return self._keep(self._attempt(part, limit))
 
     def _attempt(self, part: Part, limit: float) -> Outcome:
@@ -105,6 +109,8 @@ class Run:
             except subprocess.TimeoutExpired:
                 status = None
         taken = time.monotonic() - start
+        if self._stopped:
+            return self.outcomes[part.name]
         state, note = _state(status, limit, f"logs/{part.name}.log")
         return Outcome(part.name, part.title, state, round(taken, 1), note)
 
@@ -122,6 +128,7 @@ class Run:
             file.flush()
             process = subprocess.Popen(
                 [*words, *(["--tiny"] if self.tiny else [])],
+                cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -139,7 +146,7 @@ class Run:
         with self._lock:
             self.outcomes[outcome.name] = outcome
             self._write()
-        if outcome.state != "interrupted":
+        if outcome.state != INTERRUPTED:
             note = f": {outcome.note}" if outcome.note else ""
             print(f"{outcome.name}: {outcome.state} after {outcome.seconds:.0f} s{note}", flush=True)
         return outcome
