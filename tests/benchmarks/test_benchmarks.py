@@ -34,14 +34,6 @@ def test_memory_grows_with_the_length_in_training() -> None:
     assert grown[1] > 2 * grown[0]
 
 
-@pytest.mark.slow
-def test_backbones_on_a_gpu_run_on_the_cpu_too() -> None:
-    small = ["--device", "cpu", "--width", "64", "--depth", "1", "--lengths", "64", "--vocab", "512", "--repeats", "1"]
-    text = output("benchmarks.gpu.backbone", *small)
-    for row in ("wkv7", "attention", "rwkv6 prefill", "rwkv7 decode", "rwkv7 train"):
-        assert row in text
-
-
 def test_packed_sources() -> None:
     text = output("benchmarks.packed", "--files", "20", "--size", "1000", "--samples", "10")
     for row in ("packing:", "loose, cold:", "loose, warm:", "packed, cold:", "packed, warm:", "parquet, cold:"):

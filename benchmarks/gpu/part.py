@@ -1,0 +1,42 @@
+"""One part in this process: `python -m benchmarks.gpu.part MODULE ...`, started by `benchmarks.gpu.runner`."""
+
+import argparse
+import ctypes
+import faulthandler
+import importlib
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks.gpu.context import Context
+from benchmarks.gpu.record import Recorder
+
+LATE = 75
+"""Exit status of a part that skipped figures because of the time."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("module")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--tiny", action="store_true")
+    args = parser.parse_args()
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no part outlives the command
+    # The log of a part that hangs or crashes shows where.
+    faulthandler.enable()
+    faulthandler.dump_traceback_later(max(args.seconds - 3, args.seconds / 2), exit=False)
+    recorder = Recorder(args.output, args.name, args.device, args.command)
+    context = Context(recorder, args.output, args.tiny, args.seconds)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    importlib.import_module(args.module).run(context)
+    faulthandler.cancel_dump_traceback_later()
+    return 1 if context.failed else LATE if context.late else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Stage 3's model in bf16: prefill of short and very long videos, and decoding in three ways."""
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.context import Context
+from benchmarks.gpu.parts.ceilings import COPY, MATMUL
+from benchmarks.gpu.prefill import captured_step, decode_step, host_frames, operations_per_frame, prefill
+from benchmarks.gpu.recipes import build, stage
+from benchmarks.gpu.timing import clock, free, peak_gib, reset_peak, seconds
+from composer.model import MultimodalModel
+from composer.state import State
+
+CHUNK = 64
+FRAMES = (48, 256, 1_024, 4_096, 16_384)
+DECODED = 64
+
+
+def frame_counts(tiny: bool) -> tuple[int, ...]:
+    """Frames of the videos, and of the other parts that compare with them."""
+    return (4, 6) if tiny else FRAMES
+
+
+def chunk(tiny: bool) -> int:
+    """Frames that are read at a time."""
+    return 4 if tiny else CHUNK
+
+
+def run(context: Context) -> None:
+    part = stage("3-language", tiny=context.tiny)
+    model = build(part.model, context.device, torch.bfloat16)
+    floor = operations_per_frame(part) / (context.ceiling(MATMUL) * 1e12)
+    context.add("weights", sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30, "GiB")
+    _decoding(context, model, "decode, eager")
+    measure_prefill(context, model, floor)
+    _graph(context, model, "decode, CUDA graph")
+    if context.wants("decode, compiled", 30):
+        del model
+        free(context.device)
+        backbone = {"name": part.model.backbone.name, "compile_decoding": True}
+        compiled = stage("3-language", tiny=context.tiny, backbone=backbone)
+        model = build(compiled.model, context.device, torch.bfloat16)
+        with torch.compiler.set_stance("force_eager" if context.tiny else "default"):
+            _decoding(context, model, "decode, compiled", "tiny: not compiled" if context.tiny else "")
+            _graph(context, model, "decode, compiled, CUDA graph")
+
+
+def measure_prefill(
+    context: Context, model: MultimodalModel, floor: float, label: str = "prefill", most: float = float("inf")
+) -> None:
+    """Frames per second and peak memory of each length. floor: seconds per frame that the operations take at least."""
+    device, expected = context.device, 0.0
+    pixels = host_frames(model, chunk(context.tiny), device)
+    prefill(model, pixels, len(pixels), device)  # compiles and tunes
+    for frames in frame_counts(context.tiny):
+        name = f"{label}, {frames:,} frames"
+        if frames > most or not context.wants(name, max(5, 1.5 * expected)):
+            continue
+
+        def measure(frames: int = frames, name: str = name) -> None:
+            nonlocal expected
+            reset_peak(device)
+            run = lambda: prefill(model, pixels, frames, device)  # noqa: E731
+            taken = clock(run, device)
+            if taken < 2 and not context.tiny:
+                taken = seconds(run, device, warmup=1)
+            expected = 4.5 * taken
+            note = f"{frames / taken:,.1f} frames/s, {chunk(context.tiny)} at a time"
+            context.add(name, taken, "s", limit=frames * floor, higher_is_better=False, note=note)
+            context.add(f"{name}: rate", frames / taken, "frames/s")
+            memory = peak_gib(device)
+            if memory is None:
+                context.missing(f"{name}: peak memory", "memory is counted on CUDA only")
+            else:
+                context.add(f"{name}: peak memory", memory, "GiB")
+
+        context.attempt(name, measure)
+
+
+def _decoding(context: Context, model: MultimodalModel, name: str, note: str = "") -> None:
+    if not context.wants(name, 5):
+        return
+    ids, state = _start(context, model)
+    step = decode_step(model)
+
+    def run() -> None:
+        after_ids, after = ids, state
+        for _ in range(DECODED):
+            after_ids, after = step(after_ids, after)
+
+    def measure() -> None:
+        _add_rate(context, model, name, seconds(run, context.device, least=0.1 if context.tiny else 1) / DECODED, note)
+
+    context.attempt(name, measure)
+
+
+def _graph(context: Context, model: MultimodalModel, name: str) -> None:
+    if not context.on_gpu:
+        context.missing(name, "a CPU has no CUDA graphs")
+    elif context.wants(name, 5):
+
+        def measure() -> None:
+            replay = captured_step(decode_step(model), *_start(context, model))
+            _add_rate(context, model, name, seconds(replay, context.device))
+
+        context.attempt(name, measure)
+
+
+def _start(context: Context, model: MultimodalModel) -> tuple[Tensor, State]:
+    """An id and the state of a short video, from which tokens are decoded."""
+    _, state = prefill(model, host_frames(model, 2, context.device), 2, context.device)
+    return torch.zeros(1, 1, dtype=torch.int64, device=context.device), state
+
+
+def _add_rate(context: Context, model: MultimodalModel, name: str, taken: float, note: str = "") -> None:
+    """Tokens per second of one row, next to reading every weight but the embedding's once per token."""
+    read = sum(p.numel() * p.element_size() for p in model.backbone.parameters())
+    read -= model.backbone.vocab_size * model.backbone.dim * next(model.backbone.parameters()).element_size()
+    limit = context.ceiling(COPY) * 1e12 / read
+    note = f"limit: weights read once{f'; {note}' if note else ''}"
+    context.add(name, 1 / taken, "tokens/s", limit=limit, higher_is_better=True, note=note)

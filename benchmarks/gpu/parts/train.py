@@ -1,0 +1,114 @@
+"""One optimizer step of each stage at real size: micro-batch, time, throughput, MFU, and memory next to the plan's."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from benchmarks.gpu.context import Context, is_out_of_memory
+from benchmarks.gpu.parts.ceilings import MATMUL
+from benchmarks.gpu.recipes import STAGES, Stage, batch, stage
+from benchmarks.gpu.timing import clock, free, peak_gib, reset_peak, seconds
+from benchmarks.gpu.training import Training
+from composer.planning.plan import StagePlan
+
+TOLERANCE = 0.15
+"""Of the plan's memory."""
+
+
+class Case(NamedTuple):
+    """A stage on samples of so many frames. most: samples that a micro-batch may have, the stage's batch."""
+
+    stage: str
+    frames: int
+    most: int
+
+    @property
+    def name(self) -> str:
+        kind = "images" if self.frames == 1 else f"videos of {self.frames} frames"
+        return f"{self.stage}, {kind}"
+
+
+def cases(context: Context) -> list[Case]:
+    """The three stages on images, the last one on videos too."""
+    if context.tiny:
+        return [Case(name, 1, 2) for name in STAGES] + [Case(STAGES[-1], 4, 2)]
+    return [Case(STAGES[0], 1, 128), Case(STAGES[1], 1, 256), Case(STAGES[2], 48, 32), Case(STAGES[2], 1, 256)]
+
+
+def run(context: Context) -> None:
+    peak = context.ceiling(MATMUL) * 1e12
+    remaining = cases(context)
+    while remaining:
+        case = remaining[0]
+        if context.wants(f"{case.name}: step", 20):
+            share = context.left() / len(remaining)
+            context.attempt(f"{case.name}: step", lambda case=case, share=share: _measure(context, case, peak, share))
+        free(context.device)
+        remaining = remaining[1:]
+
+
+def _measure(context: Context, case: Case, peak: float, share: float) -> None:
+    device = context.device
+    part = stage(case.stage, tiny=context.tiny)
+    training = Training(part, device)
+    until = context.left() - share
+    rows = _largest(context, training, case, until)
+    example = batch(training.model, case.frames, rows)
+    reset_peak(device)
+    step = seconds(lambda: training.step(example), device, warmup=1, least=0 if context.tiny else 2)
+    memory, loss = peak_gib(device), float(training.step(example))
+    tokens = example.ids.numel()
+    plan = part.plan(case.frames, rows)
+    flops = rows * _operations(part, plan, case)
+    name = case.name
+    context.add(
+        f"{name}: micro-batch", rows, "samples", note=f"largest that fits, of {case.most} tried; loss {loss:.3g}"
+    )
+    note = f"{tokens // rows:,} positions per sample"
+    context.add(f"{name}: step", step, "s", limit=flops / peak, higher_is_better=False, note=f"share is MFU; {note}")
+    context.add(f"{name}: tokens", tokens / step, "tokens/s")
+    context.add(f"{name}: frames", rows * case.frames / step, "frames/s" if case.frames > 1 else "images/s")
+    if memory is None:
+        context.missing(f"{name}: peak memory", "memory is counted on CUDA only")
+        return
+    planned = plan.memory_gib["total"]
+    within = "within" if abs(memory - planned) <= TOLERANCE * planned else "NOT within"
+    note = f"limit is the plan's prediction: measured / planned {memory / planned:.2f}, {within} {TOLERANCE:.0%}"
+    context.add(f"{name}: peak memory", memory, "GiB", limit=planned, note=note)
+
+
+def _operations(part: Stage, plan: StagePlan, case: Case) -> float:
+    """Of one sample's step, without those that activation checkpointing does twice."""
+    if part.training.gradient_checkpointing:
+        training = part.training.model_copy(update={"gradient_checkpointing": False})
+        plan = replace(part, training=training).plan(case.frames, 1)
+    return plan.flops_per_sample["image" if case.frames == 1 else "video"]
+
+
+def _largest(context: Context, training: Training, case: Case, until: float) -> int:
+    """The largest micro-batch that fits: doubled until memory runs out, then bisected to an eighth.
+
+    until: seconds that must be left; once fewer are, the largest that did fit is taken. Raises if one sample does not.
+    """
+    fits, fails = 0, case.most + 1
+    rows = 1 if case.frames > 1 or context.tiny else 8
+    while rows > fits:
+        try:
+            taken = clock(lambda rows=rows: training.step(batch(training.model, case.frames, rows)), context.device)
+            print(f"{case.name}: {rows} fit, {taken:.2f} s", flush=True)
+            fits = rows
+        except Exception as error:
+            if not is_out_of_memory(error) or rows == 1:
+                raise
+            print(f"{case.name}: {rows} do not fit", flush=True)
+            fails = rows
+        training.release()
+        free(context.device)
+        if context.left() < until + 10 and fits and not context.tiny:
+            break
+        rows = min(2 * fits, case.most) if fails > case.most else _between(fits, fails)
+    return fits
+
+
+def _between(fits: int, fails: int) -> int:
+    """A number to try next, or `fits` if that is close enough."""
+    return fits if fails - fits <= max(1, fails // 8) else (fits + fails) // 2

@@ -1,0 +1,114 @@
+"""AuroraLong's stages with random weights, at real size or tiny, and inputs for them."""
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from composer.batch import Batch, Clip, FrameGroup
+from composer.compose import compose
+from composer.config import ModelConfig
+from composer.model import MultimodalModel
+from composer.planning.plan import Assumptions, StagePlan, plan_recipe
+from composer.processor import collate
+from composer.resolve import Resolved, resolve
+from composer.sample import Media, Message, Sample
+from composer.tokenizer import Tokenizer
+from composer.training.config import TrainingConfig
+from composer.yamlfile import Origin, load_recipes, located, merged
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+STAGES = ("1-pretrain", "2-vision", "3-language")
+TEXT_TOKENS = 128
+"""Of a question and its answer, half each; `composer plan` assumes as many."""
+
+WORLD_ENTRIES = 65_529
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as its recipe states it, with random weights."""
+
+    name: str
+    resolved: Resolved
+    training: TrainingConfig
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.resolved.model
+
+    def plan(self, frames: int, batch_size: int) -> StagePlan:
+        """What `composer plan` says of this stage with so many frames and samples per micro-batch."""
+        chosen = located({"data": {"frames": frames, "batch_size": batch_size}}, Origin("benchmarks.gpu"))
+        resolved = replace(self.resolved, sections=merged(self.resolved.sections, chosen))
+        assumptions = Assumptions(text_tokens=TEXT_TOKENS)
+        return plan_recipe([(self.name, resolved, self.training)], assumptions).stages[0]
+
+
+def stage(name: str, *, tiny: bool, overlays: tuple[Path, ...] = (), **model: Any) -> Stage:
+    """One of `STAGES`, resolved as `composer fit` resolves it. model: options that go over the recipe's `model:`."""
+    folder = RECIPES / "auroralong"
+    files = load_recipes([folder / f"{name}.yaml", *([folder / "tiny.yaml"] if tiny else []), *overlays])
+    resolved = resolve(files, flags=[located(model, Origin("benchmarks.gpu"))] if model else ())
+    training = TrainingConfig.model_validate(resolved.sections.value["training"].plain())
+    return Stage(name, replace(resolved, model=_without_files(resolved.model)), training)
+
+
+def _without_files(config: ModelConfig) -> ModelConfig:
+    """Random weights; and, if the World vocabulary is not installed, a vocabulary of the same number of words."""
+    config = config.without_pretrained()
+    if config.prompt.tokenizer != "world" or importlib.util.find_spec("rwkv"):
+        return config
+    words = tuple(f" {number}" for number in range(WORLD_ENTRIES - 256))
+    return config.model_copy(update={"prompt": config.prompt.model_copy(update={"tokenizer": words})})
+
+
+def build(config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> MultimodalModel:
+    """The model on the device, in evaluation mode. No matrix is zero: GPUs multiply zeros faster than numbers."""
+    # An orthogonal matrix costs a QR decomposition, and multiplies no faster than this one.
+    with device, patch.object(torch.nn.init, "orthogonal_", _normal):
+        model = compose(config).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return model.requires_grad_(False)
+
+
+def _normal(tensor: Tensor, gain: float = 1.0) -> Tensor:
+    return torch.nn.init.normal_(tensor, std=gain / max(tensor.shape) ** 0.5)
+
+
+def batch(model: MultimodalModel, frames: int, rows: int) -> Batch:
+    """Rows of one clip of random pixels, a question and an answer, as a data worker makes them."""
+    processor = model.processor
+    side = processor.transform.size
+    clip = Clip(random_pixels(frames, side), torch.arange(frames, dtype=torch.float32))
+    text = text_of(processor.tokenizer, TEXT_TOKENS // 2)
+    media = Media("video" if frames > 1 else "image", "random")
+    turns = (Message("user", (media, text)), Message("assistant", (text,)))
+    example = processor.encode(Sample("random", "benchmarks.gpu", turns), [clip])
+    return collate([example] * rows)
+
+
+def random_pixels(frames: int, side: int) -> Tensor:
+    """[frames, 3, side, side] uint8."""
+    return torch.randint(0, 256, (frames, 3, side, side), dtype=torch.uint8)
+
+
+def frame_group(pixels: Tensor, first: int = 0) -> FrameGroup:
+    """One clip's frames from number `first`, one per second."""
+    place = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+    return FrameGroup(pixels, place, torch.arange(first, first + len(pixels), device=pixels.device).float())
+
+
+def text_of(tokenizer: Tokenizer, tokens: int) -> str:
+    """Text of at least as many tokens, and of few more."""
+    text = ""
+    while len(tokenizer.encode(text)) < tokens:
+        text += "? a" if text else "a"
+    return text

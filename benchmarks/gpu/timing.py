@@ -1,0 +1,62 @@
+"""Seconds and memory on a device."""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+GIB = 2**30
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device's work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def clock(run: Callable[[], Any], device: torch.device) -> float:
+    """Seconds of one run, its device work included."""
+    synchronize(device)
+    start = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def seconds(run: Callable[[], Any], device: torch.device, *, warmup: int = 2, least: float = 0.5) -> float:
+    """Median seconds of one run, after `warmup` runs that compile and tune.
+
+    Runs are grouped, so that a group takes a twentieth of `least` seconds, and repeated for about `least` seconds, at
+    least 3 times.
+    """
+    for _ in range(warmup):
+        once = clock(run, device)
+    group = max(1, round(least / 20 / max(once, 1e-6)))
+
+    def runs() -> None:
+        for _ in range(group):
+            run()
+
+    repeats = min(20, max(3, round(least / max(once * group, 1e-6))))
+    return statistics.median(clock(runs, device) / group for _ in range(repeats))
+
+
+def free(device: torch.device) -> None:
+    """Give back what no tensor uses."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start measuring the peak again."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_gib(device: torch.device) -> float | None:
+    """Largest memory of tensors since `reset_peak`, None on a CPU: only CUDA's allocator counts it."""
+    return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None

@@ -1,0 +1,41 @@
+"""One stage's optimizer step, with the parts that `composer fit` uses."""
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+
+from benchmarks.gpu.recipes import Stage, build
+from composer.batch import Batch
+from composer.training.blocks import checkpoint_blocks
+from composer.training.optim import AdamWOfRecipe, parameter_groups
+
+CLIP = 1.0
+
+
+class Training:
+    """A stage's model and optimizer in bf16-mixed precision. Only Lightning's loop around the step is not here."""
+
+    def __init__(self, stage: Stage, device: torch.device) -> None:
+        self.device = device
+        self.model = build(stage.model, device)
+        for name, part in self.model.parts().items():
+            part.requires_grad_(name in stage.training.train)
+            part.train(name in stage.training.train)
+        if stage.training.gradient_checkpointing:
+            checkpoint_blocks(self.model)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimizer = AdamWOfRecipe(parameter_groups(self.model, stage.training), betas=stage.training.betas)
+
+    def step(self, batch: Batch) -> torch.Tensor:
+        """One step on one micro-batch, copied to the device first. Returns the loss, on the device."""
+        batch = move_data_to_device(batch, self.device)
+        self.optimizer.zero_grad()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            loss = self.model(batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+        self.optimizer.step()
+        return loss.detach()
+
+    def release(self) -> None:
+        """Drop the gradients, so that only weights and optimizer state are left."""
+        self.optimizer.zero_grad(set_to_none=True)
