@@ -13,7 +13,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from composer.batch import Batch, Example
-from composer.data.badsamples import BadSamples
+from composer.data.bad_samples import BadSamples
 from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
 from composer.data.dataset import Condition, Conversations, TooLong, collate_or_error
 from composer.data.mixture import mixed_sizes

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example
 from composer.data.answers import answered
-from composer.data.badsamples import BadSamples
+from composer.data.bad_samples import BadSamples
 from composer.data.media import load_clip
 from composer.data.mixture import Mixture
 from composer.errors import ComposerError, ContextLengthError, DataError, MediaError

@@ -8,7 +8,7 @@ import pytest
 
 from composer.batch import IGNORE_LABEL
 from composer.cli import main
-from composer.data.badsamples import BadSamples
+from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Conversations
 from composer.processor import Processor
 from composer_plugins.readers.llava import LlavaReader

@@ -10,7 +10,7 @@ import torch
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID
 from composer.data.answers import answered
-from composer.data.badsamples import BadSamples
+from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Conversations, show
 from composer.data.media import load_clip
 from composer.errors import ContextLengthError, DataError, MediaError, TrainingError

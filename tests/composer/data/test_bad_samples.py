@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from composer.data.badsamples import GRACE, BadSamples
+from composer.data.bad_samples import GRACE, BadSamples
 from composer.errors import MediaError, TrainingError
 
 ERROR = MediaError("b.mp4: truncated")
