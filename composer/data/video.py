@@ -200,8 +200,9 @@ class Scaler:
             check_size(self.path, *upright)
             self.size = self.transform.scaled(*upright)
         height, width = self.size[::-1] if turns % 2 else self.size
+        method = self.transform.resample.upper()
         scaled = self.reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BICUBIC", **ONE_THREAD
+            frame, width=width, height=height, format="rgb24", interpolation=method, **ONE_THREAD
         )
         picture = self.transform.finish(np.rot90(scaled.to_ndarray(), turns))
         self.last = frame, picture
