@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Resize = Literal["keep-aspect", "squash", "center-crop", "pad"]
+Resample = Literal["bilinear", "bicubic", "lanczos"]
+Crop = Literal["floor", "round"]
 
 PAD_VALUE = 128
 """Mid-grey: near zero after any encoder's normalisation."""
@@ -19,11 +21,16 @@ PAD_VALUE = 128
 
 @dataclass(frozen=True)
 class FrameTransform:
-    """Resize one frame so that its sides are multiples of the patch.
+    """Resize one frame to what an encoder cuts into patches.
 
-    size: the short side in pixels ("keep-aspect"), or the side of the square (the other modes); a multiple of
-    `patch_size`.
+    size: the short side in pixels ("keep-aspect"), or the side of the square (the other modes). An encoder does not see
+    what is left of a square right and below of its whole patches, as in transformers and open_clip: 27 patches of 14
+    are 378 of 384 pixels. "keep-aspect" resizes to whole patches, so it needs a multiple of `patch_size`.
     patch_size: pixels; "keep-aspect" rounds the long side to the nearest multiple of it.
+    resample: the filter; always antialiased.
+    short_side: the short side in pixels before "center-crop" crops; None is `size`.
+    crop: the offset of "center-crop" if it has half a pixel: down, as in transformers, or to even, as in torchvision
+    and open_clip.
 
     A frame is first scaled to `scaled(height, width)`, best inside the decoder's own conversion, then `finish` crops
     or pads it to `size_of(height, width)`.
@@ -32,20 +39,33 @@ class FrameTransform:
     size: int
     patch_size: int
     resize: Resize = "keep-aspect"
+    resample: Resample = "bicubic"
+    short_side: int | None = None
+    crop: Crop = "floor"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for sizes that hold no whole number of patches."""
-        problems = []
+        """Raises ConfigError for sizes that hold no whole number of patches, and for unknown modes."""
+        problems = [
+            f"{name}: got {value!r}, expected one of {', '.join(get_args(choices))}"
+            for name, value, choices in (
+                ("resize", self.resize, Resize),
+                ("resample", self.resample, Resample),
+                ("crop", self.crop, Crop),
+            )
+            if value not in get_args(choices)
+        ]
         if self.patch_size < 1:
             problems.append(f"patch_size: got {self.patch_size}, expected a positive number of pixels")
-        elif self.size < 1 or self.size % self.patch_size:
+        elif self.size < 1 or (self.resize == "keep-aspect" and self.size % self.patch_size):
             near = max(round(self.size / self.patch_size), 1) * self.patch_size
             problems.append(
                 f"image_size: got {self.size}, expected a positive multiple of the patch size {self.patch_size}; "
                 f"the nearest is {near}"
             )
-        if self.resize not in get_args(Resize):
-            problems.append(f"resize: got {self.resize!r}, expected one of {', '.join(get_args(Resize))}")
+        elif self.size < self.patch_size:
+            problems.append(f"image_size: got {self.size}, expected at least one patch of {self.patch_size} pixels")
+        if self.short_side is not None and self.short_side < self.size:
+            problems.append(f"short_side: got {self.short_side}, expected at least the size of the crop, {self.size}")
         if problems:
             raise ConfigError(problems)
 
@@ -55,14 +75,16 @@ class FrameTransform:
 
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to scale a frame to before it is cropped or padded. Pure."""
+        short, long = sorted((height, width))
         if self.resize == "squash":
             return self.size, self.size
-        short, long = sorted((height, width))
         if self.resize == "pad":
-            side, other = self.size, max(round(short * self.size / long), 1)
-            return (side, other) if height >= width else (other, side)
-        unit = self.patch_size if self.resize == "keep-aspect" else 1
-        side, other = self.size, int(long * self.size / short / unit + 0.5) * unit
+            side, other = max(round(short / (long / self.size)), 1), self.size
+        elif self.resize == "center-crop":
+            side = self.short_side or self.size
+            other = side * long // short
+        else:
+            side, other = self.size, int(long * self.size / short / self.patch_size + 0.5) * self.patch_size
         return (side, other) if height <= width else (other, side)
 
     def finish(self, frame: NDArray[uint8]) -> NDArray[uint8]:
@@ -71,7 +93,7 @@ class FrameTransform:
 
         height, width = frame.shape[:2]
         if self.resize == "center-crop":
-            top, left = (height - self.size) // 2, (width - self.size) // 2
+            top, left = self._offset(height), self._offset(width)
             return frame[top : top + self.size, left : left + self.size]
         if self.resize == "pad":
             top, left = (self.size - height) // 2, (self.size - width) // 2
@@ -79,3 +101,8 @@ class FrameTransform:
             padded[top : top + height, left : left + width] = frame
             return padded
         return frame
+
+    def _offset(self, side: int) -> int:
+        """Pixels that "center-crop" cuts off before the middle."""
+        half = (side - self.size) / 2
+        return round(half) if self.crop == "round" else int(half)

@@ -2,11 +2,9 @@
 
 from typing import NamedTuple
 
-from PIL import Image, UnidentifiedImageError
-
 from composer.data.folder import list_pictures
-from composer.data.image import orientation
-from composer.data.opened import decoding, opened
+from composer.data.image import open_image, orientation
+from composer.data.opened import decoding
 from composer.data.pixels import upright_size
 from composer.data.timeline import Span, opened_video, segment, span_of
 from composer.data.video import UNREADABLE, Cursor, video_stream
@@ -30,15 +28,11 @@ def read_header(media: Media) -> Header:
 
 
 def _of_image(media: Media) -> Header:
-    with decoding(media.path, "cannot read this image"):
-        try:
-            with opened(media) as file, Image.open(file) as image:
-                if image.format == "TIFF":
-                    image.load()  # since 11.2 Pillow gives it the upright size at once, and corrects EXIF only here
-                height, width = image.height, image.width
-                lies = orientation(image) > 4
-        except UnidentifiedImageError:
-            raise MediaError(f"{media.path}: not an image that Pillow can read") from None
+    with open_image(media) as image:
+        if image.format == "TIFF":
+            image.load()  # since 11.2 Pillow gives it the upright size at once, and corrects EXIF only here
+        height, width = image.height, image.width
+        lies = orientation(image) > 4
     return Header(width, height, 1) if lies else Header(height, width, 1)
 
 

@@ -4,12 +4,20 @@ import io
 import os
 import re
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from itertools import product
+from typing import BinaryIO, Literal
 
 from composer.errors import MediaError
 from composer.sample import Media
+
+URL = re.compile(r"(^|/)(https?|ftp|s3|gs):/")
+"""An address on the web, also behind a folder that was put before it."""
+
+FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+"""The two spellings of a letter with an accent: one character, as most systems write it, or two, as macOS does."""
 
 
 @contextmanager
@@ -19,7 +27,7 @@ def opened(media: Media) -> Iterator[str | BinaryIO]:
         yield io.BytesIO(media.data)
         return
     if not (os.path.exists(media.path) if media.span is None else os.path.isfile(media.path)):
-        raise MediaError(f"{media.path}: no such file; paths are relative to media_root or to the data file")
+        raise MediaError(f"{media.path}: {_missing(media.path)}")
     if media.span is None:
         yield media.path
         return
@@ -33,6 +41,20 @@ def opened(media: Media) -> Iterator[str | BinaryIO]:
             )
         with io.BufferedReader(Stretch(archive, offset, size)) as file:
             yield file
+
+
+def _missing(path: str) -> str:
+    """Why a file may be missing, and what to do."""
+    if URL.search(path):
+        return "an address on the web, expected a file: download it first, and name the file in the record"
+    folder, name = os.path.split(path)
+    for form, other in product(FORMS, FORMS):
+        if os.path.exists(os.path.join(unicodedata.normalize(form, folder), unicodedata.normalize(other, name))):
+            return (
+                "no such file, but one whose name looks the same and is spelled with other Unicode characters "
+                f"({other}): rename the file, or spell its name so in the record"
+            )
+    return "no such file; paths are relative to media_root or to the data file"
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Scaler:
         self.last: tuple[VideoFrame, NDArray[np.uint8]] | None = None
 
     def __call__(self, frame: VideoFrame, alpha: VideoFrame | None = None) -> NDArray[np.uint8]:
-        """[H, W, 3] uint8. Scaled (bicubic, antialiased) within the conversion to RGB, then turned, cropped, padded.
+        """[H, W, 3] uint8. Scaled (antialiased) within the conversion to RGB, then turned, cropped, padded.
 
         alpha: a frame whose brightness is the opacity of `frame`, for formats that store it apart.
         """
@@ -44,7 +44,8 @@ class Scaler:
             check_size(self.path, *upright)
             self.size = self.transform.scaled(*upright)
         height, width = self.size[::-1] if turn.swap else self.size
-        scaled = convert(self.reformatter, self._plain(frame, alpha), height, width)
+        plain = self._plain(frame, alpha)
+        scaled = convert(self.reformatter, plain, height, width, resample=self.transform.resample)
         picture = self.transform.finish(turn(scaled.to_ndarray().view(np.uint8)))
         self.last = frame, picture
         return picture

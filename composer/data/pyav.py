@@ -18,12 +18,17 @@ ITU709, ITU601, FULL_RANGE = 1, 5, 2
 
 
 def convert(
-    reformatter: VideoReformatter, frame: VideoFrame, height: int, width: int, pixels: str = "rgb24"
+    reformatter: VideoReformatter,
+    frame: VideoFrame,
+    height: int,
+    width: int,
+    pixels: str = "rgb24",
+    resample: str = "bicubic",
 ) -> VideoFrame:
-    """Scale a frame (bicubic, antialiased) and convert it to RGB or RGBA by its own color matrix and range."""
+    """Scale a frame (antialiased) and convert it to RGB or RGBA by its own color matrix and range."""
     options = dict(ONE_THREAD)
     if VERSION < 17 and not frame.format.is_rgb:  # BT.601 is used unless a matrix is passed that is not the target's
         options["src_colorspace"] = matrix = int(frame.colorspace)
         options["dst_colorspace"] = ITU601 if matrix == ITU709 else ITU709
         options["src_color_range"], options["dst_color_range"] = int(frame.color_range), FULL_RANGE
-    return reformatter.reformat(frame, width, height, pixels, interpolation="BICUBIC", **options)
+    return reformatter.reformat(frame, width, height, pixels, interpolation=resample.upper(), **options)

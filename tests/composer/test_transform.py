@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from open_clip.transform import ResizeKeepRatio
+from PIL import Image
+from torchvision.transforms import CenterCrop
+from torchvision.transforms.functional import _compute_resized_output_size
+from transformers import BitImageProcessor
 
 from composer.errors import ConfigError
 from composer.transform import PAD_VALUE, FrameTransform
@@ -33,8 +38,8 @@ def test_keep_aspect_keeps_the_short_side_and_rounds_the_long_one(h: int, w: int
         ((480, 640), "keep-aspect", (384, 512), (384, 512)),
         ((64, 64), "keep-aspect", (384, 384), (384, 384)),
         ((720, 1280), "squash", (384, 384), (384, 384)),
-        ((720, 1280), "center-crop", (384, 683), (384, 384)),
-        ((1280, 720), "center-crop", (683, 384), (384, 384)),
+        ((720, 1280), "center-crop", (384, 682), (384, 384)),
+        ((1280, 720), "center-crop", (682, 384), (384, 384)),
         ((720, 1280), "pad", (216, 384), (384, 384)),
         ((1280, 720), "pad", (384, 216), (384, 384)),
         ((1, 3000), "pad", (1, 384), (384, 384)),
@@ -62,6 +67,26 @@ def test_crop_keeps_the_middle(shape: tuple[int, int]) -> None:
     assert np.array_equal(cropped, frame[np.ix_(rows, columns)])
 
 
+@pytest.mark.parametrize("width", range(8, 20))
+def test_half_a_pixel_of_the_crop_is_rounded_as_the_library_does(width: int) -> None:
+    """transformers' processor and torchvision's transform, which open_clip uses."""
+    frame = np.random.default_rng(0).integers(0, 255, (8, width, 3), dtype=np.uint8)
+    processor = BitImageProcessor(do_resize=False, crop_size=8, do_rescale=False, do_normalize=False)
+    theirs = processor(frame, return_tensors="np", input_data_format="channels_last")["pixel_values"][0]
+    assert np.array_equal(FrameTransform(8, 4, "center-crop").finish(frame), theirs.transpose(1, 2, 0))
+    rounded = FrameTransform(8, 4, "center-crop", crop="round").finish(frame)
+    assert np.array_equal(rounded, np.asarray(CenterCrop(8)(Image.fromarray(frame))))
+
+
+@given(SIDES, SIDES, st.integers(16, 600))
+def test_sides_are_those_of_torchvision_and_open_clip(h: int, w: int, size: int) -> None:
+    expected = _compute_resized_output_size((h, w), [size])
+    assert FrameTransform(16, 8, "center-crop", short_side=size).scaled(h, w) == tuple(expected)
+    image = Image.new("1", (w, h))
+    padded = ResizeKeepRatio.get_params(image, (size, size), 1.0)
+    assert FrameTransform(size, 8, "pad").scaled(h, w) == tuple(max(side, 1) for side in padded)
+
+
 def test_pad_puts_the_frame_in_the_middle_of_grey() -> None:
     frame = np.full((3, 8, 3), 7, np.uint8)
     padded = FrameTransform(8, 4, "pad").finish(frame)
@@ -83,6 +108,16 @@ def test_sizes_that_hold_no_whole_patches(size: int, patch: int, message: str) -
         FrameTransform(size, patch)
 
 
+def test_squares_may_end_inside_a_patch() -> None:
+    assert FrameTransform(384, 14, "squash").size_of(720, 1280) == (384, 384)
+    with pytest.raises(ConfigError, match="image_size: got 13, expected at least one patch of 14 pixels"):
+        FrameTransform(13, 14, "pad")
+    with pytest.raises(ConfigError, match="short_side: got 200, expected at least the size of the crop, 224"):
+        FrameTransform(224, 14, "center-crop", short_side=200)
+
+
 def test_unknown_mode() -> None:
     with pytest.raises(ConfigError, match="resize: got 'stretch', expected one of keep-aspect, squash"):
         FrameTransform(32, 16, "stretch")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="resample: got 'box', expected one of bilinear, bicubic, lanczos"):
+        FrameTransform(32, 16, resample="box")  # type: ignore[arg-type]

@@ -222,8 +222,24 @@ def test_image_size_resamples_a_checkpoints_positions_once(tmp_path: Path) -> No
 def test_a_patch_that_does_not_divide_the_image() -> None:
     """SO400M-14 at 384 pixels was trained on 27 x 27 whole patches."""
     host = encoder(model="ViT-SO400M-14-SigLIP-384", width=32, depth=1, heads=2)
-    assert host.transform.size == 378
-    assert host.shape(378, 378).grid == (27, 27)
+    assert host.transform == FrameTransform(384, 14, "squash")
+    assert host.shape(384, 384).grid == (27, 27)
+    with torch.no_grad():
+        tokens, inner = host(frames(384, 384)), host(frames(384, 384)[..., :378, :378])
+    assert tokens.grid == (27, 27)
+    assert torch.equal(tokens.features, inner.features)
+    kept = encoder(model="ViT-SO400M-14-SigLIP-384", width=32, depth=1, heads=2, resize="keep-aspect")
+    assert kept.transform == FrameTransform(378, 14, "keep-aspect")
+
+
+def test_pixels_outside_whole_patches_are_ignored_as_in_open_clip() -> None:
+    """timm's own tower, as open_clip builds it, at 30 pixels of 8: its convolution drops the last 6."""
+    host = encoder(image_size=30, resize="squash")
+    native = native_siglip(img_size=30)
+    native.load_state_dict(host.tower.state_dict(), strict=False)
+    with torch.no_grad():
+        expected = native.forward_features((frames(30, 30).float() - 127.5) / 127.5)
+    torch.testing.assert_close(host(frames(30, 30)).features, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_positions_are_interpolated_rows_first_and_in_place() -> None:

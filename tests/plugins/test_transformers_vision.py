@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from transformers import PreTrainedModel
 
-from composer.errors import CheckpointError, ComposeError
+from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.tome import TomeConfig
@@ -281,7 +281,7 @@ def test_errors_name_the_key_and_the_remedy(tmp_path: Path) -> None:
         encoder(pretrained=str(tmp_path))
     with pytest.raises(ComposeError, match="width 96 is not a multiple of heads 5"):
         encoder(heads=5)
-    with pytest.raises(ComposeError, match="image_size 60 is not a multiple of patch_size 8"):
+    with pytest.raises(ConfigError, match="image_size: got 60, expected a positive multiple of the patch size 8"):
         encoder(image_size=60)
     with pytest.raises(ValidationError, match="leave out family, width"):
         TransformersVisionConfig(pretrained="x", family="clip", width=3)

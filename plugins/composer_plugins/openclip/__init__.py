@@ -21,10 +21,15 @@ class OpenClipConfig(ComponentConfig):
         "null is random weights.",
     )
     image_size: int | None = Field(
-        None, ge=1, description="Pixels of a frame's short side after resizing; null is the model's own, or 64."
+        None,
+        ge=1,
+        description="Pixels of a frame's short side after resizing; null is the model's own, or 64. A square may be "
+        "larger than its whole patches, whose rest is not seen.",
     )
-    resize: Resize = Field(
-        "keep-aspect", description="How frames get there: scale, or make a square by squashing, cropping or padding."
+    resize: Resize | None = Field(
+        None,
+        description="How frames get there: scale, or make a square by squashing, cropping or padding; null is what "
+        "open_clip does for the tag or the model, or keep-aspect without a model.",
     )
     patch_size: int | None = Field(None, ge=1, description="Pixels of a patch's side; null is the model's own, or 8.")
     width: int | None = Field(None, ge=1, description="Channels of a token; null is the model's own, or 96.")

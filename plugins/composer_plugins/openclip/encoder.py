@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
-from composer.transform import FrameTransform, Resize
+from composer.transform import Crop, FrameTransform, Resample, Resize
 from composer_plugins.openclip.weights import load_weights, tag_config
 
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+RESIZE: dict[str, Resize] = {"shortest": "center-crop", "longest": "pad", "squash": "squash"}
+"""open_clip's names of resize modes."""
 
 TINY = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
 
@@ -30,6 +33,7 @@ class Tower(NamedTuple):
     options: dict[str, Any]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: Resize
 
 
 class OpenClipEncoder(Encoder):
@@ -38,7 +42,7 @@ class OpenClipEncoder(Encoder):
     The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
     grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
     The buffers `mean` and `std`, of pixels from 0 to 255, are the tag's own, else the family's: also for a local file.
-    A checkpoint keeps them, since its tower may be built again without the tag.
+    A checkpoint keeps them, since its tower may be built again without the tag. So is `transform`, if `resize` is None.
     Raises ComposeError for a model or a tag that open_clip does not have, or a tower that is no plain ViT, and
     CheckpointError for weights that do not fit.
     """
@@ -52,14 +56,14 @@ class OpenClipEncoder(Encoder):
         model: str | None,
         pretrained: str | None,
         image_size: int | None,
-        resize: Resize,
+        resize: Resize | None,
         patch_size: int | None,
         width: int | None,
         depth: int | None,
         heads: int | None,
     ) -> None:
         super().__init__()
-        plan = _siglip("vit_base_patch16_siglip_224", TINY) if model is None else _named(model)
+        plan = _tiny() if model is None else _named(model)
         given = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth}
         options = plan.options | {k: v for k, v in (given | {"num_heads": heads}).items() if v is not None}
         self.tower = _build(plan.timm_name, options, model)
@@ -70,19 +74,26 @@ class OpenClipEncoder(Encoder):
 
         embed = self.tower.patch_embed
         self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]
-        # A patch of 14 does not divide SO400M's 384 pixels: the tower was trained on the 27 x 27 whole patches.
-        native = embed.grid_size[0] * self.patch_size
-        self.transform = FrameTransform(image_size or native, self.patch_size, resize)
-        self.block_classes = (HostBlock,)
         tag = tag_config(model, pretrained)
+        self.transform = self._transform(image_size, resize or RESIZE.get(tag.get("resize_mode", ""), plan.resize), tag)
+        self.block_classes = (HostBlock,)
         self.register_buffer("mean", 255 * torch.tensor(tag.get("mean", plan.mean))[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(tag.get("std", plan.std))[:, None, None])
+
+    def _transform(self, image_size: int | None, resize: Resize, tag: dict[str, Any]) -> FrameTransform:
+        """open_clip's own. A patch of 14 does not divide SO400M's 384 pixels: "keep-aspect" takes the 27 patches."""
+        embed = self.tower.patch_embed
+        native = embed.grid_size[0] * self.patch_size if resize == "keep-aspect" else embed.img_size[0]
+        resample: Resample = "bilinear" if tag.get("interpolation") == "bilinear" else "bicubic"
+        crop: Crop = "round" if resize == "center-crop" else "floor"
+        return FrameTransform(image_size or native, self.patch_size, resize, resample, crop=crop)
 
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
     ) -> VisualTokens:
         tower = self.tower
-        pixels = ((frames.float() - self.mean) / self.std).to(tower.patch_embed.proj.weight.dtype)
+        height, width = (side // self.patch_size * self.patch_size for side in frames.shape[2:])
+        pixels = ((frames[..., :height, :width].float() - self.mean) / self.std).to(tower.patch_embed.proj.weight.dtype)
         x = tower.patch_embed(pixels)  # [F, rows, columns, D]
         rows, columns = x.shape[1:3]
         x = tower.norm_pre(tower._pos_embed(x))
@@ -144,9 +155,13 @@ def _named(model: str) -> Tower:
     return _siglip(name, {"img_size": vision["image_size"]})
 
 
+def _tiny() -> Tower:
+    return _siglip("vit_base_patch16_siglip_224", TINY)._replace(resize="keep-aspect")
+
+
 def _siglip(timm_name: str, options: dict[str, Any]) -> Tower:
     # timm builds most SigLIP towers with exact GELU, and all SigLIP weights were trained with the tanh approximation.
-    return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, SIGLIP_MEAN, SIGLIP_STD)
+    return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, SIGLIP_MEAN, SIGLIP_STD, "squash")
 
 
 def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:
@@ -160,7 +175,7 @@ def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:
         "mlp_ratio": vision.get("mlp_ratio", 4.0),
         "act_layer": "quick_gelu" if quick_gelu else "gelu",
     }
-    return Tower("vit_base_patch32_clip_224", options, CLIP_MEAN, CLIP_STD)
+    return Tower("vit_base_patch32_clip_224", options, CLIP_MEAN, CLIP_STD, "center-crop")
 
 
 def _is_plain_clip(vision: dict[str, Any]) -> bool:

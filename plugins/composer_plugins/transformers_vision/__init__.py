@@ -23,10 +23,15 @@ class TransformersVisionConfig(ComponentConfig):
         None, description="Architecture of random weights; null is siglip, or what `pretrained` says."
     )
     image_size: int | None = Field(
-        None, ge=1, description="Pixels of a frame's short side after resizing; null is the checkpoint's own, or 64."
+        None,
+        ge=1,
+        description="Pixels of a frame's short side after resizing; null is the checkpoint's own, or 64. A square may "
+        "be larger than its whole patches, whose rest is not seen.",
     )
-    resize: Resize = Field(
-        "keep-aspect", description="How frames get there: scale, or make a square by squashing, cropping or padding."
+    resize: Resize | None = Field(
+        None,
+        description="How frames get there: scale, or make a square by squashing, cropping or padding; null is what the "
+        "checkpoint's preprocessor_config.json says, else keep-aspect.",
     )
     patch_size: int | None = Field(
         None, ge=1, description="Pixels of a patch's side, for random weights; null is the checkpoint's own, or 8."

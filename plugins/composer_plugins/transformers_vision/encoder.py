@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
-from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from composer.errors import CheckpointError, ComposeError
 from composer.parts import BlockReducer, Encoder, VisualTokens, run_blocks
-from composer.transform import FrameTransform, Resize
+from composer.transform import Resize
 from composer_plugins.transformers_vision import FamilyName
-from composer_plugins.transformers_vision.families import FAMILIES, Colour, Family
+from composer_plugins.transformers_vision.families import FAMILIES, Family
+from composer_plugins.transformers_vision.preprocessor import Preprocessor, read_preprocessor
 
 
 class TransformersVisionEncoder(Encoder):
@@ -22,7 +22,8 @@ class TransformersVisionEncoder(Encoder):
     `forward` interpolates them in fp32 as the library does. Weights are read from safetensors only, in fp32, and no
     code of a repository is run.
     The buffers `mean` and `std`, of pixels from 0 to 255, are those of the checkpoint's preprocessor_config.json, else
-    the family's. A checkpoint of composer keeps them.
+    the family's. A checkpoint of composer keeps them. `transform` is that of this file, unless `resize` or `image_size`
+    is set.
     Raises ComposeError for an architecture that is none of the families, CheckpointError for weights that cannot be
     read or are incomplete, and for a mean or std that is not of three channels.
     """
@@ -36,7 +37,7 @@ class TransformersVisionEncoder(Encoder):
         pretrained: str | None,
         family: FamilyName | None,
         image_size: int | None,
-        resize: Resize,
+        resize: Resize | None,
         patch_size: int | None,
         width: int | None,
         depth: int | None,
@@ -46,12 +47,12 @@ class TransformersVisionEncoder(Encoder):
         if pretrained is not None:
             self.family, config = _read_config(pretrained)
             self.tower = _read_weights(self.family, config, pretrained)
-            mean, std = _read_constants(self.family, pretrained)
+            preprocessor = read_preprocessor(self.family, pretrained, resize)
         else:
             self.family = FAMILIES[family or "siglip"]
             config = _tiny_config(family or "siglip", image_size or 64, patch_size or 8, width, depth, heads)
             self.tower = self.family.model(config)
-            mean, std = self.family.mean, self.family.std
+            preprocessor = Preprocessor(self.family.mean, self.family.std)
         layers = getattr(self.tower.encoder, self.family.layers)
         for place, layer in enumerate(layers):
             layers[place] = _hosting(self.family.layer, layer, config)
@@ -60,10 +61,10 @@ class TransformersVisionEncoder(Encoder):
         self.tower.train()
 
         self.dim, self.depth, self.patch_size = config.hidden_size, len(layers), config.patch_size
-        self.transform = FrameTransform(image_size or _native_size(config), self.patch_size, resize)
+        self.transform = preprocessor.transform(self.patch_size, _native_size(config), resize, image_size)
         self.block_classes = (self.family.layer,)
-        self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32)[:, None, None])
-        self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32)[:, None, None])
+        self.register_buffer("mean", 255 * torch.tensor(preprocessor.mean, dtype=torch.float32)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(preprocessor.std, dtype=torch.float32)[:, None, None])
 
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
@@ -89,8 +90,6 @@ def _tiny_config(
     width, depth, heads = width or 96, depth or 4, heads or 4
     if width % heads:
         raise ComposeError(f"model.encoder: width {width} is not a multiple of heads {heads}; name a divisor.")
-    if image_size % patch_size:
-        raise ComposeError(f"model.encoder: image_size {image_size} is not a multiple of patch_size {patch_size}.")
     sizes: dict[str, Any] = {
         "hidden_size": width,
         "num_hidden_layers": depth,
@@ -148,25 +147,6 @@ def _read_weights(family: Family, config: Any, pretrained: str) -> PreTrainedMod
     return tower
 
 
-def _read_constants(family: Family, pretrained: str) -> tuple[Colour, Colour]:
-    """Mean and std of pixels that a checkpoint's image processor states, else the family's. Raises CheckpointError."""
-    try:
-        stated = get_image_processor_config(pretrained)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r} cannot be read: {error}"
-        ) from error
-    constants = {"image_mean": family.mean, "image_std": family.std}
-    constants |= {name: stated[name] for name in constants if stated.get(name) is not None}
-    for name, value in constants.items():
-        if not isinstance(value, list | tuple) or len(value) != 3:
-            raise CheckpointError(
-                f"model.encoder.pretrained: {name} of {pretrained!r} is {value} in its preprocessor_config.json; a "
-                "tower takes three channels, so state three numbers there."
-            )
-    return constants["image_mean"], constants["image_std"]
-
-
 def _hosting(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:
     """The same layer, with the same parameters, as its subclass that hosts a reducer."""
     with torch.device("meta"):
@@ -176,7 +156,7 @@ def _hosting(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:
 
 
 def _native_size(config: Any) -> int:
-    """Pixels of the side of the square that the position embeddings are made for: whole patches only."""
+    """Pixels of the side of the square that the position embeddings are made for."""
     if hasattr(config, "num_patches"):
         return math.isqrt(config.num_patches) * config.patch_size
-    return config.image_size // config.patch_size * config.patch_size
+    return config.image_size

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import (
+    BitImageProcessor,
+    CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
     Dinov2Config,
@@ -17,8 +19,10 @@ from transformers import (
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
     PreTrainedModel,
+    Siglip2ImageProcessor,
     Siglip2VisionConfig,
     Siglip2VisionModel,
+    SiglipImageProcessor,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -30,14 +34,14 @@ from transformers.models.siglip2.modeling_siglip2 import Siglip2EncoderLayer
 
 from composer.parts import BlockReducer, BlockTokens, Grid, proportional_attention
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Embed = Callable[[Any, Tensor], tuple[Tensor, Grid]]
 
-HALF: Colour = (0.5, 0.5, 0.5)
-CLIP_MEAN: Colour = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD: Colour = (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+HALF: Color = (0.5, 0.5, 0.5)
+CLIP_MEAN: Color = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Color = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN: Color = (0.485, 0.456, 0.406)
+IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 
 
 class Family(NamedTuple):
@@ -49,8 +53,9 @@ class Family(NamedTuple):
     layers: str
     norm: str
     embed: Embed
-    mean: Colour
-    std: Colour
+    mean: Color
+    std: Color
+    processor: type[Any]
 
 
 class ClipLikeLayer(nn.Module):
@@ -185,16 +190,48 @@ def _patches(convolution: nn.Module, pixels: Tensor) -> tuple[Tensor, Grid]:
 
 FAMILIES = {
     "siglip": Family(
-        SiglipVisionConfig, SiglipVisionModel, HostSiglipLayer, "layers", "post_layernorm", embed_siglip, HALF, HALF
+        SiglipVisionConfig,
+        SiglipVisionModel,
+        HostSiglipLayer,
+        "layers",
+        "post_layernorm",
+        embed_siglip,
+        HALF,
+        HALF,
+        SiglipImageProcessor,
     ),
     "siglip2": Family(
-        Siglip2VisionConfig, Siglip2VisionModel, HostSiglip2Layer, "layers", "post_layernorm", embed_siglip2, HALF, HALF
+        Siglip2VisionConfig,
+        Siglip2VisionModel,
+        HostSiglip2Layer,
+        "layers",
+        "post_layernorm",
+        embed_siglip2,
+        HALF,
+        HALF,
+        Siglip2ImageProcessor,
     ),
     "clip": Family(
-        CLIPVisionConfig, CLIPVisionModel, HostClipLayer, "layers", "post_layernorm", embed_clip, CLIP_MEAN, CLIP_STD
+        CLIPVisionConfig,
+        CLIPVisionModel,
+        HostClipLayer,
+        "layers",
+        "post_layernorm",
+        embed_clip,
+        CLIP_MEAN,
+        CLIP_STD,
+        CLIPImageProcessor,
     ),
     "dinov2": Family(
-        Dinov2Config, Dinov2Model, HostDinov2Layer, "layer", "layernorm", embed_dinov2, IMAGENET_MEAN, IMAGENET_STD
+        Dinov2Config,
+        Dinov2Model,
+        HostDinov2Layer,
+        "layer",
+        "layernorm",
+        embed_dinov2,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        BitImageProcessor,
     ),
     "dinov2-registers": Family(
         Dinov2WithRegistersConfig,
@@ -205,5 +242,6 @@ FAMILIES = {
         embed_dinov2_registers,
         IMAGENET_MEAN,
         IMAGENET_STD,
+        BitImageProcessor,
     ),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image, features
 
 from composer.data import image, limits
 from composer.data.headers import Header, read_header
@@ -157,8 +157,14 @@ def test_scaling_averages_what_it_leaves_out(tmp_path: Path) -> None:
     assert np.abs(picture.astype(int) - 127).max() <= 4
 
 
+def test_a_large_jpeg_is_decoded_at_its_full_size(tmp_path: Path) -> None:
+    noise = RNG.integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    path = save(tmp_path / "a.jpg", Image.fromarray(noise))
+    expected = Image.open(path).resize((16, 16), Image.Resampling.BICUBIC)
+    assert np.array_equal(read_image(path, FrameTransform(16, 8, "squash")), np.asarray(expected))
+
+
 def test_large_jpeg_is_close_to_its_area_average(tmp_path: Path) -> None:
-    """Large JPEG files are decoded at a fraction of their size; that must not show."""
     rows, columns = np.indices((512, 768))
     smooth = np.stack([rows // 3, columns // 4, (rows + columns) // 6], axis=-1).astype(np.uint8)
     picture = read_image(save(tmp_path / "a.jpg", Image.fromarray(smooth), quality=95), FrameTransform(32, 8))
@@ -182,6 +188,61 @@ def test_no_image(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(MediaError, match=r"a\.png: "):
         read_image(str(path), SAME)
+
+
+OTHER_FILES = {
+    "HEIC: convert": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "HEIC: convert it": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    "a video": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+    "PostScript: convert": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EndComments\nshowpage\n%%EOF\n",
+    "PDF: convert": b"%PDF-1.4\n",
+    "a Windows metafile": b"\xd7\xcd\xc6\x9a\0\0" + bytes(40),
+    "a Windows metafile: ": b"\1\0\0\0" + bytes(36) + b" EMF" + bytes(80),
+    "a pointer of Git LFS: run `git lfs pull`": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
+    "a web page: download": b"\n<!DOCTYPE html><html><title>404</title>",
+    "SVG: convert": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_other_files_under_an_images_name_are_never_opened(tmp_path: Path, kind: str) -> None:
+    """Pillow would hand PostScript to Ghostscript, which runs it."""
+    path = tmp_path / "a.jpg"
+    path.write_bytes(OTHER_FILES[kind])
+    for media in (Media("image", str(path)), Media("image", "a.jpg", data=OTHER_FILES[kind])):
+        for read in (lambda media=media: image.read_image(media, SAME), lambda media=media: read_header(media)):
+            with pytest.raises(MediaError, match=rf"a\.jpg: not an image but {kind}"):
+                read()
+
+
+def test_postscript_runs_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was called"))
+    source = io.BytesIO()
+    Image.fromarray(SQUARE).save(source, "EPS")
+    for name in ("a.eps", "a.jpg"):
+        (tmp_path / name).write_bytes(source.getvalue())
+        with pytest.raises(MediaError, match="not an image but PostScript"):
+            read_image(str(tmp_path / name), SAME)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "jpg", "jp2", "png", "ppm", "pgm", "tif", "webp", "avif"])
+def test_raster_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow is built without AVIF")
+    plain = Image.new("L", (16, 16), 90).convert("L" if suffix == "pgm" else "RGB")
+    assert np.abs(read_image(save(tmp_path / f"a.{suffix}", plain), SAME).astype(int) - 90).max() <= 2
+
+
+def test_missing_files_say_what_to_do(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\u00e9"
+    folder.mkdir()
+    save(folder / "\u00e9.png", Image.fromarray(SQUARE))
+    for name in ("caf\u00e9/e\u0301.png", "cafe\u0301/\u00e9.png", "cafe\u0301/e\u0301.png"):
+        with pytest.raises(MediaError, match=r"no such file, but one .* other Unicode characters \(NFC\)"):
+            read_image(str(tmp_path / name), SAME)
+    for path in ("https://example.com/a.jpg", f"{tmp_path}/https:/example.com/a.jpg", "s3://bucket/a.jpg"):
+        with pytest.raises(MediaError, match="an address on the web, expected a file: download it first"):
+            read_image(path, SAME)
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What a checkpoint's preprocessor_config.json says of its pixels."""
+
+from typing import Any, NamedTuple
+
+import transformers
+from transformers.models.auto.image_processing_auto import get_image_processor_config
+
+from composer.errors import CheckpointError
+from composer.transform import FrameTransform, Resample, Resize
+from composer_plugins.transformers_vision.families import Color, Family
+
+RESAMPLE: dict[int, Resample] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+"""Pillow's numbers of filters."""
+
+
+class Preprocessor(NamedTuple):
+    """Pixels as a checkpoint's own processor makes them.
+
+    mean, std: of 0 to 1. resize, size: None if the file does not say; short_side: before a crop.
+    """
+
+    mean: Color
+    std: Color
+    resize: Resize | None = None
+    size: int | None = None
+    short_side: int | None = None
+    resample: Resample = "bicubic"
+
+    def transform(self, patch_size: int, native: int, resize: Resize | None, image_size: int | None) -> FrameTransform:
+        """What the recipe asks for (`resize`, `image_size`), else what the file says, else "keep-aspect" at `native`.
+
+        "keep-aspect" rounds the file's size down to whole patches. A crop at another size keeps its share of the frame.
+        """
+        mode = resize or self.resize or "keep-aspect"
+        size = image_size or self.size or native
+        if mode == "keep-aspect" and image_size is None:
+            size = size // patch_size * patch_size
+        short_side = None
+        if mode == "center-crop" and self.short_side is not None and self.size is not None:
+            short_side = round(self.short_side * size / self.size)
+        return FrameTransform(size, patch_size, mode, self.resample, short_side)
+
+
+def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) -> Preprocessor:
+    """The preprocessor of a hub name or a local folder; what the file does not say is the family's.
+
+    Raises CheckpointError for a file that cannot be read, for a mean or std that is not of three channels, and, unless
+    `resize` replaces it, for a way of resizing that composer does not have.
+    """
+    try:
+        values = {k: v for k, v in get_image_processor_config(pretrained).items() if v is not None}
+        kind = getattr(transformers, str(values.get("image_processor_type")), family.processor)
+        processor = kind.from_dict({"image_mean": family.mean, "image_std": family.std} | values)
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r} cannot be read: {error}"
+        ) from error
+    for name in ("image_mean", "image_std"):
+        value = getattr(processor, name)
+        if not isinstance(value, list | tuple) or len(value) != 3:
+            raise CheckpointError(
+                f"model.encoder.pretrained: {name} of {pretrained!r} is {value} in its preprocessor_config.json; a "
+                "tower takes three channels, so state three numbers there."
+            )
+    constants = Preprocessor(tuple(processor.image_mean), tuple(processor.image_std))
+    if not processor.do_resize or "size" not in values:
+        return constants
+    return _resized(constants, processor, pretrained, resize)
+
+
+def _resized(constants: Preprocessor, processor: Any, pretrained: str, resize: Resize | None) -> Preprocessor:
+    """With the processor's sizes and filter."""
+    where = f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r}"
+    if int(processor.resample) not in RESAMPLE:
+        raise CheckpointError(f"{where}: got resample {int(processor.resample)}, expected one of {RESAMPLE}")
+    stated = constants._replace(resample=RESAMPLE[int(processor.resample)])
+    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
+    if crop is None and size.height and size.height == size.width:
+        return stated._replace(resize="squash", size=size.height)
+    if crop is None and size.shortest_edge and not size.longest_edge:
+        return stated._replace(resize="keep-aspect", size=size.shortest_edge)
+    if crop is not None and crop.height == crop.width:
+        if size.height == size.width == crop.height:
+            return stated._replace(resize="squash", size=size.height)
+        if size.shortest_edge and not size.longest_edge and size.shortest_edge >= crop.height:
+            return stated._replace(resize="center-crop", size=crop.height, short_side=size.shortest_edge)
+    if resize is None:
+        raise CheckpointError(
+            f"{where}: got size {_plain(size)} and crop_size {crop and _plain(crop)}, expected a square; set "
+            "model.encoder.resize, and model.encoder.image_size if it is not the tower's own"
+        )
+    return stated
+
+
+def _plain(size: Any) -> dict[str, int]:
+    return {key: value for key, value in dict(size).items() if value is not None}
