@@ -12,7 +12,7 @@ from composer.cli.steps import Step, carry_out, set_aside
 from composer.errors import ConfigError
 from composer.explain import nearest, validated
 from composer.overrides import from_environment, from_flags, take_flags
-from composer.resolve import resolve
+from composer.resolve import recorded, resolve
 from composer.stages import Stage, run_folder, stages_of
 from composer.training.config import TrainingConfig
 from composer.yamlfile import Located, load_recipes, merged
@@ -106,7 +106,7 @@ def _recipe(paths: Sequence[Path], flags: Sequence[str]) -> dict[str, Any]:
         training = merged(training, layer)
     validated(TrainingConfig, "training", training)
     plain = {key: value.plain() for key, value in sections.items()}
-    return {"model": resolved.model.model_dump(mode="json"), **plain}
+    return {"model": recorded(resolved.model), **plain}
 
 
 def _evaluations(

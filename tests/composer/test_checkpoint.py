@@ -43,7 +43,7 @@ def test_it_holds_what_is_needed_to_build_the_model_again_in_plain_values(checkp
     assert plain({key: value for key, value in content.items() if key != "loops"})
     assert content["composer"]["frames"] == 2
     assert content["composer"]["distributions"]["multimodal-composer"] == composer.__version__
-    assert content["hyper_parameters"]["model"]["backbone"] == {"name": "tiny-sum", "dim": 6}
+    assert content["hyper_parameters"]["model"]["backbone"] == {"name": "unknown/tiny-sum", "dim": 6}
     assert content["hyper_parameters"]["training"]["learning_rate"] == 0.02
     assert content["TinyData"] == {"trained_samples": 12}
 
