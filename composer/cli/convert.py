@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from composer.atomic import check_writable
 from composer.discovery import Provider
 from composer.errors import ConfigError, PluginError
 from composer.explain import nearest
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--to: got {args.to!r}; {args.component} writes {', '.join(_layouts(provider))}.")
     if args.target.exists():
         raise ConfigError(f"TARGET: {args.target} exists already: name another place, or remove it.")
+    check_writable(args.target)
     converter = provider.component.converter
     assert converter is not None
     load_target(provider, converter.target)(args.source, args.target, args.to, args.revision)

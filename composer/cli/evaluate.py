@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import BaseModel
 
+from composer.atomic import check_writable
 from composer.benchmark import Benchmark, Question
 from composer.cli.numbers import natural, positive
 from composer.errors import ConfigError, DataError
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     model_flags, rest = from_flags(args.other, "model")
     options = _options(args.benchmark, rest)
     rank, world = _processes()
+    folder = args.output or _folder(args)
+    check_writable(folder / "results.json")
     benchmark: Benchmark = load_registry().build("benchmark", options)
     asked = list(benchmark.questions())
     check(asked)
@@ -93,10 +96,6 @@ def run(args: argparse.Namespace) -> int:
     from composer.evaluation.report import refuse_to_shrink
     from composer.inference.evaluate import refuse
 
-    beside = args.checkpoint if args.checkpoint.is_dir() else checkpoint.parent
-    folder = args.output or beside / "evaluation" / "-".join(
-        [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
-    )
     if args.limit:
         refuse_to_shrink(folder, len(questions))
     kept = AnswerFile(folder, header, rank, world, grading)
@@ -122,6 +121,13 @@ def run(args: argparse.Namespace) -> int:
         own |= {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
         _report(benchmark, questions, answers, folder, header, own)
     return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Where answers and results are stored if no --output is given: next to the checkpoint."""
+    beside = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
+    condition = [] if args.condition == "normal" else [args.condition]
+    return Path(beside, "evaluation", "-".join([args.benchmark.replace("/", "-"), *condition]))
 
 
 def check_words(words: Sequence[str]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from composer.atomic import check_writable
 from composer.cli.evaluations import EVALUATION, RESULTS, evaluations_of
 from composer.cli.process import start_process
-from composer.cli.steps import Step, carry_out, set_aside
+from composer.cli.steps import LOG, Step, carry_out, set_aside
 from composer.errors import ConfigError
 from composer.explain import nearest, validated
 from composer.overrides import from_environment, from_flags, take_flags
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     flags = [*args.flags, *([] if args.seed_everything is None else [f"--seed_everything={args.seed_everything}"])]
     _refuse_own(flags)
     output = args.output or run_folder(args.recipe)
+    check_writable(output / LOG)
     fits = list(_fits(stages, args.overlay, flags, output))
     evaluations = list(_evaluations(args.recipe, [stages[-1].path, *args.overlay], flags, fits[-1], output))
     if args.stage is not None:
