@@ -2,7 +2,8 @@
 
 A checkpoint is Lightning's dictionary of plain values and tensors, so that `torch.load(weights_only=True)` reads it and
 nothing in it can run code. composer adds the key `composer` (see `header`), and keeps the model's and the training's
-configuration in `hyper_parameters`. All weights are in it, those of frozen parts too.
+configuration in `hyper_parameters`, each component by its qualified name (see `composer.registry`). All weights are in
+it, those of frozen parts too.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from composer.compose import compose
 from composer.config import ModelConfig
 from composer.errors import CheckpointError, ComposerError
 from composer.model import MultimodalModel
-from composer.plugin import Kind
+from composer.plugin import SLOTS, Kind
 from composer.registry import load_registry, load_target
 from composer.resolve import model_config
 
@@ -87,7 +89,35 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
             f"Checkpoint {path} has format {checkpoint['composer']['format']}, and this composer reads up to {FORMAT}: "
             f"install multimodal-composer {checkpoint['composer']['distributions'].get('multimodal-composer')}."
         )
+    distributions = checkpoint["composer"].get("distributions", {})
+    for distribution, written in distributions.items():
+        _compare_version(distribution, written)
+    _qualify(checkpoint["hyper_parameters"].get("model", {}), distributions)
     return checkpoint
+
+
+@cache
+def _compare_version(distribution: str, written: str) -> None:
+    """Warn, once per process, if a checkpoint was written with another version of a distribution than is installed."""
+    versions = {plugin.distribution: plugin.version for plugin in load_registry().plugins}
+    installed = (versions | {"multimodal-composer": __version__}).get(distribution)
+    if installed is None:
+        log.warning(
+            "The checkpoint was written with %s %s, which is not installed: pip install '%s==%s'",
+            *(distribution, written, distribution, written),
+        )
+    elif installed != written:
+        log.warning("The checkpoint was written with %s %s; %s is installed", distribution, written, installed)
+
+
+def _qualify(model: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
+    """Qualify bare names, which earlier versions wrote, if several distributions offer them by now."""
+    for kind in SLOTS:
+        for slot in model.get(kind, ()) if kind == "reducer" else [model.get(kind, {})]:
+            matches = load_registry().matches(kind, slot.get("name", ""))
+            known = [provider for provider in matches if provider.plugin.distribution in distributions]
+            if len(matches) > 1 and len(known) == 1:
+                slot["name"] = known[0].qualified_name
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> MultimodalModel:

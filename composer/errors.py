@@ -55,7 +55,11 @@ class CheckpointError(ComposerError):
     """A checkpoint that is missing, truncated, or made for another model."""
 
 
-class DiskFullError(ComposerError):
+class FileError(ComposerError):
+    """A file or folder that the system does not let composer read or write: names it, the reason and the remedy."""
+
+
+class DiskFullError(FileError):
     """No room for a file: names it, and how much room its folder has."""
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -49,14 +49,22 @@ def differences(before: Any, now: Any, key: str) -> Iterator[str]:
 def differing(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
     """Each place below `key` where two dumps differ, with both values; of two components only their names."""
     if isinstance(before, dict) and isinstance(now, dict):
-        other = before.get("name") != now.get("name")
+        other = not _same_component(before.get("name"), now.get("name"))
         for name in ("name",) if other else dict.fromkeys((*before, *now)):
-            yield from differing(before.get(name), now.get(name), f"{key}.{name}")
+            if other or name != "name":
+                yield from differing(before.get(name), now.get(name), f"{key}.{name}")
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         for place, (one, another) in enumerate(zip(before, now, strict=True)):
             yield from differing(one, another, f"{key}.{place}")
     elif before != now:
         yield key, before, now
+
+
+def _same_component(before: Any, now: Any) -> bool:
+    """Whether two dumps name one component; one of them may have its bare name and the other its qualified one."""
+    if not (isinstance(before, str) and isinstance(now, str)) or ("/" in before) == ("/" in now):
+        return bool(before == now)
+    return before.rpartition("/")[2] == now.rpartition("/")[2]
 
 
 def type_name(annotation: Any) -> str:
@@ -74,6 +82,17 @@ def type_name(annotation: Any) -> str:
         return f"mapping of {type_name(arguments[1])}"
     names = {str: "text", int: "integer", float: "number", bool: "true | false", NoneType: "null", dict: "mapping"}
     return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+def takes_only_lists(annotation: Any) -> bool:
+    """Whether a type is a list, tuple, set or sequence, or one of these or null."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return takes_only_lists(arguments[0])
+    if origin in (Union, UnionType):
+        return all(branch is NoneType or takes_only_lists(branch) for branch in arguments)
+    kind = origin or annotation
+    return isinstance(kind, type) and issubclass(kind, Collection) and not issubclass(kind, str | bytes | Mapping)
 
 
 def _path(detail: ErrorDetails, given: Located) -> tuple[str | int, ...]:

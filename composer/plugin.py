@@ -40,6 +40,21 @@ Kind = Literal["encoder", "reducer", "projector", "backbone", "reader", "benchma
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """The parts of a model, how data files are read, and what a model is measured on."""
 
+RESERVED: dict[Kind, frozenset[str]] = {
+    "encoder": frozenset(),
+    "reducer": frozenset({"dim", "depth"}),
+    "projector": frozenset({"in_dim", "out_dim"}),
+    "backbone": frozenset({"tokenizer"}),
+    "reader": frozenset(),
+    "benchmark": frozenset(
+        {"benchmark", "output", "batch_size", "num_workers", "device", "limit", "condition", "model", "help"}
+    ),
+}
+"""Names that no option of a kind can have: what composer adds, and for a benchmark the flags of `composer evaluate`."""
+
+HEAVY = ("torch", "torchvision", "transformers", "open_clip", "timm", "fla", "lightning")
+"""What a plugin's module must not import: commands that build no model would wait for it."""
+
 PROJECT = "composer"
 ENTRY_POINT_GROUP = "composer.plugins"
 

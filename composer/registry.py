@@ -1,28 +1,23 @@
-"""The installed components: guarded discovery, look-up by name, and building. No torch here.
+"""The installed components: look-up by name, and building. No torch here.
 
-Discovery is our own loop and not pluggy's, which skips a second distribution with the same entry-point name in
-silence, lets one broken plugin hide all later ones, and never calls a misspelt hook.
+A component has one canonical name, by which everything compares it: its bare name, or `distribution/name` if several
+distributions offer the bare one. Files keep `distribution/name`, which another installation does not make ambiguous.
 """
 
 import difflib
 import importlib
 import inspect
-import re
+import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
-import pluggy
-from packaging.requirements import Requirement
-
 from composer.config import SlotConfig
-from composer.errors import PluginError
-from composer.plugin import ENTRY_POINT_GROUP, KINDS, PROJECT, Component, ComponentConfig, HookSpec, Kind
+from composer.discovery import Plugin, Provider, discover, stdout_to_stderr
+from composer.errors import ComposerError, PluginError
+from composer.plugin import ENTRY_POINT_GROUP, KINDS, Kind
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_TARGET = re.compile(r"[\w.]+:\w+")
 _BASES: dict[Kind, tuple[str, ...]] = {
     "encoder": ("composer.parts:Encoder",),
     "reducer": ("composer.parts:Reducer", "composer.parts:BlockReducer"),
@@ -32,45 +27,6 @@ _BASES: dict[Kind, tuple[str, ...]] = {
     "benchmark": ("composer.benchmark:Benchmark",),
 }
 """What a part of each kind is, by name: `composer.parts` needs torch."""
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One entry point of the group `composer.plugins`. `problem` says why it is broken; None while it is not."""
-
-    name: str
-    distribution: str
-    version: str
-    problem: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version}"
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A component and the plugin that offers it."""
-
-    component: Component
-    plugin: Plugin
-
-    def __str__(self) -> str:
-        return f"{self.component.kind} {self.component.name!r} ({self.plugin})"
-
-    @property
-    def qualified_name(self) -> str:
-        """`distribution/name`, which no two providers share."""
-        return f"{self.plugin.distribution}/{self.component.name}"
-
-    def missing(self) -> list[str]:
-        """Its requirements that this Python does not meet."""
-        return [text for text in self.component.requires if not _met(Requirement(text))]
-
-    @property
-    def status(self) -> str:
-        """`ok`, or the one line that mends it."""
-        missing = self.missing()
-        return f"pip install {' '.join(map(repr, missing))}" if missing else "ok"
 
 
 class Registry:
@@ -97,22 +53,41 @@ class Registry:
         return sorted({provider.component.name for provider in self.of(kind)})
 
     def selectable(self, kind: Kind) -> list[str]:
-        """What selects each component of this kind: its name, or its qualified name where several share the name."""
-        names = [provider.component.name for provider in self.of(kind)]
-        return [p.qualified_name if names.count(p.component.name) > 1 else p.component.name for p in self.of(kind)]
+        """The canonical name of each component of this kind."""
+        return [self.aliases(provider)[0] for provider in self.of(kind)]
+
+    def aliases(self, provider: Provider) -> tuple[str, ...]:
+        """The names that select a component, the canonical one first: its bare name if no other component has it, and
+        its qualified name."""
+        shared = len(self.matches(provider.component.kind, provider.component.name)) > 1
+        return (provider.qualified_name,) if shared else (provider.component.name, provider.qualified_name)
+
+    def canonical(self, kind: Kind, name: str) -> str:
+        """The one name of a component in this process; a name that selects none, or several, stays as it is."""
+        matches = self.matches(kind, name)
+        return self.aliases(matches[0])[0] if len(matches) == 1 else name
+
+    def qualified(self, kind: Kind, name: str) -> str:
+        """The name of a component in files, the same whatever else is installed later; others as `canonical`."""
+        matches = self.matches(kind, name)
+        return matches[0].qualified_name if len(matches) == 1 else name
+
+    def matches(self, kind: Kind, name: str) -> list[Provider]:
+        """The providers that `name` or `distribution/name` may mean."""
+        return [provider for provider in self.of(kind) if provider.answers_to(name)]
 
     def find(self, kind: Kind, name: str) -> Provider:
         """The provider of a component, by `name` or `distribution/name`.
 
-        Raises PluginError where none is installed (with the nearest names and the broken plugins), or several are.
+        Raises PluginError if none is installed (with the nearest names and the broken plugins), or several are.
         """
-        found = [p for p in self.of(kind) if name in (p.component.name, p.qualified_name)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            choices = " or ".join(p.qualified_name for p in found)
+        matches = self.matches(kind, name)
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            choices = " or ".join(p.qualified_name for p in matches)
             raise PluginError(
-                f"{kind} {name!r} is provided by {' and by '.join(str(p.plugin) for p in found)}: "
+                f"{kind} {name!r} is provided by {' and by '.join(str(p.plugin) for p in matches)}: "
                 f"name one of them, {choices}, or uninstall one."
             )
         raise PluginError(self._unknown(kind, name))
@@ -120,8 +95,8 @@ class Registry:
     def build(self, kind: Kind, config: SlotConfig, **from_neighbours: Any) -> Any:
         """Import a component's target and call it with its options and with what follows from its neighbours.
 
-        Raises PluginError where a requirement is missing, or the target cannot be imported, does not take these
-        arguments, or gives no part of this kind.
+        Raises PluginError if a requirement is missing, or the target cannot be imported, does not take these
+        arguments, raises anything but a ComposerError, or gives no part of this kind.
         """
         provider = self.find(kind, config.name)
         target = load_target(provider)
@@ -131,12 +106,12 @@ class Registry:
             raise PluginError(f"{where} does not implement {', '.join(sorted(missing))}: add what is missing.")
         try:
             inspect.signature(target).bind(**options, **from_neighbours)
-        except TypeError as error:  # of this call; one from inside the target is a defect and keeps its traceback
+        except TypeError as error:
             raise PluginError(
                 f"{where} cannot be called with {', '.join((*options, *from_neighbours))}: {error}. It must take its "
                 "component's options and what composer adds for its kind (docs/plugins.md) as keyword arguments."
             ) from error
-        part = target(**options, **from_neighbours)
+        part = _call(target, where, options, from_neighbours)
         bases = [getattr(importlib.import_module(module), name) for module, name in map(_split, _BASES[kind])]
         if not isinstance(part, tuple(bases)):
             raise PluginError(
@@ -150,34 +125,28 @@ class Registry:
         near = difflib.get_close_matches(name, names, 1)
         text = f"unknown {kind} {name!r}"
         text += f": did you mean {near[0]!r}?" if near else "."
+        distribution = name.rpartition("/")[0]
+        if distribution and not is_installed(distribution):
+            text += f" The distribution {distribution} is not installed: pip install {distribution}."
         text += f" Installed: {', '.join(names) or 'none'}."
         if self.broken:
             text += f" Broken plugins: {'; '.join(f'{p.name} of {p} ({p.problem})' for p in self.broken)}."
         return text
 
 
+def is_installed(distribution: str) -> bool:
+    """Whether a distribution of this name is installed."""
+    try:
+        version(distribution)
+    except (PackageNotFoundError, ValueError):
+        return False
+    return True
+
+
 @cache
 def load_registry() -> Registry:
     """Discover every installed plugin once. A broken one is recorded with its problem and hides nothing else."""
-    return discover(entry_points(group=ENTRY_POINT_GROUP))
-
-
-def discover(found: Iterable[EntryPoint]) -> Registry:
-    """The registry of these entry points."""
-    plugins: list[Plugin] = []
-    providers: list[Provider] = []
-    for point in sorted(found, key=lambda point: (point.dist.name if point.dist else "", point.name)):
-        distribution, number = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
-        try:
-            components = _components(point.load())
-        except (Exception, SystemExit) as error:
-            problem = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-            plugins.append(Plugin(point.name, distribution, number, problem))
-            continue
-        plugin = Plugin(point.name, distribution, number)
-        plugins.append(plugin)
-        providers.extend(Provider(component, plugin) for component in components)
-    return Registry(plugins, providers)
+    return Registry(*discover(entry_points(group=ENTRY_POINT_GROUP)))
 
 
 def load_target(provider: Provider, target: str | None = None) -> Any:
@@ -189,7 +158,8 @@ def load_target(provider: Provider, target: str | None = None) -> Any:
         raise PluginError(f"{provider} needs {', '.join(missing)}: {provider.status}")
     module, attribute = _split(target or provider.component.target)
     try:
-        return getattr(importlib.import_module(module), attribute)
+        with stdout_to_stderr():
+            return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{provider} cannot be imported: {error}") from error
     except RuntimeError as error:
@@ -202,52 +172,29 @@ def load_target(provider: Provider, target: str | None = None) -> Any:
         ) from error
 
 
+def _call(target: Any, where: str, options: dict[str, Any], from_neighbours: dict[str, Any]) -> Any:
+    """What a target gives. Raises PluginError, with the options and the line, if it raises anything unexpected."""
+    try:
+        with stdout_to_stderr():
+            return target(**options, **from_neighbours)
+    except ComposerError:
+        raise
+    except Exception as error:
+        values = ", ".join(f"{name}={_shown(value)}" for name, value in (options | from_neighbours).items())
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise PluginError(
+            f"{where} failed with {values or 'no options'}: {type(error).__name__}: {error} ({last.filename}:"
+            f"{last.lineno}). Change these options, or report it to the authors of the plugin"
+        ) from error
+
+
+def _shown(value: object) -> str:
+    """A value in a message: plain ones as they are, of others the class."""
+    plain = isinstance(value, str | int | float | bool | tuple | list | dict | None)
+    return repr(value) if plain else type(value).__name__
+
+
 def _split(target: str) -> tuple[str, str]:
     """`package.module:name` as its two halves."""
     module, _, name = target.partition(":")
     return module, name
-
-
-def _components(module: object) -> list[Component]:
-    """The components of one plugin, checked. Raises whatever is wrong with it."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(HookSpec)
-    manager.register(module)
-    manager.check_pending()
-    answers = manager.hook.composer_components()
-    if not answers:
-        raise PluginError("it has no function composer_components, marked @hookimpl, that returns components.")
-    components = list(answers[0])
-    for component in components:
-        _check(component)
-    keys = [(component.kind, component.name) for component in components]
-    if twice := {key for key in keys if keys.count(key) > 1}:
-        raise PluginError(f"it offers {', '.join(f'{kind} {name!r}' for kind, name in sorted(twice))} twice.")
-    return components
-
-
-def _check(component: object) -> None:
-    if not isinstance(component, Component):
-        raise PluginError(f"composer_components gave {component!r}, which is not a composer.plugin.Component.")
-    who = f"component {component.name!r}"
-    if component.kind not in KINDS:
-        raise PluginError(f"{who} is of kind {component.kind!r}; kinds are {', '.join(KINDS)}.")
-    if not isinstance(component.name, str) or not _NAME.fullmatch(component.name):
-        raise PluginError(f"{who}: a name is lower-case letters, digits and hyphens.")
-    if not (isinstance(component.config, type) and issubclass(component.config, ComponentConfig)):
-        raise PluginError(f"{who}: its config is not a subclass of composer.plugin.ComponentConfig.")
-    if "name" in component.config.model_fields:
-        raise PluginError(f"{who}: no option can be called 'name', which is the component's own.")
-    if not _TARGET.fullmatch(component.target):
-        raise PluginError(f"{who}: its target {component.target!r} is not 'package.module:callable'.")
-    for text in component.requires:
-        Requirement(text)
-
-
-def _met(requirement: Requirement) -> bool:
-    if requirement.marker and not requirement.marker.evaluate():
-        return True
-    try:
-        return requirement.specifier.contains(version(requirement.name), prereleases=True)
-    except PackageNotFoundError:
-        return False

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
 from composer.config import ModelConfig, PromptConfig, SlotConfig
 from composer.errors import ConfigError, PluginError
@@ -65,15 +65,33 @@ def model_config(mapping: Mapping[str, Any]) -> ModelConfig:
     return model
 
 
+def recorded(model: ModelConfig) -> dict[str, Any]:
+    """The model as files keep it: a dump with each component by its qualified name (see `composer.registry`)."""
+    dump = model.model_dump(mode="json")
+    for kind in SLOTS:
+        for slot in dump[kind] if kind == "reducer" else [dump[kind]]:
+            slot["name"] = load_registry().qualified(kind, slot["name"])
+    return dump
+
+
 @cache
 def slot_config(kind: Kind, name: str) -> type[SlotConfig]:
-    """The concrete class of a slot: the component's options, and its name first."""
-    options = load_registry().find(kind, name).component.config
+    """The concrete class of a slot: the component's options, and its name first.
+
+    It takes every name of the component, and keeps the canonical one.
+    """
+    registry = load_registry()
+    provider = registry.find(kind, name)
+    canonical, *others = registry.aliases(provider)
+    if name != canonical:
+        return slot_config(kind, canonical)
+    options = provider.component.config
+    names = Annotated[Literal[canonical, *others], AfterValidator(lambda _: canonical)]  # type: ignore[valid-type]
     return create_model(
         f"{options.__name__}Slot",
         __base__=(options, SlotConfig),  # type: ignore[arg-type]  # both are bases, and the result is a SlotConfig
         __doc__=options.__doc__,
-        name=(Literal[name], Field(name, description=SlotConfig.model_fields["name"].description)),  # type: ignore[arg-type]
+        name=(names, Field(canonical, description=SlotConfig.model_fields["name"].description)),
     )
 
 
@@ -130,7 +148,8 @@ def _select(kind: Slot, layers: Sequence[Layer], problems: list[str], dropped: l
     statements: list[Statement] = []
     replaced: list[Choice] = []
     for layer in layers:
-        statement, lost = combine([read_slot(kind, part.value[kind]) for part in layer if kind in part.value])
+        read = [_canonical(kind, read_slot(kind, part.value[kind])) for part in layer if kind in part.value]
+        statement, lost = combine(read)
         statements.append(statement)
         replaced += lost
     selected, lost = combine(statements)
@@ -147,6 +166,13 @@ def _select(kind: Slot, layers: Sequence[Layer], problems: list[str], dropped: l
         elif kind == "reducer":
             problems.append(f"{loose.value.origin}: {key}: {_no_place(selected.chain, loose.option)}")
     return selected.chain or []
+
+
+def _canonical(kind: Slot, statement: Statement) -> Statement:
+    """The statement with each component by its canonical name, so that all its names are one to the swap rule."""
+    for choice in statement.chain or []:
+        choice.name = load_registry().canonical(kind, choice.name)
+    return statement
 
 
 def _no_place(chain: Sequence[Choice] | None, option: str) -> str:

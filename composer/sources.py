@@ -15,7 +15,7 @@ from composer.yamlfile import Located
 
 STAGES = ("train", "validation", "test", "predict")
 FILES = (".json", ".jsonl")
-FILE_READER = "llava"
+FILE_READER = "multimodal-composer/llava"
 """What reads a file that is given by its path alone."""
 
 KEYS = ("source", "repeat")

@@ -4,7 +4,6 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 import composer
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with writing(Path.cwd()):
+        with writing():
             return _dispatch(arguments)
     except ComposerError as error:
         sys.stderr.write(f"composer: {error}\n")

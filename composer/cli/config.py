@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from composer.atomic import replacing
 from composer.cli.recipe_schema import recipe_schema
 from composer.errors import ConfigError
 from composer.explain import validated
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.flags[0].origin}: a schema depends on no recipe and takes no such flag.")
     text = json.dumps(recipe_schema(), indent=2) + "\n"
     if args.output:
-        args.output.write_text(text, encoding="utf-8")
+        with replacing(args.output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     else:
         sys.stdout.write(text)
     return 0

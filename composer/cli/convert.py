@@ -4,15 +4,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from composer.atomic import check_writable
+from composer.discovery import Provider
 from composer.errors import ConfigError, PluginError
 from composer.explain import nearest
-from composer.registry import Provider, load_registry, load_target
+from composer.registry import load_registry, load_target
 
 SUMMARY = "Write a component's pretrained weights in another layout."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    offers = "; ".join(f"{name}: {', '.join(_layouts(provider))}" for name, provider in _converters().items())
+    offers = "; ".join(f"{p.component.name}: {', '.join(_layouts(p))}" for p in _converters())
     parser.epilog = f"Components and the layouts that they write: {offers or 'none'}."
     parser.add_argument("component", metavar="COMPONENT", help="whose weights they are")
     parser.add_argument("source", metavar="SOURCE", help="the weights, as its option `pretrained` names them")
@@ -22,17 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    converters = _converters()
-    if args.component not in converters:
-        raise PluginError(
-            f"{args.component!r} converts no weights{nearest(args.component, tuple(converters))} "
-            f"Components that do: {', '.join(converters) or 'none'}."
-        )
-    provider = converters[args.component]
+    provider = _named(args.component)
     if args.to not in _layouts(provider):
         raise ConfigError(f"--to: got {args.to!r}; {args.component} writes {', '.join(_layouts(provider))}.")
     if args.target.exists():
         raise ConfigError(f"TARGET: {args.target} exists already: name another place, or remove it.")
+    check_writable(args.target)
     converter = provider.component.converter
     assert converter is not None
     load_target(provider, converter.target)(args.source, args.target, args.to, args.revision)
@@ -40,8 +37,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _converters() -> dict[str, Provider]:
-    return {p.component.name: p for p in load_registry().providers if p.component.converter is not None}
+def _converters() -> list[Provider]:
+    return [provider for provider in load_registry().providers if provider.component.converter is not None]
+
+
+def _named(name: str) -> Provider:
+    """The component of this name that converts weights. Raises PluginError unless there is exactly one."""
+    converters = _converters()
+    matches = [provider for provider in converters if provider.answers_to(name)]
+    if len(matches) > 1:
+        choices = " or ".join(provider.qualified_name for provider in matches)
+        raise PluginError(f"{name!r} is offered by {' and by '.join(map(str, matches))}: name one of them, {choices}")
+    if not matches:
+        names = [provider.component.name for provider in converters]
+        raise PluginError(
+            f"{name!r} converts no weights{nearest(name, names)} Components that do: {', '.join(names) or 'none'}."
+        )
+    return matches[0]
 
 
 def _layouts(provider: Provider) -> tuple[str, ...]:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pydantic import BaseModel
+
+from composer.atomic import check_writable
 from composer.benchmark import Benchmark, Question
 from composer.cli.numbers import natural, positive
 from composer.errors import ConfigError, DataError
 from composer.evaluation.questions import check, check_media, digest, first_of_each_task
-from composer.explain import validated
+from composer.explain import takes_only_lists, validated
 from composer.overrides import from_flags
 from composer.registry import load_registry
-from composer.resolve import Layer, resolve, slot_config
+from composer.resolve import Layer, recorded, resolve, slot_config
 from composer.yamlfile import Located, Origin, parse_yaml
 
 if TYPE_CHECKING:
@@ -73,9 +76,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    args.benchmark = load_registry().canonical("benchmark", args.benchmark)
     model_flags, rest = from_flags(args.other, "model")
     options = _options(args.benchmark, rest)
     rank, world = _processes()
+    folder = args.output or _folder(args)
+    check_writable(folder / "results.json")
     benchmark: Benchmark = load_registry().build("benchmark", options)
     asked = list(benchmark.questions())
     check(asked)
@@ -90,10 +96,6 @@ def run(args: argparse.Namespace) -> int:
     from composer.evaluation.report import refuse_to_shrink
     from composer.inference.evaluate import refuse
 
-    beside = args.checkpoint if args.checkpoint.is_dir() else checkpoint.parent
-    folder = args.output or beside / "evaluation" / "-".join(
-        [args.benchmark.replace("/", "-"), *([] if args.condition == "normal" else [args.condition])]
-    )
     if args.limit:
         refuse_to_shrink(folder, len(questions))
     kept = AnswerFile(folder, header, rank, world, grading)
@@ -119,6 +121,13 @@ def run(args: argparse.Namespace) -> int:
         own |= {"checkpoint": {"file": str(checkpoint), "fingerprint": header["checkpoint"]}}
         _report(benchmark, questions, answers, folder, header, own)
     return 0
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """Where answers and results are stored if no --output is given: next to the checkpoint."""
+    beside = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
+    condition = [] if args.condition == "normal" else [args.condition]
+    return Path(beside, "evaluation", "-".join([args.benchmark.replace("/", "-"), *condition]))
 
 
 def check_words(words: Sequence[str]) -> None:
@@ -154,8 +163,18 @@ def _options(name: str, arguments: Sequence[str]) -> Any:
             if not remaining or remaining[0].startswith("--"):
                 raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
             text = remaining.pop(0)
-        given[flag[2:].replace("-", "_")] = parse_yaml(text, Origin(flag))
+        option = flag[2:].replace("-", "_")
+        given[option] = _value(config, option, text, Origin(flag))
     return validated(config, name, Located(given, origin))
+
+
+def _value(config: type[BaseModel], option: str, text: str, origin: Origin) -> Located:
+    """An option's value as typed. A list may be separated by commas."""
+    value = parse_yaml(text, origin)
+    field = config.model_fields.get(option)
+    if field is None or not takes_only_lists(field.annotation) or isinstance(value.value, list | dict | None):
+        return value
+    return Located([parse_yaml(item.strip(), origin) for item in text.split(",")], origin)
 
 
 def _processes() -> tuple[int, int]:
@@ -178,7 +197,7 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")
     model = restore_model(checkpoint, str(path), device, resolved.model)
-    about = {"checkpoint": fingerprint(path), "model": resolved.model.model_dump(mode="json")}
+    about = {"checkpoint": fingerprint(path), "model": recorded(resolved.model)}
     return path, model, about
 
 

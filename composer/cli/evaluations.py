@@ -8,6 +8,7 @@ from pathlib import Path
 
 from composer.cli.evaluate import check_words
 from composer.errors import ComposerError, ConfigError
+from composer.registry import load_registry
 from composer.yamlfile import Origin, load_recipes
 
 EVALUATION = "evaluation"
@@ -57,8 +58,9 @@ def evaluations_of(recipe: Path, overlays: Sequence[Path]) -> list[Evaluation]:
         benchmark = options.pop("benchmark", None) if isinstance(options, dict) else None
         if not isinstance(benchmark, str):
             raise ConfigError(f"{item.origin}: evaluation: got {item.plain()!r}, expected {{benchmark: NAME, ...}}.")
+        benchmark = load_registry().canonical("benchmark", benchmark)
         given = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
-        stem = f"{benchmark}-{options['condition']}" if "condition" in options else benchmark
+        stem = benchmark.replace("/", "-") + (f"-{options['condition']}" if "condition" in options else "")
         names = chain([stem], (f"{stem}-{number}" for number in count(2)))
         name = next(name for name in names if name not in {other.name for other in found})
         asks = Evaluation(benchmark, name, tuple(given), item.origin)

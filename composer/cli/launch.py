@@ -15,12 +15,14 @@ from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.checkpoint import CheckpointError
 
 from composer.atomic import writing
 from composer.cli.job import Job
 from composer.data.datamodule import MultimodalDataModule
-from composer.errors import ConfigError
+from composer.errors import ComposeError, ConfigError
 from composer.explain import nearest
+from composer.training.blocks import not_repeatable
 from composer.training.module import ComposerModule, check_strategy
 
 
@@ -101,6 +103,8 @@ def launch(job: Job) -> int:
             return 130
     except MisconfigurationException as error:
         raise ConfigError(f"Lightning: {error}") from error
+    except CheckpointError as error:
+        raise ComposeError(not_repeatable("a block computes something else the second time", error)) from error
     return 0
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from composer.atomic import check_writable
 from composer.cli.job import Job
 from composer.cli.run_help import help_text
 from composer.errors import CheckpointError, ConfigError
@@ -55,8 +56,10 @@ def _job(command: str, options: argparse.Namespace, model_flags: Layer, training
     asked = given if isinstance(given, str) else None
     if not isinstance(folder, str | Path):
         folder = _run_folder(options.config, asked)
-    if command == "fit" and asked is None and not _writes_nothing(sections, rest):
-        _check_unused(Path(folder))
+    if not _writes_nothing(sections, rest):
+        check_writable(Path(folder) / (f"{CHECKPOINTS}/last.ckpt" if command == "fit" else "predictions.jsonl"))
+        if command == "fit" and asked is None:
+            _check_unused(Path(folder))
     checkpoint = _checkpoint(command, asked, Path(folder))
     hparams: Mapping[str, Any] = {}
     if checkpoint is not None and command != "fit":

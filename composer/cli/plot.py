@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from composer.atomic import check_writable
+
 SUMMARY = "Draw a run's loss and accuracy."
 
 
@@ -16,6 +18,8 @@ def run(args: argparse.Namespace) -> int:
     from composer.evaluation.figures import draw_curves
 
     output = args.output or args.run / "curves.png"
+    check_writable(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(args.run, output)
     sys.stdout.write(f"{output}\n")
     return 0

@@ -3,12 +3,14 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from composer.discovery import Plugin, Provider
 from composer.errors import PluginError
 from composer.explain import nearest, type_name
 from composer.plugin import KINDS
-from composer.registry import Plugin, Provider, Registry, load_registry
+from composer.registry import Registry, load_registry
 
 SUMMARY = "List the installed components and their options."
 
@@ -27,15 +29,17 @@ def run(args: argparse.Namespace) -> int:
     registry = load_registry()
     if args.action == "list":
         providers = [p for p in registry.providers if args.kind in (None, p.component.kind)]
-        _print_list(providers, registry.broken, as_json=args.json)
+        _print_list(providers, registry.plugins, as_json=args.json)
     else:
         _print_shown(_named(registry, args.name), as_json=args.json)
     return 0
 
 
-def _print_list(providers: list[Provider], broken: list[Plugin], *, as_json: bool) -> None:
+def _print_list(providers: list[Provider], plugins: Sequence[Plugin], *, as_json: bool) -> None:
+    broken, slow = [p for p in plugins if p.problem], [p for p in plugins if p.warning]
     if as_json:
-        _print_json({"components": [_described(p) for p in providers], "broken": [vars(plugin) for plugin in broken]})
+        states = {"broken": [vars(plugin) for plugin in broken], "slow": [vars(plugin) for plugin in slow]}
+        _print_json({"components": [_described(p) for p in providers], **states})
         return
     rows = [("KIND", "NAME", "DISTRIBUTION", "STATUS", "SUMMARY")]
     for p in providers:
@@ -45,6 +49,8 @@ def _print_list(providers: list[Provider], broken: list[Plugin], *, as_json: boo
         _print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for plugin in broken:
         _print(f"broken: {plugin.name} of {plugin}: {plugin.problem}")
+    for plugin in slow:
+        _print(f"slow: {plugin.name} of {plugin}: {plugin.warning}")
 
 
 def _print_shown(providers: list[Provider], *, as_json: bool) -> None:
@@ -62,7 +68,7 @@ def _print_shown(providers: list[Provider], *, as_json: bool) -> None:
 
 def _named(registry: Registry, name: str) -> list[Provider]:
     """Every component of this name: different kinds, or different distributions, may share it."""
-    found = [p for p in registry.providers if name in (p.component.name, p.qualified_name)]
+    found = [p for kind in KINDS for p in registry.matches(kind, name)]
     if not found:
         names = sorted({p.component.name for p in registry.providers})
         raise PluginError(f"unknown component {name!r}{nearest(name, names)} Installed: {', '.join(names) or 'none'}.")

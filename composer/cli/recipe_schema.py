@@ -56,8 +56,10 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def _slot(kind: Slot, configs: dict[str, type[SlotConfig]], refs: Any) -> dict[str, Any]:
+    registry = load_registry()
+    names = [name for provider in registry.of(kind) for name in registry.aliases(provider)]
     one = [
-        {"enum": list(configs), "description": "An installed component with its default options."},
+        {"enum": names, "description": "An installed component with its default options."},
         _YAML_FILE,
         *(refs[config, "validation"] for config in configs.values()),
     ]

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from composer.atomic import check_writable
 from composer.cli.evaluations import EVALUATION, RESULTS, evaluations_of
 from composer.cli.process import start_process
-from composer.cli.steps import Step, carry_out, set_aside
+from composer.cli.steps import LOG, Step, carry_out, set_aside
 from composer.errors import ConfigError
 from composer.explain import nearest, validated
 from composer.overrides import from_environment, from_flags, take_flags
-from composer.resolve import resolve
+from composer.resolve import recorded, resolve
 from composer.stages import Stage, run_folder, stages_of
 from composer.training.config import TrainingConfig
 from composer.yamlfile import Located, load_recipes, merged
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     flags = [*args.flags, *([] if args.seed_everything is None else [f"--seed_everything={args.seed_everything}"])]
     _refuse_own(flags)
     output = args.output or run_folder(args.recipe)
+    check_writable(output / LOG)
     fits = list(_fits(stages, args.overlay, flags, output))
     evaluations = list(_evaluations(args.recipe, [stages[-1].path, *args.overlay], flags, fits[-1], output))
     if args.stage is not None:
@@ -106,7 +108,7 @@ def _recipe(paths: Sequence[Path], flags: Sequence[str]) -> dict[str, Any]:
         training = merged(training, layer)
     validated(TrainingConfig, "training", training)
     plain = {key: value.plain() for key, value in sections.items()}
-    return {"model": resolved.model.model_dump(mode="json"), **plain}
+    return {"model": recorded(resolved.model), **plain}
 
 
 def _evaluations(

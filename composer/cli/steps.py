@@ -112,8 +112,8 @@ def _check(step: Step, steps: Sequence[Step]) -> None:
     record = _read(step)
     remedy = f"Go back to what it was, or do it again, and what follows it, {step.remedy}."
     where = f"{step.name} is finished ({step.folder / RECORD}), "
-    if record["fingerprint"] != step.fingerprint:
-        changed = [f"  {line}" for line in differences(record["recipe"], step.recipe, "recipe")]
+    changed = [f"  {line}" for line in differences(record["recipe"], json.loads(json.dumps(step.recipe)), "recipe")]
+    if changed:
         raise ConfigError("\n".join([f"{where}but its recipe is another one now:", *changed[:10], remedy]))
     if record["command"] != step.command:
         raise ConfigError(

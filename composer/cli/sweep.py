@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from composer.atomic import check_writable
 from composer.cli.evaluations import EVALUATION, RESULTS, Evaluation, evaluations_of
 from composer.cli.process import start_process
-from composer.cli.steps import Step, carry_out
+from composer.cli.steps import LOG, Step, carry_out
 from composer.errors import CheckpointError, ConfigError
 from composer.overrides import from_flags
 from composer.registry import load_registry
@@ -52,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     stage = stages_of(args.recipe)[-1]
     output = args.output or run_folder(args.recipe)
+    check_writable(output / LOG)
     evaluations = evaluations_of(args.recipe, args.overlay)
     if not evaluations:
         where = f"{args.recipe / f'{EVALUATION}.yaml'}" if args.recipe.is_dir() else "the recipe"

@@ -5,6 +5,7 @@ import mimetypes
 import sys
 from pathlib import Path
 
+from composer.atomic import check_writable
 from composer.cli.numbers import positive
 from composer.errors import MediaError
 from composer.sample import Media
@@ -27,14 +28,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     media = _media(args.media)
+    folder = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
+    output = args.output or folder / "merges.png"
+    check_writable(output)
 
     from composer.checkpoint import load_model
     from composer.data.media import load_clip
     from composer.evaluation.figures import draw_merges
 
     model = load_model(args.checkpoint)
-    folder = args.checkpoint if args.checkpoint.is_dir() else args.checkpoint.parent
-    output = args.output or folder / "merges.png"
+    output.parent.mkdir(parents=True, exist_ok=True)
     draw_merges(model, load_clip(media, model.processor.transform, args.frames), output, layers=args.layers)
     sys.stdout.write(f"{output}\n")
     return 0

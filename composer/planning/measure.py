@@ -50,10 +50,14 @@ class _Zeros(TorchDispatchMode):
 
 
 class Meter:
-    """Measures a model that `build_meta` made. Of its parts those in `train` are trained, in bf16 autocast."""
+    """Measures a model that `build_meta` made. Of its parts those in `train` are trained, in bf16 autocast.
+
+    uncounted: the parts whose forward fails on tensors without values, each with its error. They cost nothing here.
+    """
 
     def __init__(self, model: MultimodalModel, train: tuple[str, ...]) -> None:
         self.model, self.mode = model, FakeTensorMode()
+        self.uncounted: dict[str, str] = {}
         make_fake(model, self.mode)
         for name, part in model.parts().items():
             part.requires_grad_(name in train)
@@ -65,9 +69,11 @@ class Meter:
             group = FrameGroup(
                 torch.empty(1, 3, height, width, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), torch.zeros(1)
             )
-            tokens, encoder = self._measured(lambda: self.model.reduce(group), self.model.encoder)
-            features = tokens.features.detach().requires_grad_(reached)
-            _, projector = self._measured(lambda: self.model.projector(features), self.model.projector)
+            tokens, encoder = self._measured("encoder", lambda: self.model.reduce(group))
+            shape = self.model.processor.shape(height, width)
+            features = torch.empty(1, shape.count, shape.dim) if tokens is None else tokens.features.detach()
+            features.requires_grad_(reached)
+            _, projector = self._measured("projector", lambda: self.model.projector(features))
         return {"encoder": encoder, "projector": projector}
 
     def text(self, positions: int, answered: int, reached: bool) -> Cost:
@@ -81,11 +87,11 @@ class Meter:
                 logits = backbone.head(hidden[:, :answered]).float().flatten(0, 1)
                 return torch.nn.functional.cross_entropy(logits, torch.zeros(answered, dtype=torch.int64))
 
-            _, cost = self._measured(forward, backbone)
-        return cost
+            return self._measured("backbone", forward)[1]
 
-    def _measured(self, forward: Callable[[], Any], part: nn.Module) -> tuple[Any, Cost]:
-        """In bf16 autocast. What a part raises there it raises in training too, so nothing is caught."""
+    def _measured(self, name: str, forward: Callable[[], Any]) -> tuple[Any, Cost]:
+        """What a part's forward gives, and its cost, in bf16 autocast; None and no cost if it becomes `uncounted`."""
+        part: nn.Module = getattr(self.model, name)
         storages: dict[int, Any] = {}
         copies: dict[int, Any] = {}
         inputs = 0
@@ -115,6 +121,9 @@ class Meter:
                 torch.autocast("cpu", dtype=torch.bfloat16),
             ):
                 out = forward()
+        except Exception as error:  # of any kind: what a forward does with values that are all zero is its own
+            self.uncounted[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            return None, Cost(0, 0, 0, 0)
         finally:
             for hook in hooks:
                 hook.remove()

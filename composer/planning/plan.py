@@ -39,7 +39,8 @@ class Assumptions:
 class StagePlan:
     """One stage. samples: of an epoch. flops: of all epochs, backward passes included. memory_gib: of one device.
 
-    kept_share: of a square frame's patches. flops_per_sample: of an image and of a video.
+    kept_share: of a square frame's patches. flops_per_sample: of an image and of a video. If a part's forward cannot be
+    measured (`misfits` names it), there are no flops, no hours, and no activations in memory_gib.
     """
 
     name: str
@@ -145,13 +146,17 @@ def _stage(
     }
     samples = total(sources)
     steps, epochs, passes = _steps(samples, batch, run)
+    flops = {} if meter.uncounted else flops
     all_flops = tokens = None
     if passes is not None:
         a_pass = [(source.samples or 0, longest if source.video else 1) for source in sources]
-        all_flops = passes * sum(count * flops[n] for count, n in a_pass)
+        all_flops = passes * sum(count * flops[n] for count, n in a_pass) if flops else None
         tokens = round(passes * sum(count * positions[n] for count, n in a_pass))
     trained = sum(parameters[part] for part in train)
     memory = _memory(sum(parameters.values()), trained, run, at_once, frame, rows, bool(again))
+    if meter.uncounted:
+        memory = {what: memory[what] for what in ("weights", "gradients", "optimizer")}
+        memory["total"] = sum(memory.values())
     expected = _count(data, "data.expected_samples")
     context = processor.context_length
     peak = PEAK[assumed.device] * assumed.utilization * assumed.devices
@@ -184,6 +189,7 @@ def _stage(
         hours=None if all_flops is None else all_flops / peak / 3600,
         misfits=[
             *unstated_sizes(resolved.model),
+            *_uncounted(resolved, meter.uncounted),
             *_too_long(context, longest, {"square": square.count, "16:9": wide.count}, text),
             *([said] if (said := shortfall(samples, expected)) else []),
             *_uneven(loaded, assumed.devices),
@@ -266,6 +272,15 @@ def _too_long(context: int | None, frames: int, counts: Mapping[str, int], text:
         "more tokens (model.reducer)."
         for shape, count in counts.items()
         if context is not None and frames * count + text > context
+    ]
+
+
+def _uncounted(resolved: Resolved, errors: Mapping[str, str]) -> list[str]:
+    return [
+        f"model.{part}: operations, activations and hours are not counted: the forward of "
+        f"{getattr(resolved.model, part).name!r} fails on tensors without values ({error}); memory is that of weights, "
+        "gradients and optimizer alone"
+        for part, error in errors.items()
     ]
 
 

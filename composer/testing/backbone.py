@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from composer.parts import Backbone
 from composer.prompt import ChatTemplate
 from composer.state import State, fingerprint
-from composer.testing.module import check_module, close, require
+from composer.testing.module import check_checkpointing, check_module, close, require
 
 T = 12
 LENGTHS = (7, 12, 1, 4)
@@ -34,6 +34,7 @@ def check_backbone(backbone: Backbone) -> None:
         _check_padding(stirred, left)
     _check_packing(stirred)
     check_module(stirred, _logits)
+    check_checkpointing(stirred, _logits, stirred.block_classes)
     _check_input_gradient(stirred)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.parts import BlockReducer, Encoder, TokenShape, VisualTokens
-from composer.testing.module import check_module, close, require
+from composer.testing.module import check_checkpointing, check_module, close, require
 from composer.transform import FrameTransform
 
 
@@ -24,6 +24,7 @@ def check_encoder(encoder: Encoder, *, in_blocks: bool = False) -> None:
         _check_tokens(encoder, _frames(2, height, width))
     _check_batch(encoder, _frames(3, *wide))
     check_module(encoder, lambda part: part(_frames(2, *wide)).features)
+    check_checkpointing(encoder, lambda part: part(_frames(2, *wide)).features, encoder.block_classes)
     if in_blocks:
         _check_hosting(encoder, _frames(2, *wide))
 

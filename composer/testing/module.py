@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    apply_activation_checkpointing,
+    checkpoint_wrapper,
+)
 
 
 def require(holds: bool, message: str) -> None:
@@ -41,6 +45,43 @@ def check_module(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> None:
     require(bool(first.isfinite().all()), "forward gives values that are not finite")
     _check_state(part, run, first)
     _check_gradients(part, run)
+
+
+def check_checkpointing(
+    part: nn.Module, run: Callable[[nn.Module], Tensor], blocks: tuple[type[nn.Module], ...]
+) -> None:
+    """Whether the part gives the same output and gradients if its blocks compute their activations again.
+
+    run: see `check_module`. blocks: the part's `block_classes`; nothing is checked if there are none.
+    """
+    if not blocks:
+        return
+    names = ", ".join(block.__name__ for block in blocks)
+    found = any(isinstance(module, blocks) for module in part.modules())
+    require(found, f"block_classes names {names}, and no module is one: none could be checkpointed")
+    plain, wrapped = copy.deepcopy(part), copy.deepcopy(part)
+    apply_activation_checkpointing(
+        wrapped, checkpoint_wrapper_fn=checkpoint_wrapper, check_fn=lambda module: isinstance(module, blocks)
+    )
+    remedy = f"{names} must not change what it is given (such as a cache), and must give the same when run again"
+    expected = _with_gradients(plain, run)
+    try:
+        got = _with_gradients(wrapped, run)
+    except Exception as error:
+        raise AssertionError(f"training.gradient_checkpointing fails with {error!r}: {remedy}") from error
+    wrong = [name for name, value in expected.items() if not close(got[name], value)]
+    require(not wrong, f"training.gradient_checkpointing changes the {', the '.join(wrong)}: {remedy}")
+
+
+def _with_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> dict[str, Tensor]:
+    """The output, and the gradient of every parameter that has one."""
+    output = run(part.eval())
+    if output.requires_grad:
+        generator = torch.Generator().manual_seed(0)
+        (output.float() * torch.randn(output.shape, generator=generator)).sum().backward()
+    prefix = "_checkpoint_wrapped_module."
+    gradients = {f"gradient of {name.replace(prefix, '')}": p.grad for name, p in part.named_parameters()}
+    return {"output": output.detach()} | {name: value for name, value in gradients.items() if value is not None}
 
 
 def _check_loose_tensors(part: nn.Module) -> None:

@@ -24,6 +24,7 @@ from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 from composer.inference.generate import generate
 from composer.model import MultimodalModel, Output
+from composer.resolve import recorded
 from composer.training.blocks import checkpoint_blocks
 from composer.training.checkpoint import DurableCheckpointIO, RunCheckpoint
 from composer.training.config import TrainingConfig
@@ -50,9 +51,7 @@ class ComposerModule(LightningModule):
         super().__init__()
         self.model_config = model
         self.training_config = training
-        self.save_hyperparameters(
-            {"model": model.model_dump(mode="json"), "training": training.model_dump(mode="json")}
-        )
+        self.save_hyperparameters({"model": recorded(model), "training": training.model_dump(mode="json")})
 
     def setup(self, stage: str) -> None:
         check_strategy(self.trainer.strategy)

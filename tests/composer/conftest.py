@@ -18,9 +18,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder.mkdir()
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
-    _forget()
+    forget()
     yield folder
-    _forget()
+    forget()
     for name in set(sys.modules) - before:
         if str(folder) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
@@ -33,6 +33,7 @@ def parts(site: Path) -> Path:
     return site
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Make the next look-up discover plugins again."""
     load_registry.cache_clear()
     slot_config.cache_clear()

@@ -2,14 +2,18 @@
 
 import os
 import pickle
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import torch
 
 import composer
+import composer.registry
 from composer.checkpoint import fingerprint, load_model, newest, read_checkpoint, write_checkpoint
 from composer.errors import CheckpointError, DiskFullError
+from tests.composer.conftest import forget
+from tests.composer.installing import PARTS, install
 from tests.composer.training.tiny import TinyData, module, only_tiny_components, trainer
 
 __all__ = ["only_tiny_components"]
@@ -43,7 +47,7 @@ def test_it_holds_what_is_needed_to_build_the_model_again_in_plain_values(checkp
     assert plain({key: value for key, value in content.items() if key != "loops"})
     assert content["composer"]["frames"] == 2
     assert content["composer"]["distributions"]["multimodal-composer"] == composer.__version__
-    assert content["hyper_parameters"]["model"]["backbone"] == {"name": "tiny-sum", "dim": 6}
+    assert content["hyper_parameters"]["model"]["backbone"] == {"name": "unknown/tiny-sum", "dim": 6}
     assert content["hyper_parameters"]["training"]["learning_rate"] == 0.02
     assert content["TinyData"] == {"trained_samples": 12}
 
@@ -134,6 +138,43 @@ def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path, run: Path) -> No
     torch.save(newer, tmp_path / "newer.ckpt")
     with pytest.raises(CheckpointError, match="format 99"):
         read_checkpoint(tmp_path / "newer.ckpt")
+
+
+def test_other_versions_of_distributions_are_told_once(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = read_checkpoint(run)
+    other["composer"]["distributions"] |= {"multimodal-composer": "0.0.7", "more-parts": "1.2"}
+    torch.save(other, tmp_path / "other.ckpt")
+    caplog.clear()
+    for _ in range(2):
+        read_checkpoint(tmp_path / "other.ckpt")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The checkpoint was written with multimodal-composer 0.0.7; {composer.__version__} is installed",
+        "The checkpoint was written with more-parts 1.2, which is not installed: pip install 'more-parts==1.2'",
+    ]
+
+
+def test_a_bare_name_that_became_ambiguous_is_of_the_distribution_that_wrote_it(
+    run: Path, tmp_path: Path, site: Path
+) -> None:
+    old = read_checkpoint(run)
+    names = {"encoder": "plain", "reducer": "merge", "projector": "matrix", "backbone": "river"}
+    slots = {kind: {"name": name} for kind, name in names.items()}
+    old["hyper_parameters"]["model"] = slots | {"reducer": [{"name": "merge"}], "prompt": {}}
+    old["composer"]["distributions"] = {"multimodal-composer": composer.__version__, "stand-in-parts": "1.0"}
+    torch.save(old, tmp_path / "old.ckpt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(composer.registry, "entry_points", entry_points)
+        for distribution in ("stand-in-parts", "more-parts"):
+            install(site, distribution, PARTS)
+        forget()
+        model = read_checkpoint(tmp_path / "old.ckpt")["hyper_parameters"]["model"]
+        assert [model[kind]["name"] for kind in ("encoder", "projector", "backbone")] == [
+            f"stand-in-parts/{names[kind]}" for kind in ("encoder", "projector", "backbone")
+        ]
+        assert model["reducer"] == [{"name": "stand-in-parts/merge"}]
+    forget()
 
 
 def test_another_architecture_is_told_part_by_part(run: Path, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "composer.yamlfile",
     ),
     ("composer.config", "composer.explain", "composer.overrides", "composer.selection", "composer.stages"),
+    ("composer.discovery",),
     ("composer.registry",),
     ("composer.resolve",),
     ("composer.sources",),

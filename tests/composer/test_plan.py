@@ -17,6 +17,7 @@ from composer.planning.measure import Meter
 from composer.planning.plan import _steps, backward_factor
 from composer.resolve import resolve
 from composer.yamlfile import Located, Origin, load_recipes, located, parse_yaml
+from tests.composer.installing import install, plugin
 
 ROOT = Path(__file__).parents[2]
 AURORALONG = ROOT / "recipes/auroralong"
@@ -111,12 +112,13 @@ class Mixing(nn.Module):
         return torch.lerp(product, product, torch.ones(product.shape))
 
 
-def test_a_part_that_autocast_refuses_is_refused() -> None:
+def test_a_part_that_autocast_refuses_is_not_counted() -> None:
     """It would stop in training; measured in fp32 instead, the plan would hide it."""
     model = build_meta(resolve(load_recipes([ROOT / "recipes/quickstart.yaml"])).model)
     model.projector = Mixing()  # type: ignore[assignment]
-    with pytest.raises(RuntimeError, match="dtype"):
-        Meter(model, ("projector",)).frame(64, 64, reached=True)
+    meter = Meter(model, ("projector",))
+    meter.frame(64, 64, reached=True)
+    assert "dtype" in meter.uncounted["projector"]
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
@@ -249,3 +251,35 @@ def test_samples_of_sources() -> None:
 def test_sources_that_cannot_be_counted(train: list[Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         sources_of(data(sources={"a": {"samples": 1, "reader": {"name": "llava", "path": "a.json"}}}, train=train))
+
+
+RECURRENT = """
+from torch.nn.utils.rnn import pack_padded_sequence
+from composer_heavy import Sum
+
+class Recurrent(Sum):
+    def forward(self, embeds, mask=None, state=None, *, cu_seqlens=None):
+        lengths = embeds[..., 0].cumsum(1).argmax(1).cpu()  # of values
+        pack_padded_sequence(embeds, lengths, batch_first=True)
+        return super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
+"""
+
+
+def test_a_part_that_cannot_be_counted_is_said_and_the_rest_is_planned(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    component = 'yield Component("backbone", "recurrent", "A GRU.", ComponentConfig, "heavy:Recurrent")'
+    install(site, "one", plugin(component))
+    (site / "heavy.py").write_text(RECURRENT)
+    (site / "composer_heavy.py").write_text(
+        "from tests.composer.stand_ins import SumBackbone\n"
+        "class Sum(SumBackbone):\n    def __init__(self, tokenizer=None):\n        super().__init__()\n"
+    )
+    assert main(["plan", str(ROOT / "recipes/quickstart.yaml"), "--model.backbone=recurrent", "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    (said,) = [misfit for misfit in stage["misfits"] if misfit.startswith("model.backbone: ")]
+    assert "the forward of 'recurrent' fails on tensors without values (DynamicOutputShapeException: " in said
+    assert (stage["flops"], stage["flops_per_sample"], stage["hours"]) == (None, {}, None)
+    assert set(stage["memory_gib"]) == {"weights", "gradients", "optimizer", "total"}
+    assert main(["plan", str(ROOT / "recipes/quickstart.yaml"), "--model.backbone=recurrent"]) == 0
+    assert "fails on tensors without values" in capsys.readouterr().out

@@ -1,12 +1,14 @@
 """Discovery that one broken plugin cannot disturb, look-up by name, building."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from composer.errors import PluginError
-from composer.plugin import KINDS
+from composer.cli import evaluate
+from composer.errors import ConfigError, PluginError
+from composer.plugin import KINDS, RESERVED
 from composer.registry import Registry, load_registry
 from composer.resolve import slot_config
 from tests.composer.installing import install, plugin
@@ -55,6 +57,22 @@ def test_first_party_plugins_are_found_through_entry_points() -> None:
             ),
             "no option can be called 'name'",
         ),
+        *(
+            (
+                plugin(
+                    POOL.format(name="p", target="x:y").replace("ComponentConfig", "C").replace("reducer", kind),
+                    f"class C(ComponentConfig):\n    {option}: int = 1\n",
+                ),
+                f"no option of a {kind} can be called '{option}'",
+            )
+            for kind, option in (
+                ("reducer", "dim"),
+                ("projector", "out_dim"),
+                ("backbone", "tokenizer"),
+                ("benchmark", "limit"),
+                ("encoder", "without_pretrained"),
+            )
+        ),
     ],
 )
 def test_a_broken_plugin_is_recorded_and_hides_nothing(site: Path, source: str, said: str) -> None:
@@ -83,6 +101,47 @@ def test_two_providers_of_one_name_are_an_error_only_when_that_name_is_used(site
         registry.find("reducer", "puddle")
     assert registry.find("reducer", "two/puddle").plugin.version == "2.1"
     assert {"one/puddle", "two/puddle", "tome"} <= set(registry.selectable("reducer"))
+
+
+def test_all_names_of_a_component_are_one(site: Path) -> None:
+    install(site, "One", pool("puddle"))
+    registry = load_registry()
+    assert {registry.canonical("reducer", name) for name in ("puddle", "One/puddle", "one/puddle")} == {"puddle"}
+    assert registry.qualified("reducer", "puddle") == "One/puddle"
+    config = slot_config("reducer", "one/puddle")
+    assert config is slot_config("reducer", "puddle")
+    assert config.model_validate({"name": "One/puddle"}).name == "puddle"
+    assert registry.canonical("reducer", "no-such") == "no-such"
+
+
+def test_of_a_shared_name_only_the_qualified_ones_are_names(site: Path) -> None:
+    install(site, "one", pool("puddle"))
+    install(site, "two", pool("puddle"))
+    registry = load_registry()
+    assert registry.canonical("reducer", "two/puddle") == "two/puddle"
+    assert slot_config("reducer", "two/puddle")().name == "two/puddle"
+    assert registry.canonical("reducer", "puddle") == "puddle", "find says that it is ambiguous"
+
+
+def test_an_unknown_qualified_name_says_what_to_install() -> None:
+    with pytest.raises(PluginError, match="The distribution more-parts is not installed: pip install more-parts"):
+        load_registry().find("reducer", "more-parts/merge")
+
+
+def test_no_option_of_a_benchmark_is_a_flag_of_evaluate() -> None:
+    parser = argparse.ArgumentParser()
+    evaluate.configure(parser)
+    flags = {action.dest for action in parser._actions if action.option_strings}
+    assert flags <= RESERVED["benchmark"]
+
+
+def test_what_a_plugin_prints_at_import_goes_to_stderr(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    install(site, "one", "import os, sys\nprint('python')\nos.write(1, b'system')\n" + pool("puddle"))
+    assert "puddle" in load_registry().names("reducer")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "python" in err
+    assert "system" in err
 
 
 def test_an_unknown_name_gets_the_nearest_the_installed_and_the_broken(site: Path) -> None:
@@ -130,6 +189,11 @@ class Faulty(Puddle):
     def __init__(self, **options):
         len(3)
 
+class Strict(Puddle):
+    def __init__(self, **options):
+        from composer.errors import ConfigError
+        raise ConfigError("ratio: too small")
+
 number = 3
 """
 
@@ -152,7 +216,6 @@ def test_build_calls_the_target_with_options_and_neighbours(site: Path) -> None:
     [
         ("Narrow", "ratio", "cannot be called with ratio, dim, depth: missing a required argument: 'window'"),
         ("Narrow", "window", "cannot be called with window, dim, depth: got an unexpected keyword argument 'depth'"),
-        ("Puddle", "dim", "cannot be called with dim, dim, depth: .*multiple values for keyword argument 'dim'"),
         ("number", "ratio", "cannot be called with .*: 3 is not a callable object"),
         ("Unfinished", "ratio", "does not implement shape: add what is missing"),
         ("Stranger", "ratio", r"gave an object of class Stranger, expected .* composer\.parts\.Reducer or composer\.p"),
@@ -163,9 +226,19 @@ def test_a_target_that_is_no_part_of_its_kind(site: Path, target: str, option: s
         build_puddle(site, target, option)
 
 
-def test_a_type_error_inside_a_constructor_keeps_its_traceback(site: Path) -> None:
-    with pytest.raises(TypeError, match="has no len"):
+def test_an_error_inside_a_constructor_names_component_options_and_line_and_keeps_its_cause(site: Path) -> None:
+    said = (
+        r"^reducer 'puddle' \(one 1\.0\): its target heavy:Faulty failed with ratio=0\.25, dim=8, depth=2: "
+        r"TypeError: .*has no len\(\) \(.*heavy\.py:29\)"
+    )
+    with pytest.raises(PluginError, match=said) as raised:
         build_puddle(site, "Faulty")
+    assert isinstance(raised.value.__cause__, TypeError)
+
+
+def test_a_composer_error_inside_a_constructor_stays_what_it_is(site: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^ratio: too small$"):
+        build_puddle(site, "Strict")
 
 
 def test_a_missing_requirement_is_the_line_that_mends_it(parts: Path) -> None:

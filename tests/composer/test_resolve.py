@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from composer.errors import ConfigError
+from composer.explain import differences
 from composer.overrides import from_environment, from_flags
-from composer.resolve import Resolved, model_config, resolve
+from composer.resolve import Resolved, model_config, recorded, resolve
 from composer.yamlfile import Origin, load_recipes, merged, parse_yaml
+from tests.composer.conftest import forget
+from tests.composer.installing import PARTS, install
 
 BASE: dict[str, Any] = {
     "encoder": "host",
@@ -105,6 +108,35 @@ def test_options_without_a_name_follow_whatever_is_selected() -> None:
     loose = {"backbone": {"width": 6}}
     assert part(run(BASE, loose, flags=["--model.backbone=tower"]), "backbone")["width"] == 6
     assert part(run(loose, BASE), "backbone")["width"] == 8
+
+
+@pytest.mark.parametrize("name", ["stand-in-parts/merge", "Stand_In.Parts/merge"])
+def test_a_qualified_name_is_the_same_component(name: str) -> None:
+    expected = run(BASE).model
+    for resolved in (
+        run(BASE, flags=[f"--model.reducer={name}"]),
+        run(BASE, environment={"COMPOSER_MODEL__REDUCER__NAME": name}),
+        run(BASE | {"reducer": [{"name": name, "ratio": 0.1}]}, flags=["--model.reducer=merge"]),
+        run(checkpoint=recorded(expected), flags=["--model.reducer.order=ascending"]),
+    ):
+        assert resolved.model == expected
+        assert resolved.note is None
+
+
+def test_a_record_of_a_model_outlives_a_second_provider_of_its_names(parts: Path) -> None:
+    model = run(BASE).model
+    record = recorded(model)
+    assert record["reducer"][0] == {"name": "stand-in-parts/merge", "ratio": 0.1, "order": "ascending"}
+    install(parts, "more-parts", PARTS)
+    forget()
+    later = model_config(record)
+    assert later.reducer[0].name == "stand-in-parts/merge"
+    assert recorded(later) == record
+    assert list(differences(model.model_dump(mode="json"), record, "model")) == []
+    record["reducer"][0]["name"] = "more-parts/merge"
+    assert list(differences(recorded(later), record, "model")) == [
+        "model.reducer.0.name is 'more-parts/merge' and not 'stand-in-parts/merge'."
+    ]
 
 
 def test_a_swap_and_back_counts_the_options_of_the_selected_one() -> None:

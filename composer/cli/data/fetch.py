@@ -5,6 +5,7 @@ import glob
 import sys
 from pathlib import Path
 
+from composer.atomic import check_writable
 from composer.cli.data.recipe import add_recipe, distinct, read_stages
 from composer.errors import DataError
 
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(f"{repository.name} ({which}) -> {repository.folder}: {names}\n")
         if args.dry_run:
             continue
+        check_writable(repository.root / RECORD)
         try:
             commit = fetch(repository)
         except DataError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from composer.atomic import replacing
+from composer.atomic import check_writable, replacing
 from composer.cli.data.recipe import add_recipe, distinct, read_stages
 from composer.errors import ConfigError
 from composer.shards import INDEX, READER
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     shard_size = _size(args.shard_size)
     sources = [one.source for one in distinct(read_stages(args))]
     _check(sources)
+    check_writable(args.output / OVERLAY)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

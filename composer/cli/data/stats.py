@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from composer.atomic import check_writable, replacing
 from composer.cli.data.recipe import StageData, add_recipe, read_stages
 from composer.errors import ConfigError
 from composer.overrides import from_environment
@@ -42,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"{args.recipe}: data.train: no stage names a source there, expected one")
     name = (args.recipe if args.recipe.is_file() else args.recipe.resolve()).stem
     output = args.output or Path("runs") / name / "data"
+    check_writable(output / "stats.json")
     from rich.console import Console
 
-    from composer.atomic import replacing
     from composer.data.stats import METRICS, histogram
     from composer.evaluation.histograms import draw_histograms
 

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from composer.atomic import check_writable
+
 if TYPE_CHECKING:
     from composer.data.shapes import Split
 
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
             raise ConfigError(f"--{split}: got {count}, expected at least 1")
     if args.seed < 0:
         raise ConfigError(f"--seed: got {args.seed}, expected 0 or more")
+    check_writable(args.folder / "train.jsonl")
     columns = (TextColumn("clips and stills"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
         task = bar.add_task("", total=sum(counts.values()))

@@ -119,6 +119,7 @@ class TestSchema:
             {"include": "a.yaml", "model": {"backbone": "tower"}},
             {"include": ["a.yaml", "b.yml"], "model": {"backbone": "backbones/b.yaml", "reducer": None}},
             {"model": {"backbone": {"width": 3}, "reducer": ["merge", {"name": "pool", "window": 2}]}},
+            {"model": {"backbone": "stand-in-parts/tower", "reducer": [{"name": "stand-in-parts/pool", "window": 2}]}},
             {"model": {"prompt": {"layout": "inline", "tokenizer": ["red"]}}, "seed_everything": 3},
         ],
     )
@@ -137,6 +138,7 @@ class TestSchema:
             {"model": {"backbone": {"name": "river", "width": "wide"}}},
             {"model": {"reducer": {"name": "merge", "order": "up"}}},
             {"model": {"reducer": {"name": "merge", "window": 2}}},
+            {"model": {"reducer": {"name": "stand-in-parts/merge", "window": 2}}},
             {"model": {"prompt": {"layout": "odd"}}},
             {"training": {"learning_rte": 1}},
             {"include": "a.txt"},

@@ -32,7 +32,8 @@ def test_every_layout_reads_back_bit_equal(
     }
     source = tmp_path / "source.pth"
     torch.save(weights, source)
-    assert main(["convert", f"rwkv{version}", str(source), str(tmp_path / target), "--to", layout]) == 0
+    name = f"rwkv{version}" if layout == "official" else f"multimodal-composer/rwkv{version}"
+    assert main(["convert", name, str(source), str(tmp_path / target), "--to", layout]) == 0
     assert capsys.readouterr().out == f"{tmp_path / target}\n"
     back = read_weights(str(tmp_path / target), None, version)
     assert set(back) == set(weights)

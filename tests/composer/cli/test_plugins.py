@@ -7,7 +7,7 @@ import pytest
 
 from composer.cli import main
 from tests.composer.cli.light import run
-from tests.composer.installing import PARTS, install
+from tests.composer.installing import PARTS, install, plugin
 
 
 def test_list_without_torch_and_in_spite_of_a_broken_plugin(parts: Path) -> None:
@@ -19,6 +19,22 @@ def test_list_without_torch_and_in_spite_of_a_broken_plugin(parts: Path) -> None
     assert ["reducer", "merge", "stand-in-parts", "1.0", "ok", "Merges", "in", "blocks"] in [x.split() for x in lines]
     assert any(line.split()[:2] == ["backbone", "lonely"] and "pip install 'absent-thing>=2'" in line for line in lines)
     assert lines[-1] == "broken: main of broken-one 1.0: ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_plugin_that_imports_torch_is_listed_as_slow_and_one_that_prints_breaks_nothing(parts: Path) -> None:
+    pool = 'yield Component("reducer", "{}", "Pools.", ComponentConfig, "x:y")'
+    install(parts, "heavy-one", "import torch\n" + plugin(pool.format("heavy")))
+    install(parts, "loud-one", "print('hello')\n" + plugin(pool.format("loud")))
+    ran = run("plugins", "list", "--json", site=parts)
+    listed = json.loads(ran.out)
+    assert "hello" in ran.err
+    status = {component["name"]: component["status"] for component in listed["components"]}
+    assert (status["heavy"], status["loud"], status["merge"]) == ("slow", "ok", "ok")
+    (slow,) = listed["slow"]
+    assert slow["distribution"] == "heavy-one"
+    assert slow["warning"] == "importing it imports torch, which slows every command"
+    table = run("plugins", "list", site=parts).out.splitlines()
+    assert table[-1] == "slow: main of heavy-one 1.0: importing it imports torch, which slows every command"
 
 
 def test_list_of_one_kind_as_json(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,8 +78,9 @@ def test_show_every_provider_of_a_name(parts: Path, capsys: pytest.CaptureFixtur
     install(parts, "more-parts", PARTS)
     assert main(["plugins", "show", "merge"]) == 0
     assert capsys.readouterr().out.count("reducer merge: ") == 2
-    assert main(["plugins", "show", "more-parts/merge"]) == 0
-    assert capsys.readouterr().out.count("reducer merge: ") == 1
+    for name in ("more-parts/merge", "More_Parts/merge"):
+        assert main(["plugins", "show", name]) == 0
+        assert capsys.readouterr().out.count("reducer merge: ") == 1
 
 
 def test_show_an_unknown_name(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
