@@ -3,7 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -174,10 +174,7 @@ def pieces(
     opening: text that the answer begins with, put into the model's mouth.
     """
     assert answer or not opening, "an opening belongs to an answer that is still to be given"
-    messages, system = sample.messages, ""
-    if not template.takes_system:
-        system = "\n\n".join(_text(message) for message in messages if message.role == "system")
-        messages = tuple(message for message in messages if message.role != "system")
+    messages = sample.messages if template.takes_system else _without_system(sample, layout)
     try:
         frames = template.frames([message.role for message in messages], answer=answer)
     except DataError as error:
@@ -187,33 +184,40 @@ def pieces(
     for message, frame in zip(messages, frames, strict=True):
         context.append(Piece(frame.before, mark=template.special))
         if message.role == "user":
-            context += _user(message, layout, template, system)
-            system = ""
+            context += _user(message, layout, template)
+        elif message.role == "system":
+            context += _said(message, frame, template, sample)
         else:
-            if any(isinstance(part, Media) for part in message.content):
-                raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}.")
-            said = _said(message, frame, template)
-            if message.role == "system":
-                context += said
-            else:
-                # An answer's ids never depend on whether it has loss: it is not joined with what is around it.
-                found += [*_joined(context), *_joined(said)]
-                context = []
+            # An answer's ids never depend on whether it has loss: it is not joined with what is around it.
+            found += [*_joined(context), *_joined(_said(message, frame, template, sample))]
+            context = []
         context.append(Piece(frame.after, mark=template.special))
-    if system:
-        raise DataError(
-            f"{sample.source}: sample {sample.id!r} has a system text and no user turn: the model's chat template has "
-            "no system turns, so the text would open the first user turn"
-        )
     if opening:
         # The lead belongs to the answer: without an opening the model says it itself.
         context += [Piece(template.answer_lead, mark=template.special), Piece(template.content(opening))]
     return [*found, *_joined(context)]
 
 
-def _user(message: Message, layout: Layout, template: Template, system: str) -> Iterator[Piece]:
-    """What a user says; `system` is a text that opens the turn, if the template has no system turns."""
-    parts = _merged([system + "\n\n" if system else "", *_arranged(message.content, layout)])
+def _without_system(sample: Sample, layout: Layout) -> tuple[Message, ...]:
+    """The turns with the system's text at the front of the first user turn."""
+    system = "\n\n".join(_text(message) for message in sample.messages if message.role == "system")
+    messages = [message for message in sample.messages if message.role != "system"]
+    first = next((place for place, message in enumerate(messages) if message.role == "user"), None)
+    if system and first is None:
+        raise DataError(
+            f"{sample.source}: sample {sample.id!r} has a system text and no user turn: the model's chat template has "
+            "no system turns, so the text would open the first user turn"
+        )
+    if system and first is not None:
+        content = messages[first].content
+        if layout != "inline":  # its text is written in one place, where these are its inner line breaks
+            content = *(part for part in content if isinstance(part, Media)), _text(messages[first])
+        messages[first] = replace(messages[first], content=(system + "\n\n", *content))
+    return tuple(messages)
+
+
+def _user(message: Message, layout: Layout, template: Template) -> Iterator[Piece]:
+    parts = _merged(_arranged(message.content, layout))
     for place, part in enumerate(parts):
         if isinstance(part, str):
             # White space at the edges would join the template's own.
@@ -222,8 +226,10 @@ def _user(message: Message, layout: Layout, template: Template, system: str) -> 
         yield Piece(part)
 
 
-def _said(message: Message, frame: Frame, template: Template) -> list[Piece]:
+def _said(message: Message, frame: Frame, template: Template, sample: Sample) -> list[Piece]:
     """What the system or the assistant says."""
+    if any(isinstance(part, Media) for part in message.content):
+        raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}.")
     text = template.content(_text(message))
     loss = message.role == "assistant" and message.loss and bool(text)
     mark = template.special

@@ -11,15 +11,18 @@ class Transcript:
         self.done = False
         self._left = limit
         self._stream = TextStream(tokenizer)
-        [end], [lead] = (
-            encode_pieces(tokenizer, [Piece(text, mark=template.special)])
-            for text in (template.end, template.answer_lead)
+        marks = (
+            (Piece("a"), Piece(template.end, mark=template.special)),
+            (Piece(template.answer_lead, mark=template.special),),
         )
-        # A special token has an id and no text (one may decode to nothing as the first: a space of SentencePiece).
+        end, lead = (encode_pieces(tokenizer, run)[-1] for run in marks)
+        # A special token has an id and no text (alone, a space of SentencePiece has none either).
         special = next((place for place, i in enumerate(end) if not tokenizer.decode([i, i])), None)
         self._ends = {tokenizer.end_id} if special is None else {tokenizer.end_id, end[special]}
         # Of an end with a special token, the text before it ends nothing alone; it only waits.
-        self._stop = template.end if special is None else tokenizer.decode(end[:special])
+        before = end[:special]
+        waits = tokenizer.decode(before + before)[len(tokenizer.decode(before)) :]
+        self._stop = template.end if special is None else waits
         self._stops = special is None
         self._lead = tokenizer.decode(lead).strip()
         self._pending = ""

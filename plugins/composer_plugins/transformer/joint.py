@@ -9,11 +9,15 @@ from typing import Any
 from tokenizers import AddedToken
 
 from composer.prompt import Piece
+from composer.sample import Media
 from composer_plugins.transformer.control import broken, control_tokens, names_in
 
 OPEN, CLOSE = "\U0010fffe", "\U0010ffff"
-MEDIA = f"{OPEN}media{CLOSE}"
+MEDIA_NAME = f"{OPEN}media{CLOSE}"
 """Noncharacters of Unicode: in a text they are U+FFFD, so what is written with them cannot be spelled."""
+
+CUT = Piece(Media("image", ""))
+"""Keeps the text after it from being read as the start of a prompt."""
 
 
 class Joint:
@@ -31,9 +35,9 @@ class Joint:
         self._backend.add_special_tokens([_as(token.content, token, True) for _, token in control.values()])
         self._aliases = {name: f"{OPEN}{i}{CLOSE}" for name, (i, _) in control.items()}
         aliases = [_as(self._aliases[name], token, False) for name, (_, token) in control.items()]
-        self._backend.add_tokens([*aliases, AddedToken(MEDIA, normalized=False, special=False)])
+        self._backend.add_tokens([*aliases, AddedToken(MEDIA_NAME, normalized=False, special=False)])
         self._ids = {self._backend.token_to_id(self._aliases[name]): i for name, (i, _) in control.items()}
-        self._media = self._backend.token_to_id(MEDIA)
+        self._media = self._backend.token_to_id(MEDIA_NAME)
         self._names = names_in(control)
         # Some models (Unigram) know the names as words of their own: there a space breaks them.
         self._words = names_in(name for name, (i, _) in control.items() if self._is_word(name, i))
@@ -48,14 +52,14 @@ class Joint:
             after = place + 1
             if after < len(pieces) and end > starts[after] and pieces[after].loss and not pieces[place].loss:
                 # A prompt ends where its answer begins, so a token cannot lie on both sides.
-                return [*self.encode(pieces[:after]), *self.encode([Piece(""), *pieces[after:]])[1:]]
+                return [*self.encode(pieces[:after]), *self.encode([CUT, *pieces[after:]])[1:]]
             if token != self._media:
                 found[place].append(self._ids.get(token, token))
         return found
 
     def _text(self, piece: Piece) -> str:
         if not isinstance(piece.content, str):
-            return MEDIA
+            return MEDIA_NAME
         text = piece.content.replace(OPEN, "\ufffd").replace(CLOSE, "\ufffd")
         if piece.mark:
             return self._names.sub(lambda match: self._aliases[match[0]], text)

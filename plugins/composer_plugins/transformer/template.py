@@ -39,7 +39,7 @@ class OwnTemplate(Template):
         if not self.end:
             raise DataError(
                 f"the model's chat template writes {middle!r} after an answer and {last!r} after the last one, which "
-                "begin with no common mark that could end an answer: set another chat_template"
+                "begin with no common mark that could end an answer: change it in a local copy of the model"
             )
         self.answer_lead = self._lead(("user",), opening)
         self.takes_system = self._renders(("system", "user"))
@@ -78,7 +78,7 @@ class OwnTemplate(Template):
         if not before.startswith(prompt):
             raise DataError(
                 f"the model's chat template asks for an answer with {prompt!r} and writes {before!r} before a given "
-                "one, so training would never show what generation begins with: set another chat_template"
+                "one, so training would never show what generation begins with: change it in a local copy of the model"
             )
         return before.removeprefix(prompt)
 
@@ -121,10 +121,7 @@ class OwnTemplate(Template):
         return "".join(atom for atom, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def _between(self) -> list[str]:
-        """Every string that stands between two contents, and the end of an answer."""
-        found = [self.end]
-        systems: tuple[tuple[Role, ...], ...] = ((), ("system",)) if self.takes_system else ((),)
-        for system in systems:
-            found += self._around((*system, *"user", "assistant", "user", "assistant"), answer=False)[1:-1]
-            found.append(self._around((*system, "user"), answer=True)[-1])
-        return found
+        """The end of an answer, and every string that stands between two contents."""
+        roles: tuple[Role, ...] = ("user", "assistant", "user")
+        found = [self.end, *self._around(roles, answer=True)[1:]]
+        return found + self._around(("system", *roles), answer=True)[1:] if self.takes_system else found

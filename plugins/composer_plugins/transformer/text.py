@@ -67,6 +67,7 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
     systems: tuple[tuple[Role, ...], ...] = ((), ("system",)) if template.takes_system else ((),)
     for system, roles in product(systems, PROBES):
         turns, answer = (*system, *roles), roles[-1] == "user"
+        template.frames(turns, answer=answer)  # whose errors name no sample
         sample = Sample("probe", "model.backbone.pretrained", tuple(Message(role, (TEXTS[role],)) for role in turns))
         ours = [i for ids in own.encode_pieces(pieces(sample, "inline", template, answer=answer)) for i in ids]
         theirs = tokenizer.apply_chat_template(
@@ -82,6 +83,6 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
             )
             raise ComposeError(
                 f"model.backbone.pretrained: turns of {', '.join(turns)} read piece by piece give the tokens {got} "
-                f"around place {same}, and the tokenizer itself gives {expected}: set another chat_template, or "
-                "prompt.tokenizer"
+                f"around place {same}, and the tokenizer itself gives {expected}: change chat_template in a local "
+                "copy of the model, or set prompt.tokenizer"
             )
