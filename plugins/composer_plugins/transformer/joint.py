@@ -9,15 +9,11 @@ from typing import Any
 from tokenizers import AddedToken
 
 from composer.prompt import Piece
-from composer.sample import Media
 from composer_plugins.transformer.control import broken, control_tokens, names_in
 
 OPEN, CLOSE = "\U0010fffe", "\U0010ffff"
 MEDIA_NAME = f"{OPEN}media{CLOSE}"
 """Noncharacters of Unicode: in a text they are U+FFFD, so what is written with them cannot be spelled."""
-
-CUT = Piece(Media("image", ""))
-"""Keeps the text after it from being read as the start of a prompt."""
 
 
 class Joint:
@@ -47,12 +43,8 @@ class Joint:
         starts = list(accumulate(map(len, texts), initial=0))
         encoding = self._backend.encode("".join(texts), add_special_tokens=False)
         found: list[list[int]] = [[] for _ in pieces]
-        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            place = bisect_right(starts, start, hi=len(pieces)) - 1
-            after = place + 1
-            if after < len(pieces) and end > starts[after] and pieces[after].loss and not pieces[place].loss:
-                # A prompt ends where its answer begins, so a token cannot lie on both sides.
-                return [*self.encode(pieces[:after]), *self.encode([CUT, *pieces[after:]])[1:]]
+        for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
+            place = bisect_right(starts, start, hi=len(pieces)) - 1  # a token on both sides belongs to the first
             if token != self._media:
                 found[place].append(self._ids.get(token, token))
         return found

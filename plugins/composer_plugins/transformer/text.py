@@ -65,6 +65,8 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
     """Raise ComposeError if a rendered conversation has other ids than the tokenizer gives it."""
     own = PretrainedTokenizer(tokenizer)
     systems: tuple[tuple[Role, ...], ...] = ((), ("system",)) if template.takes_system else ((),)
+    prompt: list[int] = []
+    seam = ""
     for system, roles in product(systems, PROBES):
         turns, answer = (*system, *roles), roles[-1] == "user"
         template.frames(turns, answer=answer)  # whose errors name no sample
@@ -77,12 +79,23 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
             return_dict=False,
         )
         if ours != theirs:
-            same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
-            got, expected = (
-                tokenizer.convert_ids_to_tokens(ids[max(0, same - 3) : same + 4]) for ids in (ours, theirs)
-            )
             raise ComposeError(
-                f"model.backbone.pretrained: turns of {', '.join(turns)} read piece by piece give the tokens {got} "
-                f"around place {same}, and the tokenizer itself gives {expected}: change chat_template in a local "
-                "copy of the model, or set prompt.tokenizer"
+                f"model.backbone.pretrained: turns of {', '.join(turns)} read piece by piece give other tokens than "
+                f"the tokenizer itself: {_difference(tokenizer, ours, theirs)}; change chat_template in a local copy "
+                "of the model, or set prompt.tokenizer"
             )
+        if not answer and ours[: len(prompt)] != prompt:
+            seam = _difference(tokenizer, ours, prompt)
+        prompt = ours
+    if seam:
+        log.warning(
+            "The model's tokenizer joins the start of an answer with what precedes it, so training shows other tokens "
+            f"than generation begins with: {seam}."
+        )
+
+
+def _difference(tokenizer: Any, ours: list[int], theirs: list[int]) -> str:
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
+    shown = (tokenizer.convert_ids_to_tokens(ids[max(0, same - 3) : same + 4]) for ids in (ours, theirs))
+    got, expected = map(str, shown)
+    return f"{got} around place {same}, expected {expected}"

@@ -252,12 +252,18 @@ def test_text_after_media_is_read_as_after_a_special_token(kind: str) -> None:
     assert parts[1] == []
 
 
-def test_a_token_on_both_sides_of_an_answers_start_is_split() -> None:
-    tokenizer = fast("qwen", "<s>", "<e>")
+def test_a_token_on_both_sides_of_an_answers_start_stays_one_and_has_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = fast("qwen", "<s>", "<e>", ("<x>",))
     made = PretrainedTokenizer(tokenizer)
     assert len(made.encode("is")) == 1
-    parts = made.encode_pieces([Piece("what i"), Piece("s red", loss=True)])
-    assert parts == [made.encode("what i"), made.encode("s red")]
+    assert made.encode_pieces([Piece("what i"), Piece("s red", loss=True)]) == [
+        made.encode("what is"),
+        made.encode(" red"),
+    ]
+    tokenizer.chat_template = EACH + "<x>{% if m.role == 'assistant' %}is{% endif %}{{ m.content }}<x>{% endfor %}"
+    tokenizer.chat_template += PROMPT + "<x>i{% endif %}"
+    template_of(tokenizer)
+    assert "joins the start of an answer with what precedes it" in caplog.text
 
 
 def test_no_system_turns_write_the_text_before_the_first_question() -> None:
