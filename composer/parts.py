@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.packing import check_packed, pack, unpack
-from composer.prompt import ChatTemplate
+from composer.prompt import Template
 from composer.state import State, Unkept
 from composer.tokenizer import Tokenizer
 from composer.transform import FrameTransform
@@ -192,7 +192,7 @@ class Backbone(nn.Module, ABC):
     vocab_size: int
     context_length: int | None
     tokenizer: Tokenizer
-    template: ChatTemplate
+    template: Template
     state_class: type[State]
     block_classes: tuple[type[nn.Module], ...]
 

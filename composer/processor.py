@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example, FrameGroup
 from composer.errors import ContextLengthError, DataError
 from composer.parts import Backbone, BlockReducer, Encoder, Reducer, TokenShape
-from composer.prompt import ChatTemplate, Layout, pieces, split_question
+from composer.prompt import Layout, Template, pieces, split_question
 from composer.sample import Sample
-from composer.tokenizer import Tokenizer
+from composer.tokenizer import Tokenizer, encode_pieces
 from composer.transform import FrameTransform
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -29,7 +29,7 @@ class Processor:
     encoder: Encoder
     reducers: tuple[BlockReducer | Reducer, ...]
     tokenizer: Tokenizer
-    template: ChatTemplate
+    template: Template
     layout: Layout
     context_length: int | None
 
@@ -75,10 +75,9 @@ class Processor:
         ids: list[int] = []
         labels: list[int] = []
         remaining = iter(clips)
-        for piece in pieces(prompt, self.layout, self.template, answer=answer, opening=opening):
-            if isinstance(piece.content, str):
-                run = self.tokenizer.encode(piece.content)
-            else:
+        parts = pieces(prompt, self.layout, self.template, answer=answer, opening=opening)
+        for piece, run in zip(parts, encode_pieces(self.tokenizer, parts), strict=True):
+            if not isinstance(piece.content, str):
                 pixels = next(remaining).pixels
                 run = [MEDIA_ID] * (len(pixels) * self.shape(*pixels.shape[-2:]).count)
             ids += run
@@ -94,7 +93,7 @@ class Processor:
             torch.tensor(ids),
             torch.tensor(labels),
             tuple(clips),
-            expected,
+            self.template.content(expected),  # as it would have been trained on
             str(sample.meta.get("question_type", "")),
         )
 

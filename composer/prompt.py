@@ -1,22 +1,81 @@
 """From a conversation to the pieces of a prompt: chat templates and prompt layouts. No torch here."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 
+LINE_BREAK = re.compile(r"\r\n?")
+BLANK_LINES = re.compile(r"\n(\s*\n)+")
+SURROGATES = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which JSON can hold and no tokenizer can encode."""
+
+Role = Literal["system", "user", "assistant"]
+
 Layout = Literal["media-first", "sandwich", "inline"]
 """Where a user turn's media go: before its text; between two copies of its text (VisualRWKV); where they are named."""
 
 
-@dataclass(frozen=True)
-class ChatTemplate:
-    """The strings around each turn: prefix + text + suffix. An answer ends with `end`, which carries loss.
+class Frame(NamedTuple):
+    """The strings around one turn: before + lead + text + end + after. An assistant says lead, text and end."""
 
-    `answer_lead` opens an answer and belongs to it (RWKV World: the space after "Assistant:"), so that turn-wise
-    tokenisation equals joint tokenisation. `start` opens the whole text.
+    before: str = ""
+    lead: str = ""
+    end: str = ""
+    after: str = ""
+
+
+class Template(ABC):
+    """What a conversation looks like as one text.
+
+    end: what ends an answer. answer_lead: what opens the last answer and belongs to it (RWKV World: the space after
+    "Assistant:"). special: whether the tokenizer has tokens of their own for marks, which no content can spell.
+    marks: marks of ordinary letters, which content could spell. takes_system: whether there are system turns; if not,
+    a system text opens the first user turn.
+    """
+
+    end: str
+    answer_lead: str
+    special: bool
+    takes_system: bool = True
+
+    @property
+    @abstractmethod
+    def marks(self) -> tuple[str, ...]: ...
+
+    @abstractmethod
+    def frames(self, roles: Sequence[Role], *, answer: bool) -> Sequence[Frame]:
+        """The frame of each turn. answer: the last one ends with the opening of an answer that is still to be given.
+
+        Raises DataError if turns of these roles cannot be rendered.
+        """
+
+    def content(self, text: str) -> str:
+        """The text as it may be written in a turn: nothing in it ends or opens a turn.
+
+        Blank lines become line breaks (line breaks become spaces) if such white space ends an answer: RWKV and
+        VisualRWKV prepare their data so. A mark of ordinary letters gets a space after its first one.
+        """
+        text = SURROGATES.sub("\ufffd", text)
+        if not self.end.strip():
+            text = BLANK_LINES.sub("\n", LINE_BREAK.sub("\n", text))
+            return text if "\n\n" in self.end else text.replace("\n", " ")
+        while any(mark in text for mark in self.marks):
+            for mark in self.marks:
+                text = text.replace(mark, f"{mark[0]} {mark[1:]}" if len(mark) > 1 else " ")
+        return text
+
+
+@dataclass(frozen=True)
+class ChatTemplate(Template):
+    """A template with the same strings around every turn: prefix + text + suffix; `start` opens the whole text.
+
+    With `answer_lead`, turn-wise tokenization equals joint tokenization.
     """
 
     user_prefix: str
@@ -28,6 +87,32 @@ class ChatTemplate:
     system_prefix: str = ""
     system_suffix: str = ""
     start: str = ""
+    special: bool = False
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        # If white space ends an answer, no turn opens without it: the name of a role in a content is only a word.
+        strings = (self.end, self.user_prefix, self.user_suffix, self.assistant_prefix, self.system_prefix)
+        return () if self.special or not self.end.strip() else lines_of(strings)
+
+    def frames(self, roles: Sequence[Role], *, answer: bool) -> list[Frame]:
+        turns = {
+            "system": Frame(self.system_prefix, after=self.system_suffix),
+            "user": Frame(self.user_prefix, after=self.user_suffix),
+            "assistant": Frame(self.assistant_prefix, self.answer_lead, self.end, self.assistant_suffix),
+        }
+        frames = [turns[role] for role in roles]
+        if frames:
+            frames[0] = frames[0]._replace(before=self.start + frames[0].before)
+        if answer:
+            frames[-1] = frames[-1]._replace(after=frames[-1].after + self.assistant_prefix)
+        return frames
+
+
+def lines_of(strings: Iterable[str]) -> tuple[str, ...]:
+    """The distinct lines of these strings, longest first, without white space around them and without blank ones."""
+    lines = {line.strip() for string in strings for line in string.splitlines()}
+    return tuple(sorted(lines - {""}, key=lambda line: (-len(line), line)))
 
 
 WORLD = ChatTemplate(
@@ -54,10 +139,15 @@ CHATML = ChatTemplate(
 
 
 class Piece(NamedTuple):
-    """A run of text to be tokenised as one string, or one media; `loss` where the model is trained to say it."""
+    """A run of text, or one media.
+
+    loss: whether the model is trained to say it. mark: whether it is a template's own text, in which the names of
+    special tokens are read as these tokens; everywhere else they are text.
+    """
 
     content: str | Media
     loss: bool = False
+    mark: bool = False
 
 
 def split_question(sample: Sample) -> tuple[Sample, str]:
@@ -75,38 +165,79 @@ def split_question(sample: Sample) -> tuple[Sample, str]:
 
 
 def pieces(
-    sample: Sample, layout: Layout, template: ChatTemplate, *, answer: bool = False, opening: str = ""
+    sample: Sample, layout: Layout, template: Template, *, answer: bool = False, opening: str = ""
 ) -> list[Piece]:
-    """A conversation as pieces in reading order, neighbouring texts of equal loss joined.
+    """A conversation as pieces in reading order, neighbouring texts of the same kind joined.
 
-    answer: the conversation ends with a user turn that the model is to answer, so the prompt ends with the opening of
-    an assistant turn. opening: text that the answer begins with, put into the model's mouth.
+    An assistant turn without text, or whose `loss` is False, is written and not trained on. answer: the conversation
+    ends with a user turn that the model is to answer, so the prompt ends with the opening of an assistant turn.
+    opening: text that the answer begins with, put into the model's mouth.
     """
     assert answer or not opening, "an opening belongs to an answer that is still to be given"
-    found = [Piece(template.start)]
-    for message in sample.messages:
-        found.extend(_turn(message, layout, template, sample))
-    if answer:
+    messages = sample.messages if template.takes_system else _without_system(sample, layout)
+    try:
+        frames = template.frames([message.role for message in messages], answer=answer)
+    except DataError as error:
+        raise DataError(f"{sample.source}: sample {sample.id!r}: {error}") from None
+    context: list[Piece] = []
+    found: list[Piece] = []
+    for message, frame in zip(messages, frames, strict=True):
+        context.append(Piece(frame.before, mark=template.special))
+        if message.role == "user":
+            context += _user(message, layout, template)
+        elif message.role == "system":
+            context += _said(message, frame, template, sample)
+        else:
+            # An answer's ids never depend on whether it has loss: it is not joined with what is around it.
+            found += [*_joined(context), *_joined(_said(message, frame, template, sample))]
+            context = []
+        context.append(Piece(frame.after, mark=template.special))
+    if opening:
         # The lead belongs to the answer: without an opening the model says it itself.
-        found.append(Piece(template.assistant_prefix + (template.answer_lead + opening if opening else "")))
-    return list(_joined(found))
+        context += [Piece(template.answer_lead, mark=template.special), Piece(template.content(opening))]
+    return [*found, *_joined(context)]
 
 
-def _turn(message: Message, layout: Layout, template: ChatTemplate, sample: Sample) -> Iterator[Piece]:
-    if message.role == "user":
-        yield Piece(template.user_prefix)
-        yield from (Piece(part) for part in _arranged(message.content, layout))
-        yield Piece(template.user_suffix)
-        return
+def _without_system(sample: Sample, layout: Layout) -> tuple[Message, ...]:
+    """The turns with the system's text at the front of the first user turn."""
+    system = "\n\n".join(_text(message) for message in sample.messages if message.role == "system")
+    messages = [message for message in sample.messages if message.role != "system"]
+    first = next((place for place, message in enumerate(messages) if message.role == "user"), None)
+    if system and first is None:
+        raise DataError(
+            f"{sample.source}: sample {sample.id!r} has a system text and no user turn: the model's chat template has "
+            "no system turns, so the text would open the first user turn"
+        )
+    if system and first is not None:
+        content = messages[first].content
+        if layout != "inline":  # its text is written in one place, where these are its inner line breaks
+            content = *(part for part in content if isinstance(part, Media)), _text(messages[first])
+        messages[first] = replace(messages[first], content=(system + "\n\n", *content))
+    return tuple(messages)
+
+
+def _user(message: Message, layout: Layout, template: Template) -> Iterator[Piece]:
+    parts = _merged(_arranged(message.content, layout))
+    for place, part in enumerate(parts):
+        if isinstance(part, str):
+            # White space at the edges would join the template's own.
+            part = part.lstrip() if place == 0 else part
+            part = template.content(part.rstrip() if place == len(parts) - 1 else part)
+        yield Piece(part)
+
+
+def _said(message: Message, frame: Frame, template: Template, sample: Sample) -> list[Piece]:
+    """What the system or the assistant says."""
     if any(isinstance(part, Media) for part in message.content):
         raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}.")
-    text = "".join(part for part in message.content if isinstance(part, str)).strip()
-    if message.role == "system":
-        yield Piece(template.system_prefix + text + template.system_suffix)
-    else:
-        yield Piece(template.assistant_prefix)
-        yield Piece(template.answer_lead + text + template.end, loss=True)
-        yield Piece(template.assistant_suffix)
+    text = template.content(_text(message))
+    loss = message.role == "assistant" and message.loss and bool(text)
+    mark = template.special
+    return [Piece(frame.lead, loss, mark), Piece(text, loss), Piece(frame.end, loss, mark)]
+
+
+def _text(message: Message) -> str:
+    return "".join(part for part in message.content if isinstance(part, str)).strip()
 
 
 def _arranged(content: Sequence[str | Media], layout: Layout) -> list[str | Media]:
@@ -121,18 +252,25 @@ def _arranged(content: Sequence[str | Media], layout: Layout) -> list[str | Medi
     return [*before, *media, "\n" + text]
 
 
+def _merged(parts: Sequence[str | Media]) -> list[str | Media]:
+    """The parts without empty texts, neighbouring texts joined."""
+    found: list[str | Media] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if isinstance(part, str) and isinstance(last, str):
+            found[-1] = last + part
+        elif part:
+            found.append(part)
+    return found
+
+
 def _joined(found: Sequence[Piece]) -> Iterator[Piece]:
-    text, loss = "", False
-    for piece in found:
-        if isinstance(piece.content, str) and piece.loss == loss:
-            text += piece.content
-            continue
-        if text:
-            yield Piece(text, loss)
-        text, loss = "", False
-        if isinstance(piece.content, str):
-            text, loss = piece.content, piece.loss
+    """Neighbouring texts joined if they are of the same kind; empty ones are dropped."""
+    for (loss, mark, is_text), group in groupby(
+        (piece for piece in found if piece.content != ""),
+        key=lambda piece: (piece.loss, piece.mark, isinstance(piece.content, str)),
+    ):
+        if is_text:
+            yield Piece("".join(str(piece.content) for piece in group), loss, mark)
         else:
-            yield piece
-    if text:
-        yield Piece(text, loss)
+            yield from group

@@ -5,9 +5,10 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from composer.errors import ConfigError, PluginError
+from composer.prompt import Piece
 
 TokenizerSpec = Literal["bytes", "world"] | Sequence[str]
 """How a recipe names a tokenizer; a list of words is the byte tokenizer plus these words."""
@@ -32,6 +33,21 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids; bytes that are not UTF-8 become U+FFFD."""
+
+
+@runtime_checkable
+class PieceTokenizer(Tokenizer, Protocol):
+    """A tokenizer with special tokens, which it reads in the marks of a template and nowhere else."""
+
+    def encode_pieces(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        """Ids of each piece of one prompt, none for media; together they are the ids of the prompt as one text."""
+
+
+def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[list[int]]:
+    """Ids of each piece of one prompt, none for media."""
+    if isinstance(tokenizer, PieceTokenizer):
+        return tokenizer.encode_pieces(pieces)
+    return [tokenizer.encode(piece.content) if isinstance(piece.content, str) else [] for piece in pieces]
 
 
 class GreedyTokenizer:

@@ -1,33 +1,47 @@
-"""One row's answer while it is generated: whole characters, without the text that ends it."""
+"""One row's answer while it is generated: whole characters, without the text that opens and ends it."""
 
-from composer.prompt import ChatTemplate
-from composer.tokenizer import TextStream, Tokenizer
+from composer.prompt import Piece, Template
+from composer.tokenizer import TextStream, Tokenizer, encode_pieces
 
 
 class Transcript:
     """Takes ids, gives text. Done at the tokenizer's end id, at the template's end, or after `limit` ids."""
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, limit: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: Template, limit: int) -> None:
         self.done = False
         self._left = limit
         self._stream = TextStream(tokenizer)
-        self._stop = template.end
-        # An end that is a special token has an id and no text.
-        self._ends = {(tokenizer.end_id,), tuple(tokenizer.encode(template.end))}
+        marks = (
+            (Piece("a"), Piece(template.end, mark=template.special)),
+            (Piece(template.answer_lead, mark=template.special),),
+        )
+        end, lead = (encode_pieces(tokenizer, run)[-1] for run in marks)
+        # A special token has an id and no text (alone, a space of SentencePiece has none either).
+        special = next((place for place, i in enumerate(end) if not tokenizer.decode([i, i])), None)
+        self._ends = {tokenizer.end_id} if special is None else {tokenizer.end_id, end[special]}
+        # Of an end with a special token, the text before it ends nothing alone; it only waits.
+        before = end[:special]
+        waits = tokenizer.decode(before + before)[len(tokenizer.decode(before)) :]
+        self._stop = template.end if special is None else waits
+        self._stops = special is None
+        self._lead = tokenizer.decode(lead).strip()
         self._pending = ""
+        self._opening = ""
         self._begun = False
 
     def push(self, token: int) -> str:
         """The text that is certain after this id. Text that may be the start of the end waits."""
         self._left -= 1
-        if (token,) in self._ends:
-            return self._finish(self._pending + self._stream.flush())
+        if token in self._ends:
+            text = self._pending + self._stream.flush()
+            return self._finish(text if self._stops else text.removesuffix(self._stop))
         text = self._pending + self._stream.push(token)
-        if self._stop and self._stop in text:
+        if self._stops and self._stop in text:
             return self._finish(text[: text.index(self._stop)])
         if self._left < 1:
             return self._finish(text + self._stream.flush())
-        held = max((n for n in range(1, len(self._stop)) if text.endswith(self._stop[:n])), default=0)
+        longest = len(self._stop) - self._stops
+        held = max((n for n in range(1, longest + 1) if text.endswith(self._stop[:n])), default=0)
         self._pending = text[len(text) - held :]
         return self._say(text[: len(text) - held])
 
@@ -36,7 +50,12 @@ class Transcript:
         return self._say(text)
 
     def _say(self, text: str) -> str:
-        """Without the white space that opens an answer in some templates."""
-        text = text if self._begun else text.lstrip()
-        self._begun = self._begun or bool(text)
-        return text
+        """Without what opens an answer in some templates: white space, an empty block of thoughts."""
+        if self._begun:
+            return text
+        text = (self._opening + text).lstrip()
+        if self._lead and text.startswith(self._lead):
+            text, self._lead = text.removeprefix(self._lead).lstrip(), ""
+        waits = self._lead.startswith(text) and not self.done
+        self._opening, self._begun = (text, False) if waits else ("", bool(text))
+        return "" if waits else text

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from composer.parts import Backbone
-from composer.prompt import ChatTemplate
+from composer.prompt import Template
 from composer.state import State, fingerprint
 from composer.testing.module import check_checkpointing, check_module, close, require
 
@@ -48,7 +48,7 @@ def _check_attributes(backbone: Backbone) -> None:
         f"context_length is {context!r}: set it in __init__ to a positive int, or None if unknown",
     )
     template = getattr(backbone, "template", None)
-    require(isinstance(template, ChatTemplate), f"template is {template!r}: set it to a ChatTemplate")
+    require(isinstance(template, Template), f"template is {template!r}: set it to a ChatTemplate")
     classes = getattr(backbone, "block_classes", None)
     require(
         isinstance(classes, tuple) and all(isinstance(c, type) and issubclass(c, nn.Module) for c in classes),

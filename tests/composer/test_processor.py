@@ -96,3 +96,12 @@ def test_an_opening_ends_the_prompt() -> None:
     # The stand-in's tokenizer reads bytes and its template is RWKV World's: a space belongs to the answer.
     assert bytes(opened.ids[len(plain.ids) :].tolist()) == b" A:("
     assert opened.answer == "red"
+
+
+def test_the_expected_answer_is_written_as_it_is_trained_on() -> None:
+    turns = Message("user", ("Which?",)), Message("assistant", ("red square.\n\ngreen ring.\n",))
+    example = processor().encode(Sample("s", "f", turns), [], answer=True)
+    assert example.answer == "red square.\ngreen ring."
+    trained = processor().encode(Sample("s", "f", turns), [])
+    said = bytes(trained.ids[trained.labels != IGNORE_LABEL].tolist()).decode()
+    assert said == f" {example.answer}\n\n"

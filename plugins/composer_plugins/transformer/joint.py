@@ -1,0 +1,66 @@
+"""Prompts through a fast tokenizer of transformers."""
+
+import copy
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+from tokenizers import AddedToken
+
+from composer.prompt import Piece
+from composer_plugins.transformer.control import broken, control_tokens, names_in
+
+OPEN, CLOSE = "\U0010fffe", "\U0010ffff"
+MEDIA_NAME = f"{OPEN}media{CLOSE}"
+"""Noncharacters of Unicode: in a text they are U+FFFD, so what is written with them cannot be spelled."""
+
+
+class Joint:
+    """Reads a whole prompt at once with a fast tokenizer: ids of the joint text, split where the pieces meet.
+
+    In a copy of the tokenizer no control token is read by its name; each has an alias that only marks are given.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        control = control_tokens(tokenizer)
+        self._backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._backend.encode_special_tokens = True
+        self._backend.add_special_tokens([_as(token.content, token, True) for _, token in control.values()])
+        self._aliases = {name: f"{OPEN}{i}{CLOSE}" for name, (i, _) in control.items()}
+        aliases = [_as(self._aliases[name], token, False) for name, (_, token) in control.items()]
+        self._backend.add_tokens([*aliases, AddedToken(MEDIA_NAME, normalized=False, special=False)])
+        self._ids = {self._backend.token_to_id(self._aliases[name]): i for name, (i, _) in control.items()}
+        self._media = self._backend.token_to_id(MEDIA_NAME)
+        self._names = names_in(control)
+        # Some models (Unigram) know the names as words of their own: there a space breaks them.
+        self._words = names_in(name for name, (i, _) in control.items() if self._is_word(name, i))
+
+    def encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        texts = [self._text(piece) for piece in pieces]
+        starts = list(accumulate(map(len, texts), initial=0))
+        encoding = self._backend.encode("".join(texts), add_special_tokens=False)
+        found: list[list[int]] = [[] for _ in pieces]
+        for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
+            place = bisect_right(starts, start, hi=len(pieces)) - 1  # a token on both sides belongs to the first
+            if token != self._media:
+                found[place].append(self._ids.get(token, token))
+        return found
+
+    def _text(self, piece: Piece) -> str:
+        if not isinstance(piece.content, str):
+            return MEDIA_NAME
+        text = piece.content.replace(OPEN, "\ufffd").replace(CLOSE, "\ufffd")
+        if piece.mark:
+            return self._names.sub(lambda match: self._aliases[match[0]], text)
+        return self._words.sub(broken, text)
+
+    def _is_word(self, name: str, i: int) -> bool:
+        ids = self._backend.encode(name, add_special_tokens=False).ids
+        return len(ids) < 3 and ids[-1:] == [i]
+
+
+def _as(content: str, token: AddedToken, special: bool) -> AddedToken:
+    return AddedToken(content, lstrip=token.lstrip, rstrip=token.rstrip, normalized=token.normalized, special=special)

@@ -1,0 +1,127 @@
+"""The chat template of a pretrained model's tokenizer."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import takewhile
+from typing import Any
+
+from composer.errors import DataError
+from composer.prompt import Frame, Role, Template, lines_of
+from composer_plugins.transformer.control import control_tokens, names_in
+
+CONTENT = "cQ{}zContentOfTurnz{}Qc"
+"""Stands for the content of a turn in a rendered conversation: no template has reason to change or to repeat it."""
+
+DATE = re.compile(r"strftime_now\((['\"])(.*?)\1\)")
+
+
+class OwnTemplate(Template):
+    """The Jinja template of a tokenizer, rendered around stand-ins for the contents, which it never sees.
+
+    Whatever it writes between two contents depends on the roles alone, and is rendered once for each order of them.
+    """
+
+    special = True
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Raises DataError if it cannot render two turns, or marks no answer's beginning or end."""
+        self._tokenizer = tokenizer
+        # A date is that of the start: a sample must not change while a run goes on.
+        now = datetime.now()
+        self.source = DATE.sub(lambda match: repr(now.strftime(match[2])), tokenizer.get_chat_template())
+        self._names = names_in(control_tokens(tokenizer))
+        self._rendered: dict[tuple[tuple[Role, ...], bool], list[str]] = {}
+        _, opening, last = self._around(("user", "assistant"), answer=False)
+        middle = self._around(("user", "assistant", "user"), answer=False)[2]
+        closing = self._common(middle, last)
+        self.end = closing.rstrip() or closing
+        if not self.end:
+            raise DataError(
+                f"the model's chat template writes {middle!r} after an answer and {last!r} after the last one, which "
+                "begin with no common mark that could end an answer: change it in a local copy of the model"
+            )
+        self.answer_lead = self._lead(("user",), opening)
+        self.takes_system = self._renders(("system", "user"))
+        self._marks = lines_of(text for text in self._between() if not self._names.search(text))
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return self._marks
+
+    def frames(self, roles: Sequence[Role], *, answer: bool) -> list[Frame]:
+        strings = self._around(tuple(roles), answer=answer)
+        frames = []
+        for place, (role, before) in enumerate(zip(roles, strings, strict=False)):
+            if place and roles[place - 1] == "assistant":
+                before = before.removeprefix(self.end)
+            lead, end = "", ""
+            if role == "assistant":
+                lead, end = self._lead(tuple(roles[:place]), strings[place]), self.end
+                before = before.removesuffix(lead)
+                if not strings[place + 1].startswith(end):
+                    raise DataError(
+                        f"the model's chat template writes {strings[place + 1]!r} after turn {place + 1} of turns of "
+                        f"{', '.join(roles)}, expected the end of an answer, {end!r}"
+                    )
+            frames.append(Frame(before, lead, end))
+        if frames:
+            frames[-1] = frames[-1]._replace(after=strings[-1].removeprefix(frames[-1].end))
+        return frames
+
+    def _lead(self, roles: tuple[Role, ...], before: str) -> str:
+        """What an answer to turns of these roles begins with: of the text before it, what the prompt leaves out."""
+        try:
+            prompt = self._around(roles, answer=True)[-1]
+        except DataError:  # an answer to no question
+            return ""
+        if not before.startswith(prompt):
+            raise DataError(
+                f"the model's chat template asks for an answer with {prompt!r} and writes {before!r} before a given "
+                "one, so training would never show what generation begins with: change it in a local copy of the model"
+            )
+        return before.removeprefix(prompt)
+
+    def _around(self, roles: tuple[Role, ...], *, answer: bool) -> list[str]:
+        """The strings before, between and after contents of these roles."""
+        key = roles, answer
+        if key not in self._rendered:
+            self._rendered[key] = self._render(roles, answer)
+        return self._rendered[key]
+
+    def _render(self, roles: tuple[Role, ...], answer: bool) -> list[str]:
+        contents = [CONTENT.format(place, place) for place in range(len(roles))]
+        turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        what = f"the model's chat template cannot be used for turns of {', '.join(roles) or 'nobody'}"
+        try:
+            text = self._tokenizer.apply_chat_template(
+                turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer
+            )
+        except Exception as error:  # the template raises in words of its own
+            raise DataError(f"{what}: {error}") from error
+        strings = []
+        for content in contents:
+            before, found, text = text.partition(content)
+            if not found or content in text:
+                raise DataError(f"{what}: it drops, repeats or reorders contents")
+            strings.append(before)
+        return [*strings, text]
+
+    def _renders(self, roles: tuple[Role, ...]) -> bool:
+        try:
+            self._around(roles, answer=False)
+        except DataError:
+            return False
+        return True
+
+    def _common(self, first: str, second: str) -> str:
+        """What both begin with; a special token is common as a whole or not at all."""
+        atoms = re.compile(f"{self._names.pattern}|.", re.DOTALL)
+        pairs = zip(atoms.findall(first), atoms.findall(second), strict=False)
+        return "".join(atom for atom, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def _between(self) -> list[str]:
+        """The end of an answer, and every string that stands between two contents."""
+        roles: tuple[Role, ...] = ("user", "assistant", "user")
+        found = [self.end, *self._around(roles, answer=True)[1:]]
+        return found + self._around(("system", *roles), answer=True)[1:] if self.takes_system else found
