@@ -25,7 +25,6 @@ CPU = torch.device("cpu")
 def test_the_micro_batch_is_the_largest_that_fits(room: int, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To an eighth, and never more than the stage's batch."""
     monkeypatch.setattr(train, "batch", lambda model, frames, rows: rows)
-    monkeypatch.setattr(train, "free", lambda device: None)
 
     def step(rows: int) -> None:
         if rows > room:
