@@ -48,7 +48,8 @@ def _profile(context: Context, name: str, step: Callable[[], Any]) -> None:
             step()
         if context.on_gpu:
             torch.cuda.synchronize()
-    events = list(profiler.events())
+    # An annotation, such as the optimizer's, spans kernels that are events themselves.
+    events = [event for event in profiler.events() if not event.is_user_annotation]
     operators, calls = _operators(events, context.on_gpu)
     total = sum(operators.values())
     for place, (operator, taken) in enumerate(operators.most_common(LARGEST), 1):
