@@ -45,9 +45,9 @@ def seconds(run: Callable[[], Any], device: torch.device, *, warmup: int = 2, le
 
 
 def free(device: torch.device) -> None:
-    """Give back what no tensor uses."""
-    gc.collect()
+    """Give a GPU back what no tensor uses."""
     if device.type == "cuda":
+        gc.collect()
         torch.cuda.empty_cache()
 
 

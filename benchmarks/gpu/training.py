@@ -1,7 +1,7 @@
 """One stage's optimizer step, with the parts that `composer fit` uses."""
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
+from torch.utils._pytree import tree_map_only
 
 from benchmarks.gpu.recipes import Stage, build
 from composer.batch import Batch
@@ -27,7 +27,7 @@ class Training:
 
     def step(self, batch: Batch) -> torch.Tensor:
         """One step on one micro-batch, copied to the device first. Returns the loss, on the device."""
-        batch = move_data_to_device(batch, self.device)
+        batch = tree_map_only(torch.Tensor, lambda x: x.to(self.device, non_blocking=True), batch)
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
             loss = self.model(batch).loss

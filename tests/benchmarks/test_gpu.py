@@ -28,8 +28,8 @@ NEED_CUDA = ("train", "inference", "profile", "peers")
 
 @pytest.mark.slow
 def test_dry_run(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--tiny", "--output", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--tiny", "--minutes", "14"]
+    done = subprocess.run([*command, "--output", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900)
     logs = "\n".join(path.read_text()[-3000:] for path in sorted((tmp_path / "logs").glob("*")))
     assert done.returncode == 0, done.stdout + done.stderr + logs
     results = json.loads((tmp_path / "results.json").read_text())

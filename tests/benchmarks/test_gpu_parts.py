@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 
 from benchmarks.gpu.parts import profile, train
 from benchmarks.gpu.prefill import decode_step, frame_group, host_frames, operations_per_frame, prefill
@@ -25,7 +26,6 @@ CPU = torch.device("cpu")
 def test_the_micro_batch_is_the_largest_that_fits(room: int, frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """To an eighth, and never more than the stage's batch."""
     monkeypatch.setattr(train, "batch", lambda model, frames, rows: rows)
-    monkeypatch.setattr(train, "free", lambda device: None)
 
     def step(rows: int) -> None:
         if rows > room:
@@ -58,6 +58,26 @@ def test_busy_time_is_the_union_of_intervals() -> None:
         covered = {moment for start, end in ranges for moment in range(start, end)}
         first, last = min(start for start, _ in ranges), max(end for _, end in ranges)
         assert profile._busy(kernels) == (len(covered), last - first)
+
+
+def test_operators_have_the_time_of_their_kernels() -> None:
+    """A kernel that an operator launched counts for the operator, any other, such as Triton's, for itself."""
+
+    def event(name: str, taken: float, device: DeviceType, kernels: tuple[Any, ...] = ()) -> Any:
+        elapsed = SimpleNamespace(elapsed_us=lambda: taken)
+        return SimpleNamespace(
+            name=name, time_range=elapsed, device_type=device, kernels=kernels, self_cpu_time_total=1
+        )
+
+    gemm = SimpleNamespace(name="gemm", duration=5.0)
+    events = [event("aten::mm", 9, DeviceType.CPU, (gemm,))] * 3 + [event("aten::view", 9, DeviceType.CPU)]
+    events += [event("gemm", 5.0, DeviceType.CUDA)] * 4 + [event("chunk_kernel", 7.0, DeviceType.CUDA)] * 2
+    taken, calls = profile._operators(events, on_gpu=True)
+    assert taken == {"aten::mm": 15, "gemm": 5, "chunk_kernel": 14}
+    assert (calls["aten::mm"], calls["chunk_kernel"]) == (3, 2)
+    assert sum(taken.values()) == 4 * 5 + 2 * 7
+    on_cpu, _ = profile._operators(events[:4], on_gpu=False)
+    assert on_cpu == {"aten::mm": 3, "aten::view": 1}
 
 
 def test_a_prefill_in_chunks_reads_what_one_piece_reads() -> None:

@@ -25,7 +25,7 @@ def matmul(context: Context) -> float:
 def copy(context: Context) -> float:
     """TB/s read and written by a copy that no cache holds."""
     count = 2**20 if context.tiny else 2**31
-    source = torch.zeros(count, dtype=torch.uint8, device=context.device)
+    source = torch.empty(count, dtype=torch.uint8, device=context.device).random_()
     target = torch.empty_like(source)
     return 2 * count / seconds(lambda: target.copy_(source), context.device, least=0.3) / 1e12
 
