@@ -11,6 +11,7 @@ import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from composer.model import MultimodalModel
 from composer.plugin import SLOTS, Kind
 from composer.registry import load_registry, load_target
 from composer.resolve import model_config
+from composer.transform import FrameTransform
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +37,9 @@ SUFFIX = ".ckpt"
 _MODEL = "model."  # where the LightningModule keeps the model
 
 
-def header(config: ModelConfig, frames: int) -> dict[str, Any]:
-    """A checkpoint's key `composer`: format, frames of a video in training, distributions that the model is made of."""
+def header(config: ModelConfig, frames: int, transform: FrameTransform) -> dict[str, Any]:
+    """A checkpoint's key `composer`: format, frames of a video and their transform in training, distributions that the
+    model is made of."""
     chosen: list[tuple[Kind, str]] = [("reducer", reducer.name) for reducer in config.reducer]
     chosen += [
         ("encoder", config.encoder.name),
@@ -45,7 +48,12 @@ def header(config: ModelConfig, frames: int) -> dict[str, Any]:
     ]
     plugins = [load_registry().find(kind, name).plugin for kind, name in chosen]
     distributions = {plugin.distribution: plugin.version for plugin in plugins}
-    return {"format": FORMAT, "frames": frames, "distributions": {"multimodal-composer": __version__} | distributions}
+    return {
+        "format": FORMAT,
+        "frames": frames,
+        "transform": asdict(transform),
+        "distributions": {"multimodal-composer": __version__} | distributions,
+    }
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
@@ -143,6 +151,9 @@ def restore_model(
         model = compose(config)
     except ComposerError as missing:
         model = _without_pretrained(config, model_weights(checkpoint), missing)
+        transform = checkpoint.get("composer", {}).get("transform")
+        if transform and config.encoder == model_config(checkpoint["hyper_parameters"]["model"]).encoder:
+            model.encoder.transform = FrameTransform(**transform)  # which what it was trained from may have determined
     load_weights(model, checkpoint, source)
     return model.to(device).eval()
 

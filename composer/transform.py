@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Resize = Literal["keep-aspect", "squash", "center-crop", "pad"]
 Resample = Literal["bilinear", "bicubic", "lanczos"]
-Crop = Literal["floor", "round"]
+Library = Literal["open_clip", "transformers"]
 
 PAD_VALUE = 128
 """Mid-grey: near zero after any encoder's normalisation."""
@@ -29,8 +29,8 @@ class FrameTransform:
     patch_size: pixels; "keep-aspect" rounds the long side to the nearest multiple of it.
     resample: the filter; always antialiased.
     short_side: the short side in pixels before "center-crop" crops; None is `size`.
-    crop: the offset of "center-crop" if it has half a pixel: down, as in transformers, or to even, as in torchvision
-    and open_clip.
+    like: the library whose pixels are equal. open_clip scales images with Pillow and rounds half a pixel of the offset
+    of "center-crop" to even; transformers scales them with torchvision, and rounds it down.
 
     A frame is first scaled to `scaled(height, width)`, best inside the decoder's own conversion, then `finish` crops
     or pads it to `size_of(height, width)`.
@@ -41,7 +41,7 @@ class FrameTransform:
     resize: Resize = "keep-aspect"
     resample: Resample = "bicubic"
     short_side: int | None = None
-    crop: Crop = "floor"
+    like: Library = "open_clip"
 
     def __post_init__(self) -> None:
         """Raises ConfigError for sizes that hold no whole number of patches, and for unknown modes."""
@@ -50,7 +50,7 @@ class FrameTransform:
             for name, value, choices in (
                 ("resize", self.resize, Resize),
                 ("resample", self.resample, Resample),
-                ("crop", self.crop, Crop),
+                ("like", self.like, Library),
             )
             if value not in get_args(choices)
         ]
@@ -105,4 +105,4 @@ class FrameTransform:
     def _offset(self, side: int) -> int:
         """Pixels that "center-crop" cuts off before the middle."""
         half = (side - self.size) / 2
-        return round(half) if self.crop == "round" else int(half)
+        return int(half) if self.like == "transformers" else round(half)

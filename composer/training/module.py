@@ -187,7 +187,7 @@ class ComposerModule(LightningModule):
             sys.stdout.write(f"{path}\n")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames)
+        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames, self.model.encoder.transform)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self.trainer.ckpt_path

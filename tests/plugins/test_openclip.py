@@ -1,15 +1,18 @@
 """The openclip encoder against timm's and open_clip's own towers with the same weights."""
 
+import io
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import timm
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import save_file
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
@@ -17,11 +20,13 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
-from composer.checkpoint import restore_model
+from composer.checkpoint import header, restore_model
 from composer.compose import compose
+from composer.data.image import read_image
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.parts import BlockTokens
 from composer.resolve import model_config
+from composer.sample import Media
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.openclip import OpenClipConfig
@@ -109,10 +114,12 @@ def test_constants_of_the_families() -> None:
         torch.testing.assert_close(host.std.flatten() / 255, torch.tensor(std))
 
 
-def test_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixels_and_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pair of open_clip that is a plain ViT, against the transform that open_clip itself makes of the tag."""
     monkeypatch.setattr("composer_plugins.openclip.encoder.load_weights", lambda *_: None)
-    seen = set()
+    seen, photo = set(), io.BytesIO()
+    noise = torch.randint(0, 256, (301, 452, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    Image.fromarray(noise.numpy()).save(photo, "PNG")
     for model, tag in open_clip.list_pretrained():
         config = OpenClipConfig(model=model, pretrained=tag, width=64, depth=1, heads=1)
         try:
@@ -120,7 +127,15 @@ def test_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None
         except ComposeError:
             continue  # no plain ViT
         stated = merge_preprocess_dict(PreprocessCfg(), open_clip.get_pretrained_cfg(model, tag))
-        normalise = image_transform_v2(PreprocessCfg(**stated), is_train=False).transforms[-1]
+        size = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
+        *transforms, _, normalise = image_transform_v2(
+            PreprocessCfg(**stated | {"size": size}), is_train=False
+        ).transforms
+        theirs = Image.open(photo)
+        for transform in transforms:
+            theirs = transform(theirs)
+        ours = read_image(Media("image", "a.png", data=photo.getvalue()), host.transform)
+        assert np.array_equal(ours, np.asarray(theirs)), f"{model} {tag}"
         for got, expected in ((host.mean, normalise.mean), (host.std, normalise.std)):
             torch.testing.assert_close(got.flatten() / 255, torch.tensor(expected), msg=f"{model} {tag}")
         seen.add((model, tag, tuple(normalise.mean)))
@@ -128,11 +143,20 @@ def test_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(seen) > 100
 
 
-def test_a_checkpoint_restored_without_its_tag_keeps_the_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("model", "tag", "mean", "resize"),
+    [
+        ("ViT-L-14", "laion2b_s32b_b82k", 127.5, "center-crop"),
+        ("ViT-H-14-378-quickgelu", "dfn5b", 255 * open_clip.OPENAI_DATASET_MEAN[0], "squash"),
+    ],
+)
+def test_a_checkpoint_restored_without_its_tag_keeps_its_pixels(
+    model: str, tag: str, mean: float, resize: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a machine where the tag cannot be downloaded, the tower is built as one of random weights."""
-    shape = {"model": "ViT-L-14", "image_size": 28, "width": 64, "depth": 1, "heads": 1}
+    shape = {"model": model, "image_size": 28, "width": 64, "depth": 1, "heads": 1}
     slots = {
-        "encoder": {"name": "openclip", "pretrained": "laion2b_s32b_b82k", **shape},
+        "encoder": {"name": "openclip", "pretrained": tag, **shape},
         "projector": {"name": "linear"},
         "backbone": {"name": "rwkv7", "width": 32, "depth": 1, "head_size": 16},
         "prompt": {"tokenizer": "bytes"},
@@ -147,11 +171,16 @@ def test_a_checkpoint_restored_without_its_tag_keeps_the_constants(monkeypatch: 
 
     monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
     checkpoint = {
+        "composer": header(config, 2, trained.encoder.transform),
         "hyper_parameters": {"model": config.model_dump(mode="json")},
         "state_dict": {f"model.{key}": value for key, value in trained.state_dict().items()},
     }
     read = restore_model(checkpoint, "x").encoder
-    assert read.mean.flatten().tolist() == read.std.flatten().tolist() == [127.5] * 3
+    assert read.mean[0].item() == pytest.approx(mean)
+    assert read.transform == trained.encoder.transform
+    assert read.transform.resize == resize
+    squared = model_config({**slots, "encoder": {**slots["encoder"], "resize": "pad"}})
+    assert restore_model(checkpoint, "x", config=squared).encoder.transform.resize == "pad"
     assert torch.equal(read(frames(28, 28)).features, trained.encoder(frames(28, 28)).features)
 
 

@@ -1,18 +1,24 @@
 """The transformers-vision encoder against the library's own models with the same weights."""
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from transformers import PreTrainedModel
 
+from composer.data.image import read_image
 from composer.errors import CheckpointError, ComposeError, ConfigError
+from composer.sample import Media
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.tome import TomeConfig
@@ -222,6 +228,98 @@ def test_pixels_are_those_of_the_checkpoints_image_processor(tmp_path: Path, fam
     expected = processor(list(frames(32, 32)), return_tensors="pt")["pixel_values"]
     torch.testing.assert_close((frames(32, 32).float() - host.mean) / host.std, expected)
     assert host.mean.dtype == host.std.dtype == torch.float32
+
+
+def photo(height: int = 75, width: int = 113) -> Image.Image:
+    noise = torch.randint(
+        0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(height)
+    )
+    return Image.fromarray(noise.numpy())
+
+
+def read(image: Image.Image, transform: FrameTransform) -> np.ndarray:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return read_image(Media("image", "a.png", data=file.getvalue()), transform)
+
+
+SQUARE = {"height": 32, "width": 32}
+PADDED = FrameTransform(32, 8, "pad", like="transformers")
+
+
+@pytest.mark.parametrize("resample", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("family", "kind", "options", "resize"),
+    [
+        ("siglip", "SiglipImageProcessor", {"size": SQUARE}, "squash"),
+        ("clip", "CLIPImageProcessor", {"size": {"shortest_edge": 32}, "crop_size": SQUARE}, "center-crop"),
+        ("clip", "CLIPImageProcessor", {"size": 32, "crop_size": 32}, "center-crop"),
+        ("clip", "CLIPImageProcessor", {"size": SQUARE, "crop_size": SQUARE}, "squash"),
+        ("clip", "ViTImageProcessor", {"size": 32}, "squash"),
+        ("dinov2", "BitImageProcessor", {"size": {"shortest_edge": 37}, "crop_size": SQUARE}, "center-crop"),
+    ],
+)
+def test_frames_are_those_of_the_checkpoints_image_processor(
+    tmp_path: Path, family: str, kind: str, options: dict[str, Any], resize: str, resample: int
+) -> None:
+    save_whole_model(tmp_path, family)
+    stated = {"image_processor_type": kind, "resample": resample, "do_rescale": False, "do_normalize": False, **options}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    transform = encoder(pretrained=str(tmp_path)).transform
+    assert (transform.resize, transform.size) == (resize, 32)
+    for image in (photo(), photo(113, 75), photo(50, 51), photo(20, 24)):
+        theirs = processor(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0).astype(int)
+        assert np.array_equal(read(image, transform), theirs)
+
+
+def test_the_recipe_comes_before_the_checkpoints_image_processor(tmp_path: Path) -> None:
+    save_whole_model(tmp_path, "dinov2")
+    stated = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 2}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    for options, size, resize, short_side in (
+        ({}, 224, "center-crop", 256),
+        ({"image_size": 448}, 448, "center-crop", 512),
+        ({"image_size": 40, "resize": "pad"}, 40, "pad", None),
+    ):
+        transform = encoder(pretrained=str(tmp_path), **options).transform
+        assert transform == FrameTransform(size, 8, resize, "bilinear", short_side, "transformers")
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"size": {"height": 30, "width": 40}}, "got size {'height': 30, 'width': 40} and crop_size None"),
+        ({"size": {"shortest_edge": 30}, "crop_size": 32, "do_center_crop": True}, "expected a square"),
+        ({"size": SQUARE, "resample": 4}, "got resample 4, expected one of"),
+    ],
+)
+def test_ways_of_resizing_that_are_not_offered(tmp_path: Path, stated: dict[str, Any], message: str) -> None:
+    save_whole_model(tmp_path, "siglip")
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
+    with pytest.raises(CheckpointError, match=re.escape(message)):
+        encoder(pretrained=str(tmp_path))
+    if "resample" not in stated:
+        assert encoder(pretrained=str(tmp_path), resize="pad").transform == PADDED
+
+
+def test_a_patch_that_does_not_divide_the_image(tmp_path: Path) -> None:
+    """As so400m-patch14-384: features of the library's processor and tower, whose convolution drops the last pixels."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.SiglipVisionConfig(**sizes, image_size=52, patch_size=14, vision_use_head=False)
+    model = transformers.SiglipVisionModel(config).eval()
+    model.save_pretrained(tmp_path)
+    processor = transformers.SiglipImageProcessor(size={"height": 52, "width": 52})
+    processor.save_pretrained(tmp_path)
+    host = encoder(pretrained=str(tmp_path))
+    assert host.transform == encoder(pretrained=str(tmp_path), image_size=52).transform
+    assert host.shape(52, 52).grid == (3, 3)
+    pixels = processor(photo(), return_tensors="pt")["pixel_values"]
+    frame = torch.from_numpy(read(photo(), host.transform).transpose(2, 0, 1).copy())
+    with torch.no_grad():
+        torch.testing.assert_close(host(frame[None]).features, model(pixels).last_hidden_state, rtol=1e-5, atol=1e-5)
+    kept = encoder(pretrained=str(tmp_path), resize="keep-aspect").transform
+    assert kept == FrameTransform(42, 14, "keep-aspect", like="transformers")
 
 
 @pytest.mark.parametrize("stated", [None, {}, {"image_mean": None}])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
-from composer.transform import Crop, FrameTransform, Resample, Resize
+from composer.transform import FrameTransform, Resample, Resize
 from composer_plugins.openclip.weights import load_weights, tag_config
 
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
@@ -85,8 +85,7 @@ class OpenClipEncoder(Encoder):
         embed = self.tower.patch_embed
         native = embed.grid_size[0] * self.patch_size if resize == "keep-aspect" else embed.img_size[0]
         resample: Resample = "bilinear" if tag.get("interpolation") == "bilinear" else "bicubic"
-        crop: Crop = "round" if resize == "center-crop" else "floor"
-        return FrameTransform(image_size or native, self.patch_size, resize, resample, crop=crop)
+        return FrameTransform(image_size or native, self.patch_size, resize, resample)
 
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False

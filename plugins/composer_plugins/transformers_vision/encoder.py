@@ -52,7 +52,7 @@ class TransformersVisionEncoder(Encoder):
             self.family = FAMILIES[family or "siglip"]
             config = _tiny_config(family or "siglip", image_size or 64, patch_size or 8, width, depth, heads)
             self.tower = self.family.model(config)
-            preprocessor = Preprocessor(self.family.mean, self.family.std)
+            preprocessor = Preprocessor(self.family.mean, self.family.std, like="open_clip")
         layers = getattr(self.tower.encoder, self.family.layers)
         for place, layer in enumerate(layers):
             layers[place] = _hosting(self.family.layer, layer, config)

@@ -6,7 +6,7 @@ import transformers
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from composer.errors import CheckpointError
-from composer.transform import FrameTransform, Resample, Resize
+from composer.transform import FrameTransform, Library, Resample, Resize
 from composer_plugins.transformers_vision.families import Color, Family
 
 RESAMPLE: dict[int, Resample] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -25,6 +25,7 @@ class Preprocessor(NamedTuple):
     size: int | None = None
     short_side: int | None = None
     resample: Resample = "bicubic"
+    like: Library = "transformers"
 
     def transform(self, patch_size: int, native: int, resize: Resize | None, image_size: int | None) -> FrameTransform:
         """What the recipe asks for (`resize`, `image_size`), else what the file says, else "keep-aspect" at `native`.
@@ -38,7 +39,7 @@ class Preprocessor(NamedTuple):
         short_side = None
         if mode == "center-crop" and self.short_side is not None and self.size is not None:
             short_side = round(self.short_side * size / self.size)
-        return FrameTransform(size, patch_size, mode, self.resample, short_side)
+        return FrameTransform(size, patch_size, mode, self.resample, short_side, self.like)
 
 
 def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) -> Preprocessor:

@@ -58,7 +58,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for parameter in model.parameters():
         parameter.data *= 10
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
-    about = {"composer": header(config, frames=2), "hyper_parameters": {"model": config.model_dump(mode="json")}}
+    about = {
+        "composer": header(config, 2, model.encoder.transform),
+        "hyper_parameters": {"model": config.model_dump(mode="json")},
+    }
     folder = tmp_path_factory.mktemp("run")
     write_checkpoint({**about, "state_dict": weights}, folder / "checkpoints/last.ckpt")
     return folder
