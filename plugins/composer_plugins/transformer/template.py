@@ -122,6 +122,11 @@ class OwnTemplate(Template):
 
     def _between(self) -> list[str]:
         """The end of an answer, and every string that stands between two contents."""
-        roles: tuple[Role, ...] = ("user", "assistant", "user")
-        found = [self.end, *self._around(roles, answer=True)[1:]]
-        return found + self._around(("system", *roles), answer=True)[1:] if self.takes_system else found
+        turns: tuple[Role, ...] = ("user", "assistant", "user")
+        found = [self.end]
+        for roles in (turns, ("system", *turns)):
+            try:
+                found += self._around(roles, answer=True)[1:]
+            except DataError:
+                continue
+        return found

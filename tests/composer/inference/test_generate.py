@@ -1,6 +1,7 @@
 """Generation against a loop that reads the whole text again for every token, and the edges of a transcript."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from composer.batch import Batch
 from composer.inference.generate import generate, stream
 from composer.inference.transcript import Transcript
 from composer.parts import Backbone
-from composer.prompt import CHATML, WORLD
+from composer.prompt import CHATML, WORLD, ChatTemplate
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.rwkv.backbone import RWKV6Backbone, RWKV7Backbone
 from composer_plugins.transformer.backbone import TransformerBackbone
@@ -184,6 +185,37 @@ class MarkedWords(Characters):
 def test_transcripts(tokenizer: Tokenizer, template, ids: list[int], pieces: list[str]) -> None:
     transcript = Transcript(tokenizer, template, limit=20)
     assert [transcript.push(i) for i in ids] == pieces
+
+
+THOUGHTS = replace(CHATML, end="\x01", answer_lead="<think>\n\n</think>\n\n")
+
+
+@pytest.mark.parametrize(
+    ("template", "said", "heard"),
+    [
+        # An end of text and a special token: the text alone ends nothing, and is not said before the token.
+        (replace(CHATML, end=" ;\x01"), "a ; b ;\x01", "a ; b"),
+        (replace(CHATML, end=" ;\x01"), "a\x01", "a"),
+        (replace(CHATML, end="<end>"), "a<en> b<end>", "a<en> b"),
+        (THOUGHTS, "<think>\n\n</think>\n\nred\x01", "red"),
+        (THOUGHTS, "<think> hard", "<think> hard"),
+        (THOUGHTS, "<thi\0", "<thi"),
+        (THOUGHTS, "red\x01", "red"),
+        # White space that opens an answer is no end of it.
+        (WORLD, " \n red\n\n", "red"),
+    ],
+)
+def test_what_opens_and_ends_an_answer_is_not_said(template: ChatTemplate, said: str, heard: str) -> None:
+    transcript = Transcript(EndsWithOne(), template, limit=len(said))
+    assert "".join(transcript.push(ord(character)) for character in said) == heard
+    assert transcript.done
+
+
+class EndsWithOne(Characters):
+    """Id 1 is a special token."""
+
+    def decode(self, ids) -> str:
+        return "".join(chr(i) for i in ids if i > 1)
 
 
 def test_the_ids_that_only_pad_the_head_are_never_said() -> None:

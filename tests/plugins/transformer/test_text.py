@@ -325,6 +325,25 @@ def test_turns_that_a_template_refuses_are_a_bad_record() -> None:
         pieces(sample([("system", "a")]), "inline", template)
 
 
+def test_a_system_turn_that_is_dropped_before_some_turns_is_refused_there_only() -> None:
+    """Mistral 0.3 writes the system's text into the last turn if that is the user's."""
+    tokenizer = fast("first", "<s>", "</s>", ("[INST]", "[/INST]"))
+    tokenizer.chat_template = (
+        "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set messages = messages[1:] %}"
+        "{% endif %}{{ bos_token }}"
+        + EACH
+        + "{% if m.role == 'user' %}[INST] {% if loop.last and system is defined %}{{ system }}\n\n{% endif %}"
+        "{{ m.content }}[/INST]{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    )
+    template = template_of(tokenizer)
+    turns = conversation(("system", "user"))
+    messages = [{"role": role, "content": text} for role, text in turns]
+    assert joined(read(tokenizer, template, turns, True)) == tokenizer.apply_chat_template(messages, return_dict=False)
+    for roles in (("system", "user", "assistant"), ("system", "user", "assistant", "user")):
+        with pytest.raises(DataError, match=r"f\.jsonl: sample 's': .* it drops, repeats or reorders contents"):
+            pieces(sample(conversation(roles)), "inline", template)
+
+
 def test_tokenizer_and_template_travel_to_workers() -> None:
     tokenizer = own("system-in-user", "legacy", True)
     turns = conversation(("system", "user", "assistant"))
