@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from typing import BinaryIO
 
 from composer.errors import MediaError
 from composer.sample import Media
+
+WRONG_CALL = re.compile("unexpected keyword argument|positional argument|has incorrect type")
+"""What Python says of a call with the wrong arguments."""
 
 
 @contextmanager
@@ -38,8 +42,8 @@ def opened(media: Media) -> Iterator[str | BinaryIO]:
 def decoding(path: str, problem: str) -> Iterator[None]:
     """Turn whatever a decoder raises in the block into MediaError("path: problem: reason").
 
-    Damaged files make decoders raise anything. An exception raised by a line of composer itself, such as a TypeError
-    from a call with the wrong arguments, is a defect of ours and passes through unchanged.
+    Damaged files make decoders raise anything. An exception raised by a line of composer itself, or because
+    of a call with the wrong arguments, is a defect of ours and passes through unchanged.
     """
     try:
         yield
@@ -52,10 +56,12 @@ def decoding(path: str, problem: str) -> Iterator[None]:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether the innermost Python frame of an exception belongs to composer."""
+    """Whether an exception comes from a line of composer, from NumPy, or from a call with the wrong arguments."""
+    if isinstance(error, TypeError) and WRONG_CALL.search(str(error)):
+        return True
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     module = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
-    return module.partition(".")[0] == __name__.partition(".")[0]
+    return module.partition(".")[0] in (__name__.partition(".")[0], "numpy")
 
 
 def said(error: Exception) -> str:
