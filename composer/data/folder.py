@@ -57,8 +57,8 @@ def list_pictures(media: Media) -> list[Media]:
 
 
 def natural(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts names by the numbers in them: frame2, frame10. Equal numbers are in the order of the text."""
-    parts = re.split(r"([0-9]+)", name)
+    """A key that sorts file names by the numbers in them: frame2, frame10. Equal ones are in the order of the text."""
+    parts = re.split(r"([0-9]+)", os.path.splitext(name)[0])
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 

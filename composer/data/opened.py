@@ -19,6 +19,9 @@ URL = re.compile(r"(^|/)(https?|ftp|s3|gs):/")
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 """The two spellings of a letter with an accent: one character, as most systems write it, or two, as macOS does."""
 
+WRONG_CALL = re.compile("unexpected keyword argument|positional argument|has incorrect type")
+"""What Python says of a call with the wrong arguments."""
+
 
 @contextmanager
 def opened(media: Media) -> Iterator[str | BinaryIO]:
@@ -61,8 +64,8 @@ def _missing(path: str) -> str:
 def decoding(path: str, problem: str) -> Iterator[None]:
     """Turn whatever a decoder raises in the block into MediaError("path: problem: reason").
 
-    Damaged files make decoders raise anything. An exception raised by a line of composer itself, such as a TypeError
-    from a call with the wrong arguments, is a defect of ours and passes through unchanged.
+    Damaged files make decoders raise anything. An exception raised by a line of composer itself, or because
+    of a call with the wrong arguments, is a defect of ours and passes through unchanged.
     """
     try:
         yield
@@ -75,12 +78,12 @@ def decoding(path: str, problem: str) -> Iterator[None]:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether a line of composer raised it: itself, or by a call with arguments that the decoder does not take."""
-    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    """Whether an exception comes from a line of composer, from NumPy, or from our call with the wrong arguments."""
+    frames = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
     # A compiled function that is called with the wrong arguments has a frame of its own.
-    called_wrongly = isinstance(error, TypeError) and re.search(r"\(\) (got|takes|missing) .*argument", str(error))
+    called_wrongly = isinstance(error, TypeError) and WRONG_CALL.search(str(error))
     innermost = frames[-2:] if called_wrongly else frames[-1:]
-    return any(str(name).partition(".")[0] == __name__.partition(".")[0] for name in innermost)
+    return any(name.partition(".")[0] in (__name__.partition(".")[0], "numpy") for name in innermost)
 
 
 def said(error: Exception) -> str:

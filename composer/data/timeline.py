@@ -22,6 +22,9 @@ from composer.sample import Media
 INDEXED = {"mov", "avi", "matroska"}
 """Formats in which seeking leads to key frames: elsewhere (MPEG-TS) it leads to some packet about there."""
 
+UNORDERED = {"avi", "asf"}
+"""Formats that know no presentation times: FFmpeg makes some up, and not always the right ones."""
+
 JOINED = {"mpegts", "mpeg"}
 """Formats whose files may be joined byte by byte, so that times start again or jump."""
 
@@ -67,14 +70,14 @@ def has_index(container: InputContainer) -> bool:
     return bool(INDEXED & _formats(container))
 
 
-def decoding_order(container: InputContainer, stream: VideoStream) -> bool:
-    """Whether packets carry times in the order of decoding alone, though pictures are shown in another: AVI's way."""
-    return "avi" in _formats(container) and bool(stream.codec_context.has_b_frames)
+def in_decoding_order(container: InputContainer) -> bool:
+    """Whether packets carry times in the order of decoding, though pictures may be shown in another."""
+    return bool(UNORDERED & _formats(container))
 
 
-def time_ticks(container: InputContainer, stream: VideoStream, packet: "Packet[VideoStream]") -> int | None:
+def time_ticks(container: InputContainer, packet: "Packet[VideoStream]") -> int | None:
     """When a packet's picture, or in decoding order some picture, appears; None if the file does not say."""
-    return packet.dts if packet.pts is None or decoding_order(container, stream) else packet.pts
+    return packet.dts if packet.pts is None or in_decoding_order(container) else packet.pts
 
 
 def _formats(container: InputContainer) -> set[str]:
@@ -94,21 +97,38 @@ def time_of(frame: VideoFrame) -> float:
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
     """The packets of a stream, last the empty one that makes a decoder give what it holds.
 
-    Times that start again or jump continue those before. Packets that only say "the same picture" are skipped.
+    Packets without bytes, which hold the picture before, are skipped. Times of joined files continue.
     """
-    unit, joined = float(stream.time_base or 0), bool(JOINED & _formats(container))
-    shift, before, due = 0, None, 0
+    joined = Joined(float(stream.time_base or 0)) if JOINED & _formats(container) else None
     for packet in container.demux(stream):
-        if not packet.size and (packet.dts is not None or packet.pts is not None):
-            continue
-        if joined and packet.dts is not None:
-            time = packet.dts + shift
-            if before is not None and ((time - due) * unit > LONGEST_GAP or (before - time) * unit > LONGEST_STEP_BACK):
-                shift += due - time
-            packet.dts = before = packet.dts + shift
-            packet.pts = None if packet.pts is None else packet.pts + shift
-            due = before + (packet.duration or 0)
-        yield packet
+        if packet.size or (packet.dts is None and packet.pts is None):
+            if joined is not None:
+                joined.shift(packet)
+            yield packet
+
+
+class Joined:
+    """Continues the times of packets if they start again or jump, as ffmpeg's command line does."""
+
+    def __init__(self, unit: float) -> None:
+        self.gap, self.step_back = round(LONGEST_GAP / unit), round(LONGEST_STEP_BACK / unit)
+        self.offset, self.delay = 0, 0
+        self.before: int | None = None
+        self.due = 0
+
+    def shift(self, packet: "Packet[VideoStream]") -> None:
+        """Correct a packet's times; packets come in decoding order."""
+        if packet.dts is None:
+            return
+        delay = self.delay if packet.pts is None else packet.pts - packet.dts
+        if 0 <= delay <= self.gap:  # else FFmpeg made the presentation time from a packet beyond the jump
+            self.delay = delay
+        time = packet.dts + self.offset
+        if self.before is not None and (time - self.due > self.gap or self.before - time > self.step_back):
+            self.offset += self.due - time
+        packet.dts = self.before = packet.dts + self.offset
+        packet.pts = None if packet.pts is None else self.before + self.delay
+        self.due = self.before + (packet.duration or 0)
 
 
 def span_of(media: Media, container: InputContainer, stream: VideoStream) -> Span:
@@ -123,7 +143,8 @@ def span_of(media: Media, container: InputContainer, stream: VideoStream) -> Spa
         raise MediaError(f"{media.path}: the video stream holds no picture")
     announced = span.start + seconds(stream.duration, stream.time_base)
     if truncated:
-        end = max(span.end, announced, span.start + (container.duration or 0) / 1e6)
+        counted = stream.frames / float(stream.average_rate) if stream.average_rate else 0.0
+        end = max(span.end, announced, span.start + max((container.duration or 0) / 1e6, counted))
         return Span(span.start, end, last=end)
     if "avi" in _formats(container):  # chunks without bytes at the end hold the last picture
         return span._replace(end=max(span.end, announced))
@@ -167,7 +188,7 @@ def picture_times(media: Media, index: int) -> list[float]:
         return sorted(
             seconds(ticks, packet.time_base)
             for packet in packets_of(container, stream)
-            if (ticks := time_ticks(container, stream, packet)) is not None and not packet.is_discard
+            if (ticks := time_ticks(container, packet)) is not None and not packet.is_discard
         )
 
 
@@ -191,7 +212,7 @@ def _scan(media: Media, index: int, truncated: bool, seek: bool) -> Span | None:
         assert isinstance(stream, VideoStream)
         hold = usual = float(1 / stream.average_rate) if stream.average_rate else HOLD
         for packet in _packets_of_ends(container, stream) if seek else packets_of(container, stream):
-            ticks = time_ticks(container, stream, packet)
+            ticks = time_ticks(container, packet)
             timeless = timeless or (ticks is None and packet.size > 0)
             if ticks is None:
                 continue

@@ -25,8 +25,8 @@ from composer.data.timeline import (
     TICK,
     TIMELESS,
     Span,
-    decoding_order,
     has_index,
+    in_decoding_order,
     mvbench_frames,
     opened_video,
     packets_of,
@@ -139,8 +139,9 @@ class Cursor:
 
     def __init__(self, path: str, container: InputContainer, stream: VideoStream, span: Span) -> None:
         self.path, self.container, self.stream, self.span = path, container, stream, span
-        self.decoder, self.unordered = _decoder(stream), decoding_order(container, stream)
-        self.seekable, self.key_interval = has_index(container) and not self.unordered, KEY_INTERVAL
+        self.decoder, self.unordered = _decoder(stream), in_decoding_order(container)
+        reordered = self.unordered and stream.codec_context.has_b_frames  # a key frame's own time is not known
+        self.seekable, self.key_interval = has_index(container) and not reordered, KEY_INTERVAL
         self.failure = "truncated"
         self._restart()
 

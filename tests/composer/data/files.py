@@ -1,6 +1,7 @@
 """Small real media files whose frames say which they are."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -37,6 +38,8 @@ def write_video(
     audio_seconds: float = 0.0,
     muxer: dict[str, str] | None = None,
     title: str = "",
+    options: dict[str, str] | None = None,
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
     """Encode numbered pictures, or those given. ticks: each frame's time in 1/rate s, else one after the other."""
     pictures = [numbered(i) for i in range(frames)] if isinstance(frames, int) else list(frames)
@@ -48,6 +51,10 @@ def write_video(
         stream.pix_fmt, stream.gop_size = pixel_format, key_every
         if codec == "libx264":
             stream.options = {"preset": "ultrafast", "bf": "2", "sc_threshold": "0"}
+        if options:
+            stream.options = options
+        if pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation:
             stream.set_display_rotation(rotation)
         sound = container.add_stream("aac", rate=8000, layout="mono") if audio_seconds else None
@@ -64,6 +71,18 @@ def write_video(
                 container.mux(sound.encode(samples))
             container.mux(sound.encode(None))
     return path
+
+
+CASES = Path(__file__).parents[2] / "cases" / "video"
+"""Files that no library here writes, whose frames are numbered by blocks."""
+
+
+def block_number(picture: NDArray[np.uint8]) -> int:
+    """Which frame of a file in `CASES` an [H, W, 3] picture is: 12 blocks in 3 rows, the lowest bit first."""
+    height, width = picture.shape[:2]
+    rows, columns = np.divmod(np.arange(12), 4)
+    centers = picture[((rows + 0.5) * height / 3).astype(int), ((columns + 0.5) * width / 4).astype(int)]
+    return int(((centers.mean(axis=-1) > 125) << np.arange(12)).sum())
 
 
 def shown_at(path: Path, times: Sequence[float]) -> list[int]:

@@ -8,10 +8,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from composer.data.media import load_clip
-from composer.data.opened import Stretch
+from composer.data.opened import Stretch, decoding
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -181,6 +182,16 @@ def test_a_defect_of_ours_is_not_bad_media(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setitem(globals(), "__name__", "composer.stand_in")  # the wrong call is one of composer's lines
     with pytest.raises(TypeError, match="no_such_argument"):
         load_clip(Media("video", str(tmp_path / "a.mp4")), PLAIN, 2)
+
+
+def test_a_wrong_call_of_a_decoder_or_of_numpy_is_not_bad_media(tmp_path: Path) -> None:
+    path = str(write_video(tmp_path / "a.mp4", 2))
+    with pytest.raises(TypeError, match="bogus"), decoding(path, "cannot be read"):
+        av.open(path, bogus=1)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="frame"), decoding(path, "cannot be read"):
+        VideoReformatter().reformat(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="same shape"), decoding(path, "cannot be read"):
+        np.stack([np.zeros(2), np.zeros(3)])
 
 
 @pytest.mark.parametrize("error", [KeyError("frame"), TypeError("bad marker"), struct.error("short")])
