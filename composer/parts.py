@@ -54,6 +54,8 @@ class BlockTokens(NamedTuple):
 
     x: [F, prefix + N, D]; sizes: [F, prefix + N] int32 (1 for a prefix token), None before the first merge;
     sources: [F, P] int64 or None, counted without the prefix.
+
+    A block constructs what it returns: torch 2.11 compiles no block that returns `tokens._replace(...)`.
     """
 
     x: Tensor

@@ -116,7 +116,8 @@ class HostBlock(Block):
         tokens = tokens._replace(x=tokens.x + self.drop_path1(self.ls1(attended)))
         if reducer is not None and r > 0:
             tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
-        return tokens._replace(x=tokens.x + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens.x)))))
+        x = tokens.x + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens.x))))
+        return BlockTokens(x, tokens.sizes, tokens.sources)
 
     def _attend(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         """Self-attention of x [F, N, D], and its keys [F, h, N, d]."""

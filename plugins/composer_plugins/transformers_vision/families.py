@@ -75,7 +75,8 @@ class ClipLikeLayer(nn.Module):
         tokens = tokens._replace(x=tokens.x + attn.out_proj(attended))
         if reducer is not None and r > 0:
             tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
-        return tokens._replace(x=tokens.x + self.mlp(self.layer_norm2(tokens.x)))
+        x = tokens.x + self.mlp(self.layer_norm2(tokens.x))
+        return BlockTokens(x, tokens.sizes, tokens.sources)
 
 
 class Dinov2LikeLayer(nn.Module):
@@ -98,7 +99,8 @@ class Dinov2LikeLayer(nn.Module):
         tokens = tokens._replace(x=x)
         if reducer is not None and r > 0:
             tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
-        return tokens._replace(x=self.drop_path(self.layer_scale2(self.mlp(self.norm2(tokens.x)))) + tokens.x)
+        x = self.drop_path(self.layer_scale2(self.mlp(self.norm2(tokens.x)))) + tokens.x
+        return BlockTokens(x, tokens.sizes, tokens.sources)
 
     def _attention(self) -> tuple[Any, Any, Any, Any, int]:
         """Projections of queries, keys, values and the output, and the heads."""
