@@ -93,7 +93,7 @@ class ChatTemplate(Template):
     def marks(self) -> tuple[str, ...]:
         # If white space ends an answer, no turn opens without it: the name of a role in a content is only a word.
         strings = (self.end, self.user_prefix, self.user_suffix, self.assistant_prefix, self.system_prefix)
-        return () if self.special or not self.end.strip() else lines_of(strings)
+        return () if self.special or not self.end.strip() else distinct_lines(strings)
 
     def frames(self, roles: Sequence[Role], *, answer: bool) -> list[Frame]:
         turns = {
@@ -109,7 +109,7 @@ class ChatTemplate(Template):
         return frames
 
 
-def lines_of(strings: Iterable[str]) -> tuple[str, ...]:
+def distinct_lines(strings: Iterable[str]) -> tuple[str, ...]:
     """The distinct lines of these strings, longest first, without white space around them and without blank ones."""
     lines = {line.strip() for string in strings for line in string.splitlines()}
     return tuple(sorted(lines - {""}, key=lambda line: (-len(line), line)))
@@ -167,7 +167,7 @@ def split_question(sample: Sample) -> tuple[Sample, str]:
 def pieces(
     sample: Sample, layout: Layout, template: Template, *, answer: bool = False, opening: str = ""
 ) -> list[Piece]:
-    """A conversation as pieces in reading order, neighbouring texts of the same kind joined.
+    """A conversation as pieces in reading order, neighboring texts of the same kind joined.
 
     An assistant turn without text, or whose `loss` is False, is written and not trained on. answer: the conversation
     ends with a user turn that the model is to answer, so the prompt ends with the opening of an assistant turn.
@@ -180,22 +180,22 @@ def pieces(
     except DataError as error:
         raise DataError(f"{sample.source}: sample {sample.id!r}: {error}") from None
     context: list[Piece] = []
-    found: list[Piece] = []
+    result: list[Piece] = []
     for message, frame in zip(messages, frames, strict=True):
         context.append(Piece(frame.before, mark=template.special))
         if message.role == "user":
-            context += _user(message, layout, template)
+            context += _user_turn(message, layout, template)
         elif message.role == "system":
-            context += _said(message, frame, template, sample)
+            context += _text_turn(message, frame, template, sample)
         else:
             # An answer's ids never depend on whether it has loss: it is not joined with what is around it.
-            found += [*_joined(context), *_joined(_said(message, frame, template, sample))]
+            result += [*_join_texts(context), *_join_texts(_text_turn(message, frame, template, sample))]
             context = []
         context.append(Piece(frame.after, mark=template.special))
     if opening:
         # The lead belongs to the answer: without an opening the model says it itself.
         context += [Piece(template.answer_lead, mark=template.special), Piece(template.content(opening))]
-    return [*found, *_joined(context)]
+    return [*result, *_join_texts(context)]
 
 
 def _without_system(sample: Sample, layout: Layout) -> tuple[Message, ...]:
@@ -216,8 +216,8 @@ def _without_system(sample: Sample, layout: Layout) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def _user(message: Message, layout: Layout, template: Template) -> Iterator[Piece]:
-    parts = _merged(_arranged(message.content, layout))
+def _user_turn(message: Message, layout: Layout, template: Template) -> Iterator[Piece]:
+    parts = _merge_texts(_arranged(message.content, layout))
     for place, part in enumerate(parts):
         if isinstance(part, str):
             # White space at the edges would join the template's own.
@@ -226,7 +226,7 @@ def _user(message: Message, layout: Layout, template: Template) -> Iterator[Piec
         yield Piece(part)
 
 
-def _said(message: Message, frame: Frame, template: Template, sample: Sample) -> list[Piece]:
+def _text_turn(message: Message, frame: Frame, template: Template, sample: Sample) -> list[Piece]:
     """What the system or the assistant says."""
     if any(isinstance(part, Media) for part in message.content):
         raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}.")
@@ -252,22 +252,22 @@ def _arranged(content: Sequence[str | Media], layout: Layout) -> list[str | Medi
     return [*before, *media, "\n" + text]
 
 
-def _merged(parts: Sequence[str | Media]) -> list[str | Media]:
-    """The parts without empty texts, neighbouring texts joined."""
-    found: list[str | Media] = []
+def _merge_texts(parts: Sequence[str | Media]) -> list[str | Media]:
+    """The parts without empty texts, neighboring texts joined."""
+    result: list[str | Media] = []
     for part in parts:
-        last = found[-1] if found else None
+        last = result[-1] if result else None
         if isinstance(part, str) and isinstance(last, str):
-            found[-1] = last + part
+            result[-1] = last + part
         elif part:
-            found.append(part)
-    return found
+            result.append(part)
+    return result
 
 
-def _joined(found: Sequence[Piece]) -> Iterator[Piece]:
-    """Neighbouring texts joined if they are of the same kind; empty ones are dropped."""
+def _join_texts(result: Sequence[Piece]) -> Iterator[Piece]:
+    """Neighboring texts joined if they are of the same kind; empty ones are dropped."""
     for (loss, mark, is_text), group in groupby(
-        (piece for piece in found if piece.content != ""),
+        (piece for piece in result if piece.content != ""),
         key=lambda piece: (piece.loss, piece.mark, isinstance(piece.content, str)),
     ):
         if is_text:

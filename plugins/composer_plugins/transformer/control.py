@@ -18,11 +18,11 @@ def control_tokens(tokenizer: Any) -> dict[str, tuple[int, Any]]:
     }
 
 
-def names_in(names: Iterable[str]) -> re.Pattern[str]:
+def names_pattern(names: Iterable[str]) -> re.Pattern[str]:
     """Finds these names, the longest first."""
     return re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
 
 
-def broken(name: re.Match[str]) -> str:
+def break_name(name: re.Match[str]) -> str:
     """The name with a space after its first letter, so that it is no name."""
     return f"{name[0][0]} {name[0][1:]}"

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from composer.prompt import Piece
-from composer_plugins.transformer.control import broken, control_tokens, names_in
+from composer_plugins.transformer.control import break_name, control_tokens, names_pattern
 
 OPEN, CLOSE = "\U0010fffe", "\U0010ffff"
 MEDIA_NAME = f"{OPEN}media{CLOSE}"
@@ -34,20 +34,20 @@ class Joint:
         self._backend.add_tokens([*aliases, AddedToken(MEDIA_NAME, normalized=False, special=False)])
         self._ids = {self._backend.token_to_id(self._aliases[name]): i for name, (i, _) in control.items()}
         self._media = self._backend.token_to_id(MEDIA_NAME)
-        self._names = names_in(control)
+        self._names = names_pattern(control)
         # Some models (Unigram) know the names as words of their own: there a space breaks them.
-        self._words = names_in(name for name, (i, _) in control.items() if self._is_word(name, i))
+        self._words = names_pattern(name for name, (i, _) in control.items() if self._is_word(name, i))
 
     def encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
         texts = [self._text(piece) for piece in pieces]
         starts = list(accumulate(map(len, texts), initial=0))
         encoding = self._backend.encode("".join(texts), add_special_tokens=False)
-        found: list[list[int]] = [[] for _ in pieces]
+        result: list[list[int]] = [[] for _ in pieces]
         for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
             place = bisect_right(starts, start, hi=len(pieces)) - 1  # a token on both sides belongs to the first
             if token != self._media:
-                found[place].append(self._ids.get(token, token))
-        return found
+                result[place].append(self._ids.get(token, token))
+        return result
 
     def _text(self, piece: Piece) -> str:
         if not isinstance(piece.content, str):
@@ -55,7 +55,7 @@ class Joint:
         text = piece.content.replace(OPEN, "\ufffd").replace(CLOSE, "\ufffd")
         if piece.mark:
             return self._names.sub(lambda match: self._aliases[match[0]], text)
-        return self._words.sub(broken, text)
+        return self._words.sub(break_name, text)
 
     def _is_word(self, name: str, i: int) -> bool:
         ids = self._backend.encode(name, add_special_tokens=False).ids

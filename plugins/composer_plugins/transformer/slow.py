@@ -1,11 +1,11 @@
 """Prompts through a tokenizer of transformers that is written in Python, and gives no offsets."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from composer.prompt import Piece
-from composer_plugins.transformer.control import broken, control_tokens, names_in
+from composer_plugins.transformer.control import break_name, control_tokens, names_pattern
 
 
 class Unit(NamedTuple):
@@ -24,31 +24,31 @@ class Sections:
         self._tokenizer = tokenizer
         control = control_tokens(tokenizer)
         self._added = {token.content: (i, token) for i, token in tokenizer.added_tokens_decoder.items()}
-        self._names = names_in(self._added)
-        self._plain_names = names_in(name for name in self._added if name not in control)
+        self._names = names_pattern(self._added)
+        self._plain_names = names_pattern(name for name in self._added if name not in control)
         # Some tokenizers take a name for the token even so: there a space breaks it.
-        self._words = names_in(name for name, (i, _) in control.items() if self._ids(name)[-1:] == [i])
+        self._words = names_pattern(name for name, (i, _) in control.items() if self._ids(name)[-1:] == [i])
 
     def encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
-        found: list[list[int]] = [[] for _ in pieces]
+        result: list[list[int]] = [[] for _ in pieces]
         for is_text, group in groupby(self._units(pieces), key=lambda unit: unit.token is None):
             units = list(group)
             if is_text:
                 zones = [list(zone) for _, zone in groupby(units, key=lambda unit: unit.loss)]
                 texts = ["".join(unit.text for unit in zone) for zone in zones]
                 for zone, ids in zip(zones, self._split(texts), strict=True):
-                    found[zone[0].place] += ids
+                    result[zone[0].place] += ids
             else:
                 for unit in units:
-                    found[unit.place] += [unit.token] if unit.token is not None and unit.token >= 0 else []
-        return found
+                    result[unit.place] += [unit.token] if unit.token is not None and unit.token >= 0 else []
+        return result
 
     def _units(self, pieces: Sequence[Piece]) -> Iterator[Unit]:
         for place, piece in enumerate(pieces):
             if not isinstance(piece.content, str):
                 yield Unit(place, "", -1, False)
                 continue
-            text = piece.content if piece.mark else self._words.sub(broken, piece.content)
+            text = piece.content if piece.mark else self._words.sub(break_name, piece.content)
             names = self._names if piece.mark else self._plain_names
             start = 0
             for match in names.finditer(text):
@@ -60,14 +60,12 @@ class Sections:
 
     def _split(self, texts: list[str]) -> list[list[int]]:
         """Ids of the joint text, split where these texts meet; of each alone if a token lies on both sides."""
-        whole, found = self._ids("".join(texts)), []
+        whole, heads = self._ids("".join(texts)), [list[int]()]
         for end in range(1, len(texts)):
-            head = self._ids("".join(texts[:end]))
-            if whole[: len(head)] != head:
+            heads.append(self._ids("".join(texts[:end])))
+            if whole[: len(heads[-1])] != heads[-1]:
                 return [self._ids(text) for text in texts]
-            found.append(head)
-        found.append(whole)
-        return [ids[len(before) :] for before, ids in zip([[], *found], found, strict=False)]
+        return [ids[len(before) :] for before, ids in pairwise([*heads, whole])]
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) if text else []

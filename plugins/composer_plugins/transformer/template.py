@@ -7,8 +7,8 @@ from itertools import takewhile
 from typing import Any
 
 from composer.errors import DataError
-from composer.prompt import Frame, Role, Template, lines_of
-from composer_plugins.transformer.control import control_tokens, names_in
+from composer.prompt import Frame, Role, Template, distinct_lines
+from composer_plugins.transformer.control import control_tokens, names_pattern
 
 CONTENT = "cQ{}zContentOfTurnz{}Qc"
 """Stands for the content of a turn in a rendered conversation: no template has reason to change or to repeat it."""
@@ -30,7 +30,7 @@ class OwnTemplate(Template):
         # A date is that of the start: a sample must not change while a run goes on.
         now = datetime.now()
         self.source = DATE.sub(lambda match: repr(now.strftime(match[2])), tokenizer.get_chat_template())
-        self._names = names_in(control_tokens(tokenizer))
+        self._names = names_pattern(control_tokens(tokenizer))
         self._rendered: dict[tuple[tuple[Role, ...], bool], list[str]] = {}
         _, opening, last = self._around(("user", "assistant"), answer=False)
         middle = self._around(("user", "assistant", "user"), answer=False)[2]
@@ -43,7 +43,7 @@ class OwnTemplate(Template):
             )
         self.answer_lead = self._lead(("user",), opening)
         self.takes_system = self._renders(("system", "user"))
-        self._marks = lines_of(text for text in self._between() if not self._names.search(text))
+        self._marks = distinct_lines(text for text in self._between() if not self._names.search(text))
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -101,8 +101,8 @@ class OwnTemplate(Template):
             raise DataError(f"{what}: {error}") from error
         strings = []
         for content in contents:
-            before, found, text = text.partition(content)
-            if not found or content in text:
+            before, match, text = text.partition(content)
+            if not match or content in text:
                 raise DataError(f"{what}: it drops, repeats or reorders contents")
             strings.append(before)
         return [*strings, text]
@@ -123,10 +123,10 @@ class OwnTemplate(Template):
     def _between(self) -> list[str]:
         """The end of an answer, and every string that stands between two contents."""
         turns: tuple[Role, ...] = ("user", "assistant", "user")
-        found = [self.end]
+        result = [self.end]
         for roles in (turns, ("system", *turns)):
             try:
-                found += self._around(roles, answer=True)[1:]
+                result += self._around(roles, answer=True)[1:]
             except DataError:
                 continue
-        return found
+        return result

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from composer.errors import ComposeError, DataError
 from composer.inference.transcript import Transcript
@@ -228,6 +230,16 @@ def test_spelled_marks_stay_text_and_are_read_as_such() -> None:
     parts = read(tokenizer, template_of(tokenizer), [("user", text), ("assistant", text)], False)
     assert joined(parts).count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2
     assert [p.content for p, _ in parts if not p.mark] == [text, text]
+
+
+def test_names_that_are_words_of_the_model_are_broken_in_contents() -> None:
+    letters = [(letter, -9.0) for letter in "▁ </abs>\n"]
+    inner = Tokenizer(models.Unigram([("<unk>", 0.0), ("</s>", 0.0), *letters], unk_id=0))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+    made = PretrainedTokenizer(tokenizer)
+    assert tokenizer.encode("a</s>b", add_special_tokens=False, split_special_tokens=True).count(1) == 1
+    assert made.encode("a</s>b") == made.encode("a< /s>b")
+    assert made.encode_pieces([Piece("a</s>b"), Piece("</s>", mark=True)])[1] == [1]
 
 
 def test_added_tokens_of_ordinary_text_are_read_everywhere_and_those_of_the_template_in_marks_only() -> None:
