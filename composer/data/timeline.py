@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from composer.data.avi import count_chunks
 from composer.data.opened import opened
 from composer.data.pyav import OPEN
 from composer.data.truncated import is_truncated
@@ -142,13 +143,13 @@ def span_of(media: Media, container: InputContainer, stream: VideoStream) -> Spa
         truncated, span = True, _scan(media, stream.index, True)
     if span is None:
         raise MediaError(f"{media.path}: the video stream holds no picture")
-    announced = span.start + seconds(stream.duration, stream.time_base)
     if truncated:
+        announced = span.start + seconds(stream.duration, stream.time_base)
         counted = stream.frames / float(stream.average_rate) if stream.average_rate else 0.0
         end = max(span.end, announced, span.start + max((container.duration or 0) / 1e6, counted))
         return Span(span.start, end, last=end)
     if "avi" in _formats(container):  # chunks without bytes at the end hold the last picture
-        return span._replace(end=max(span.end, announced))
+        return span._replace(end=max(span.end, seconds(count_chunks(media, stream.index), stream.time_base)))
     tag = _clock(stream.metadata.get("DURATION", ""))  # an end or a length, finer than Matroska's times
     return span._replace(
         end=max((end for end in (tag, span.start + tag) if span.last < end <= span.end + 2 * TICK), default=span.end)
