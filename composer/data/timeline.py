@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from composer.data.avi import count_chunks
 from composer.data.opened import opened
 from composer.data.pyav import OPEN
 from composer.data.truncated import is_truncated
@@ -137,17 +137,19 @@ def span_of(media: Media, container: InputContainer, stream: VideoStream) -> Spa
     A truncated file keeps the end that its header announces, so that a time in the missing part is an error.
     """
     truncated = is_truncated(media)
-    scan = partial(_scan, media, stream.index, truncated)
-    span = (scan(seek=True) if has_index(container) else None) or scan(seek=False)
+    try:
+        span = _scan(media, stream.index, truncated)
+    except EOFError:
+        truncated, span = True, _scan(media, stream.index, True)
     if span is None:
         raise MediaError(f"{media.path}: the video stream holds no picture")
-    announced = span.start + seconds(stream.duration, stream.time_base)
     if truncated:
+        announced = span.start + seconds(stream.duration, stream.time_base)
         counted = stream.frames / float(stream.average_rate) if stream.average_rate else 0.0
         end = max(span.end, announced, span.start + max((container.duration or 0) / 1e6, counted))
         return Span(span.start, end, last=end)
     if "avi" in _formats(container):  # chunks without bytes at the end hold the last picture
-        return span._replace(end=max(span.end, announced))
+        return span._replace(end=max(span.end, seconds(count_chunks(media, stream.index), stream.time_base)))
     tag = _clock(stream.metadata.get("DURATION", ""))  # an end or a length, finer than Matroska's times
     return span._replace(
         end=max((end for end in (tag, span.start + tag) if span.last < end <= span.end + 2 * TICK), default=span.end)
@@ -201,17 +203,17 @@ def _clock(tag: str) -> float:
         return 0.0
 
 
-def _scan(media: Media, index: int, truncated: bool, seek: bool) -> Span | None:
-    """The video's span by its packets: by those at the start and at the end, or by all; None if there are none.
+def _scan(media: Media, index: int, truncated: bool) -> Span | None:
+    """The video's span by its packets: by those at both ends if there is an index, else by all; None if there are none.
 
     Opens the file itself, since not every format can be rewound.
     """
     times, key, timeless = [], None, False
-    with opened_video(media) as container, suppress(*[av.error.FFmpegError][:truncated]):
+    with opened_video(media) as container, suppress(*[EOFError, av.error.FFmpegError][: 2 * truncated]):
         stream = container.streams[index]
         assert isinstance(stream, VideoStream)
         hold = usual = float(1 / stream.average_rate) if stream.average_rate else HOLD
-        for packet in _packets_of_ends(container, stream) if seek else packets_of(container, stream):
+        for packet in (_packets_of_ends if has_index(container) else packets_of)(container, stream):
             ticks = time_ticks(container, packet)
             timeless = timeless or (ticks is None and packet.size > 0)
             if ticks is None:
@@ -231,7 +233,19 @@ def _scan(media: Media, index: int, truncated: bool, seek: bool) -> Span | None:
 
 
 def _packets_of_ends(container: InputContainer, stream: VideoStream) -> Iterator["Packet[VideoStream]"]:
-    """The packets of a stream at the start of the file, and those from the last key frame on."""
+    """The packets of a stream at the start of the file, and those from the last key frame on.
+
+    Raises EOFError if an index that knows all packets leads beyond the end of the file.
+    """
     yield from islice(packets_of(container, stream), HEAD)
-    container.seek(round(FAR / float(stream.time_base or 1)), stream=stream)
-    yield from packets_of(container, stream)
+    far, empty = round(FAR / float(stream.time_base or 1)), True
+    with suppress(av.error.FFmpegError):  # else everything is read
+        container.seek(far, stream=stream)
+    for packet in packets_of(container, stream):
+        empty = empty and not packet.size
+        yield packet
+    if empty and "mov" in _formats(container):
+        raise EOFError
+    if empty:
+        container.seek(-far, stream=stream)
+        yield from packets_of(container, stream)

@@ -1,7 +1,7 @@
 """Videos with PyAV: frames at uniform presentation times, seeking past what is not needed.
 
-Headers count no frames in Matroska and too many with edit lists, so nothing here reads `stream.frames`: a frame is
-found by when it is on screen.
+Headers count no frames in Matroska and too many with edit lists, so a frame is found by when it is on screen, and not
+by its number.
 """
 
 from collections import deque

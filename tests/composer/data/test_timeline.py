@@ -61,6 +61,16 @@ def test_avi_whose_last_frame_is_held_by_empty_chunks() -> None:
     assert case("still_end.avi", 2, start=3.0) == [39, 39]
 
 
+def test_avi_whose_header_counts_too_many_frames(tmp_path: Path) -> None:
+    data = bytearray((CASES / "still_end.avi").read_bytes())
+    place = data.index(b"strh") + 40
+    assert int.from_bytes(data[place : place + 4], "little") == 100
+    data[place : place + 4] = (200).to_bytes(4, "little")
+    (tmp_path / "a.avi").write_bytes(data)
+    pictures, _ = read_video(Media("video", str(tmp_path / "a.avi")), FrameTransform(96, 1, "squash"), 8)
+    assert [block_number(picture) for picture in pictures] == [6, 18, 31, 39, 39, 39, 39, 39]
+
+
 def test_one_frame_without_a_duration() -> None:
     assert case("one.webm", 4) == [7, 7, 7, 7]
 

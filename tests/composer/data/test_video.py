@@ -211,6 +211,18 @@ def test_truncated(tmp_path: Path, name: str, muxer: dict[str, str]) -> None:
     assert numbers(read_video(str(path), PLAIN, 4, end=2.0)[0]) == [2, 7, 12, 17]
 
 
+def test_an_index_that_leads_beyond_the_end(tmp_path: Path) -> None:
+    """A truncated file whose outermost parts were made to fit."""
+    path = write_video(tmp_path / "a.mp4", noisy(60), key_every=10, muxer={"movflags": "faststart"})
+    data = bytearray(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    start = data.index(b"mdat") - 4
+    data[start : start + 4] = (len(data) - start).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"a\.mp4: .*truncated.* of 6\.00 s"):
+        read_video(str(path), PLAIN, 6)
+    assert numbers(read_video(str(path), PLAIN, 4, end=2.0)[0]) == [2, 7, 12, 17]
+
+
 def test_truncated_before_its_index(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 30)
     path.write_bytes(path.read_bytes()[:-500])
