@@ -14,6 +14,9 @@ from composer.errors import ComposerError, DiskFullError, FileError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a write fails with where the disk is full, the user's share of it, or what a process may write (ulimit -f)."""
 
+_OF_RUST = re.compile(r"\(os error (\d+)\)")
+_OF_WORKER = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$", re.MULTILINE)
+
 _PERMISSIONS = "give another path, or change its permissions or owner"
 _DISK = "check the disk or its mount, or give another path"
 _OPEN_FILES = "raise the limit (`ulimit -n`), or use fewer workers"
@@ -107,16 +110,19 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _code(error: BaseException) -> int:
-    """The system's number of an error, 0 if it has none. That of safetensors is in its text."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    match = re.search(r"\(os error (\d+)\)", str(error))
+    """The system's number of an error, 0 if it has none. It is in the text of those of safetensors, and of those that
+    come from a data loader's worker."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    match = (_OF_WORKER if isinstance(error, OSError) else _OF_RUST).search(str(error))
     return int(match[1]) if match else 0
 
 
 def _refused(error: Exception, path: Path | None) -> str:
     """What the system refuses, with the path of the error, else `path`, and what a user can do."""
     name = getattr(error, "filename", None)
+    if name is None and (match := _OF_WORKER.search(str(error))):
+        name = match[2]
     if isinstance(name, bytes | os.PathLike):
         name = os.fsdecode(name)
     if path is not None and (not isinstance(name, str) or Path(name).name == _temporary(path)):

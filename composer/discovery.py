@@ -23,6 +23,8 @@ from composer.plugin import HEAVY, KINDS, PROJECT, RESERVED, Component, Componen
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[\w.]+:\w+")
 
+_LIGHT = "import it only in the modules of targets"
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -90,7 +92,7 @@ def discover(found: Iterable[EntryPoint]) -> tuple[list[Plugin], list[Provider]]
             plugins.append(Plugin(point.name, distribution, number, problem))
             continue
         heavy = [name for name in HEAVY if name in sys.modules and name not in loaded]
-        warning = f"importing it imports {', '.join(heavy)}, which slows every command" if heavy else None
+        warning = f"importing it imports {', '.join(heavy)}, which slows every command: {_LIGHT}" if heavy else None
         plugin = Plugin(point.name, distribution, number, warning=warning)
         plugins.append(plugin)
         providers.extend(Provider(component, plugin) for component in components)

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import PurePath
 from typing import Any
 
 from composer.config import SlotConfig
@@ -111,7 +112,7 @@ class Registry:
                 f"{where} cannot be called with {', '.join((*options, *from_neighbours))}: {error}. It must take its "
                 "component's options and what composer adds for its kind (docs/plugins.md) as keyword arguments."
             ) from error
-        part = _call(target, where, options, from_neighbours)
+        part = call_target(target, where, **options, **from_neighbours)
         bases = [getattr(importlib.import_module(module), name) for module, name in map(_split, _BASES[kind])]
         if not isinstance(part, tuple(bases)):
             raise PluginError(
@@ -172,26 +173,29 @@ def load_target(provider: Provider, target: str | None = None) -> Any:
         ) from error
 
 
-def _call(target: Any, where: str, options: dict[str, Any], from_neighbours: dict[str, Any]) -> Any:
-    """What a target gives. Raises PluginError, with the options and the line, if it raises anything unexpected."""
+def call_target(target: Any, where: str, *arguments: Any, **options: Any) -> Any:
+    """What a target gives. Raises PluginError if it raises anything but a ComposerError.
+
+    where: names component and target in the error, which also has the arguments, the options and the line.
+    """
     try:
         with stdout_to_stderr():
-            return target(**options, **from_neighbours)
+            return target(*arguments, **options)
     except ComposerError:
         raise
     except Exception as error:
-        values = ", ".join(f"{name}={_shown(value)}" for name, value in (options | from_neighbours).items())
+        values = [*map(_shown, arguments), *(f"{name}={_shown(value)}" for name, value in options.items())]
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise PluginError(
-            f"{where} failed with {values or 'no options'}: {type(error).__name__}: {error} ({last.filename}:"
-            f"{last.lineno}). Change these options, or report it to the authors of the plugin"
+            f"{where} failed with {', '.join(values) or 'no options'}: {type(error).__name__}: {error} "
+            f"({last.filename}:{last.lineno}). Change these options, or report it to the authors of the plugin"
         ) from error
 
 
 def _shown(value: object) -> str:
     """A value in a message: plain ones as they are, of others the class."""
     plain = isinstance(value, str | int | float | bool | tuple | list | dict | None)
-    return repr(value) if plain else type(value).__name__
+    return repr(value) if plain else str(value) if isinstance(value, PurePath) else type(value).__name__
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -94,7 +94,7 @@ def test_a_flag_changes_what_it_names(shapes: Path, monkeypatch: pytest.MonkeyPa
 
     pooling = fit(shapes, QUICKSTART, "--model.reducer=pooling")
     assert load_model(pooling).processor.shape(32, 32).count == 4
-    assert [reducer["name"] for reducer in chosen(pooling)["reducer"]] == ["pooling"]  # type: ignore[attr-defined]
+    assert [reducer["name"] for reducer in chosen(pooling)["reducer"]] == ["multimodal-composer/pooling"]  # type: ignore[attr-defined]
 
     for encoder in ("transformers-vision", "conv"):
         flags = ["--model.reducer=pooling"] if encoder == "conv" else []

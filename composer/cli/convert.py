@@ -8,7 +8,7 @@ from composer.atomic import check_writable
 from composer.discovery import Provider
 from composer.errors import ConfigError, PluginError
 from composer.explain import nearest
-from composer.registry import load_registry, load_target
+from composer.registry import call_target, load_registry, load_target
 
 SUMMARY = "Write a component's pretrained weights in another layout."
 
@@ -32,7 +32,9 @@ def run(args: argparse.Namespace) -> int:
     check_writable(args.target)
     converter = provider.component.converter
     assert converter is not None
-    load_target(provider, converter.target)(args.source, args.target, args.to, args.revision)
+    target = load_target(provider, converter.target)
+    where = f"{provider}: its converter {converter.target}"
+    call_target(target, where, args.source, args.target, args.to, args.revision)
     sys.stdout.write(f"{args.target}\n")
     return 0
 

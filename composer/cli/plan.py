@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from composer.discovery import stdout_to_stderr
 from composer.errors import ConfigError
 from composer.explain import validated
 from composer.overrides import from_environment, from_flags
@@ -71,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
     from composer.planning.plan import Assumptions, plan_recipe
 
     assumed = Assumptions(args.device, args.utilization, args.devices, args.text_tokens)
-    plan = plan_recipe(stages, assumed)
+    with stdout_to_stderr():
+        plan = plan_recipe(stages, assumed)
     if args.json:
         sys.stdout.write(json.dumps(plan.as_json(), indent=2) + "\n")
     else:

@@ -142,11 +142,10 @@ def _stage(
     factors = {part: 1 + backward_factor(part, train) + again * reached[part] for part in PARTS}
     flops = {
         n: float(n * sum(frame[p].flops * factors[p] for p in frame) + rows[n].flops * factors["backbone"])
-        for n in rows
+        for n in ([] if meter.uncounted else rows)
     }
     samples = total(sources)
     steps, epochs, passes = _steps(samples, batch, run)
-    flops = {} if meter.uncounted else flops
     all_flops = tokens = None
     if passes is not None:
         a_pass = [(source.samples or 0, longest if source.video else 1) for source in sources]

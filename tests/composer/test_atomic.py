@@ -172,6 +172,11 @@ def test_every_refusal_names_the_file_and_a_remedy(code: int) -> None:
 def test_a_refusal_that_names_no_file_names_what_is_written() -> None:
     with pytest.raises(FileError, match=r"^folder: Permission denied; "), writing(Path("folder")):
         raise RuntimeError("Error while serializing: I/O error: Permission denied (os error 13)")  # as safetensors
+    text = (
+        "Caught PermissionError in DataLoader worker process 0.\nTraceback:\n{}: [Errno 13] Permission denied: 'a: b'\n"
+    )
+    with pytest.raises(FileError, match=r"^a: b: Permission denied; "), writing(Path("folder")):
+        raise PermissionError(text)
     with pytest.raises(FileError, match=r"^Permission denied; "), writing():
         raise OSError(errno.EACCES, "?")
 

@@ -259,6 +259,7 @@ from composer_heavy import Sum
 
 class Recurrent(Sum):
     def forward(self, embeds, mask=None, state=None, *, cu_seqlens=None):
+        print("forward")
         lengths = embeds[..., 0].cumsum(1).argmax(1).cpu()  # of values
         pack_padded_sequence(embeds, lengths, batch_first=True)
         return super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)

@@ -8,6 +8,7 @@ import torch
 
 from composer.cli import main
 from composer_plugins.rwkv.weights import read_weights
+from tests.composer.installing import install, plugin
 from tests.plugins.rwkv.author import stirred
 
 
@@ -79,3 +80,17 @@ def test_help_lists_components_and_layouts(capsys: pytest.CaptureFixture[str]) -
         main(["convert", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "rwkv6: official, safetensors, fla, hf; rwkv7: official, safetensors, fla." in text
+
+
+def test_an_error_of_a_third_partys_converter_names_it(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offer = (
+        'Component("backbone", "odd", "Odd.", ComponentConfig, "x:y", converter=Converter("one:convert", ("flat",)))'
+    )
+    head = "from composer.plugin import Converter\ndef convert(source, target, layout, revision):\n    return 1 / 0\n"
+    install(site, "one", plugin(f"yield {offer}", head))
+    assert main(["convert", "odd", "a.bin", str(tmp_path / "b.bin"), "--to", "flat"]) == 2
+    said = capsys.readouterr().err
+    assert "backbone 'odd' (one 1.0): its converter one:convert failed with 'a.bin', " in said
+    assert "ZeroDivisionError: division by zero (" in said

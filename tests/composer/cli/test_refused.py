@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,3 +68,14 @@ def test_a_folder_of_another_user(tmp_path: Path) -> None:
     assert said.startswith("composer: ")
     assert str(tmp_path) in said
     assert "Permission denied; give another path, or change its permissions or owner" in said
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_of_stdout_that_has_ended_is_no_error(unbuffered: str) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        command = [sys.executable, "-m", "composer", "plugins", "list"]
+        ran = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (ran.returncode, ran.stderr) == (141, "")
