@@ -273,6 +273,23 @@ def test_frames_are_those_of_the_checkpoints_image_processor(
         assert np.array_equal(read(image, transform), theirs)
 
 
+def test_frames_of_naflex_are_those_of_its_image_processor(tmp_path: Path) -> None:
+    """Features too: the library gets its own patches, and masks the padding."""
+    whole = save_whole_model(tmp_path, "siglip2")
+    processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
+    processor.save_pretrained(tmp_path)
+    host = encoder(pretrained=str(tmp_path))
+    assert host.transform == FrameTransform(32, 8, "max-patches", "bilinear", like="transformers")
+    for image in (photo(), photo(113, 75), photo(50, 50), photo(20, 200)):
+        theirs = processor(image, return_tensors="pt")
+        frame = torch.from_numpy(read(image, host.transform).transpose(2, 0, 1).copy())
+        with torch.no_grad():
+            got = host(frame[None])
+            expected = whole.vision_model(**theirs).last_hidden_state
+        assert got.grid == tuple(theirs["spatial_shapes"][0].tolist())
+        torch.testing.assert_close(got.features, expected[:, : got.features.shape[1]], rtol=1e-4, atol=1e-5)
+
+
 def test_the_recipe_comes_before_the_checkpoints_image_processor(tmp_path: Path) -> None:
     save_whole_model(tmp_path, "dinov2")
     stated = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 2}

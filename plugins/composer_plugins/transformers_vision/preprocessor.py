@@ -1,12 +1,13 @@
 """What a checkpoint's preprocessor_config.json says of its pixels."""
 
+import math
 from typing import Any, NamedTuple
 
 import transformers
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from composer.errors import CheckpointError
-from composer.transform import FrameTransform, Library, Resample, Resize
+from composer.transform import WHOLE_PATCHES, FrameTransform, Library, Resample, Resize
 from composer_plugins.transformers_vision.families import Color, Family
 
 RESAMPLE: dict[int, Resample] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -30,11 +31,11 @@ class Preprocessor(NamedTuple):
     def transform(self, patch_size: int, native: int, resize: Resize | None, image_size: int | None) -> FrameTransform:
         """What the recipe asks for (`resize`, `image_size`), else what the file says, else "keep-aspect" at `native`.
 
-        "keep-aspect" rounds the file's size down to whole patches. A crop at another size keeps its share of the frame.
+        Modes of whole patches round the file's size down to them. A crop at another size keeps its share of the frame.
         """
         mode = resize or self.resize or "keep-aspect"
         size = image_size or self.size or native
-        if mode == "keep-aspect" and image_size is None:
+        if mode in WHOLE_PATCHES and image_size is None:
             size = size // patch_size * patch_size
         short_side = None
         if mode == "center-crop" and self.short_side is not None and self.size is not None:
@@ -64,17 +65,21 @@ def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) ->
                 "tower takes three channels, so state three numbers there."
             )
     constants = Preprocessor(tuple(processor.image_mean), tuple(processor.image_std))
-    if not processor.do_resize or "size" not in values:
-        return constants
-    return _resized(constants, processor, pretrained, resize)
+    return _resized(constants, processor, values, pretrained, resize) if processor.do_resize else constants
 
 
-def _resized(constants: Preprocessor, processor: Any, pretrained: str, resize: Resize | None) -> Preprocessor:
-    """With the processor's sizes and filter."""
+def _resized(
+    constants: Preprocessor, processor: Any, values: dict[str, Any], pretrained: str, resize: Resize | None
+) -> Preprocessor:
+    """With the processor's filter, and its sizes if the file says them."""
     where = f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r}"
     if int(processor.resample) not in RESAMPLE:
         raise CheckpointError(f"{where}: got resample {int(processor.resample)}, expected one of {RESAMPLE}")
     stated = constants._replace(resample=RESAMPLE[int(processor.resample)])
+    if most := values.get("max_num_patches"):
+        return stated._replace(resize="max-patches", size=math.isqrt(most) * processor.patch_size)
+    if "size" not in values:
+        return stated
     size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
     if crop is None and size.height and size.height == size.width:
         return stated._replace(resize="squash", size=size.height)
