@@ -73,30 +73,41 @@ def _resized(
 ) -> Preprocessor:
     """With the processor's filter, and its sizes if the file says them."""
     where = f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r}"
-    if int(processor.resample) not in RESAMPLE:
-        raise CheckpointError(f"{where}: got resample {int(processor.resample)}, expected one of {RESAMPLE}")
-    stated = constants._replace(resample=RESAMPLE[int(processor.resample)])
-    if most := values.get("max_num_patches"):
-        return stated._replace(resize="max-patches", size=math.isqrt(most) * processor.patch_size)
-    if "size" not in values:
+    number = 2 if processor.resample is None else int(processor.resample)
+    if number not in RESAMPLE:
+        raise CheckpointError(f"{where}: got resample {number}, expected one of {RESAMPLE}; change it there")
+    stated = constants._replace(resample=RESAMPLE[number])
+    sizes = {key: values[key] for key in ("size", "crop_size", "do_center_crop", "max_num_patches") if key in values}
+    if "size" not in sizes and "max_num_patches" not in sizes:
         return stated
-    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
-    if crop is None and size.height and size.height == size.width:
-        return stated._replace(resize="squash", size=size.height)
-    if crop is None and size.shortest_edge and not size.longest_edge:
-        return stated._replace(resize="keep-aspect", size=size.shortest_edge)
-    if crop is not None and crop.height == crop.width:
-        if size.height == size.width == crop.height:
-            return stated._replace(resize="squash", size=size.height)
-        if size.shortest_edge and not size.longest_edge and size.shortest_edge >= crop.height:
-            return stated._replace(resize="center-crop", size=crop.height, short_side=size.shortest_edge)
-    if resize is None:
+    known = _most_patches(processor) if "max_num_patches" in sizes else _sides(processor)
+    if known is None and resize is None:
         raise CheckpointError(
-            f"{where}: got size {_plain(size)} and crop_size {crop and _plain(crop)}, expected a square; set "
+            f"{where}: got {', '.join(f'{key} {value}' for key, value in sizes.items())}, expected a square; set "
             "model.encoder.resize, and model.encoder.image_size if it is not the tower's own"
         )
-    return stated
+    return stated._replace(**known or {})
 
 
-def _plain(size: Any) -> dict[str, int]:
-    return {key: value for key, value in dict(size).items() if value is not None}
+def _most_patches(processor: Any) -> dict[str, Any] | None:
+    side = math.isqrt(processor.max_num_patches)
+    if side**2 != processor.max_num_patches:
+        return None
+    return {"resize": "max-patches", "size": side * processor.patch_size}
+
+
+def _sides(processor: Any) -> dict[str, Any] | None:
+    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
+    square = size.height if size.height == size.width else None
+    shortest = None if size.longest_edge else size.shortest_edge
+    if crop is None:
+        if square:
+            return {"resize": "squash", "size": square}
+        return {"resize": "keep-aspect", "size": shortest} if shortest else None
+    if crop.height != crop.width:
+        return None
+    if square == crop.height:
+        return {"resize": "squash", "size": square}
+    if shortest and shortest >= crop.height:
+        return {"resize": "center-crop", "size": crop.height, "short_side": shortest}
+    return None
