@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from composer.data.answers import answered, teaches
 from composer.data.folder import list_pictures, read_folder
-from composer.data.image import check_image
+from composer.data.image import check_image, read_image
 from composer.data.opened import opened
 from composer.data.video import read_video
 from composer.errors import DataError, MediaError
@@ -194,6 +194,7 @@ def look_for(media: Media) -> None:
 
 def _read(media: Media) -> None:
     if media.kind == "image":
+        read_image(media, THUMBNAIL)
         check_image(media)
         return
     first = replace(media, end=(media.start or 0.0) + GLIMPSE, rule="middle")

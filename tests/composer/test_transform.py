@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop
 from torchvision.transforms.functional import _compute_resized_output_size
 from transformers import BitImageProcessor
+from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
 
 from composer.errors import ConfigError
 from composer.transform import PAD_VALUE, FrameTransform
@@ -51,7 +52,13 @@ def test_sizes(frame: tuple[int, int], resize: str, scaled: tuple[int, int], siz
     assert transform.size_of(*frame) == size
 
 
-@given(SIDES, SIDES, st.sampled_from(["keep-aspect", "squash", "center-crop", "pad"]))
+@given(SIDES, SIDES, st.sampled_from([14, 16]), st.integers(1, 32))
+def test_at_most_so_many_patches_as_siglip2_has(h: int, w: int, patch: int, side: int) -> None:
+    expected = get_image_size_for_max_num_patches(h, w, patch, side**2)
+    assert FrameTransform(side * patch, patch, "max-patches").size_of(h, w) == expected
+
+
+@given(SIDES, SIDES, st.sampled_from(["keep-aspect", "max-patches", "squash", "center-crop", "pad"]))
 def test_finish_gives_what_size_of_says(h: int, w: int, resize: str) -> None:
     h, w = max(h, w // 32), max(w, h // 32)
     transform = FrameTransform(16, 8, resize)  # type: ignore[arg-type]
@@ -118,7 +125,7 @@ def test_squares_may_end_inside_a_patch() -> None:
 
 
 def test_unknown_mode() -> None:
-    with pytest.raises(ConfigError, match="resize: got 'stretch', expected one of keep-aspect, squash"):
+    with pytest.raises(ConfigError, match="resize: got 'stretch', expected one of keep-aspect, max-patches, squash"):
         FrameTransform(32, 16, "stretch")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="resample: got 'box', expected one of bilinear, bicubic, lanczos"):
         FrameTransform(32, 16, resample="box")  # type: ignore[arg-type]

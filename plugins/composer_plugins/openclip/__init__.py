@@ -28,7 +28,8 @@ class OpenClipConfig(ComponentConfig):
     )
     resize: Resize | None = Field(
         None,
-        description="How frames get there: scale, or make a square by squashing, cropping or padding; null is what "
+        description="How frames get there: scale (to this short side, or to the patches of such a square at most), or "
+        "make a square by squashing, cropping or padding; null is what "
         "open_clip does for the tag or the model, or keep-aspect without a model.",
     )
     patch_size: int | None = Field(None, ge=1, description="Pixels of a patch's side; null is the model's own, or 8.")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
-from composer.transform import FrameTransform, Resample, Resize
+from composer.transform import WHOLE_PATCHES, FrameTransform, Resample, Resize
 from composer_plugins.openclip.weights import load_weights, tag_config
 
 SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
@@ -81,9 +81,9 @@ class OpenClipEncoder(Encoder):
         self.register_buffer("std", 255 * torch.tensor(tag.get("std", plan.std))[:, None, None])
 
     def _transform(self, image_size: int | None, resize: Resize, tag: dict[str, Any]) -> FrameTransform:
-        """open_clip's own. A patch of 14 does not divide SO400M's 384 pixels: "keep-aspect" takes the 27 patches."""
+        """open_clip's own. A patch of 14 does not divide SO400M's 384 pixels: its whole patches are 378."""
         embed = self.tower.patch_embed
-        native = embed.grid_size[0] * self.patch_size if resize == "keep-aspect" else embed.img_size[0]
+        native = embed.grid_size[0] * self.patch_size if resize in WHOLE_PATCHES else embed.img_size[0]
         resample: Resample = "bilinear" if tag.get("interpolation") == "bilinear" else "bicubic"
         return FrameTransform(image_size or native, self.patch_size, resize, resample)
 

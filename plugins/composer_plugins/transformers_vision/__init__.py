@@ -30,7 +30,8 @@ class TransformersVisionConfig(ComponentConfig):
     )
     resize: Resize | None = Field(
         None,
-        description="How frames get there: scale, or make a square by squashing, cropping or padding; null is what the "
+        description="How frames get there: scale (to this short side, or to the patches of such a square at most), or "
+        "make a square by squashing, cropping or padding; null is what the "
         "checkpoint's preprocessor_config.json says, else keep-aspect.",
     )
     patch_size: int | None = Field(

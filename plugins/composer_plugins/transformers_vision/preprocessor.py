@@ -1,12 +1,13 @@
 """What a checkpoint's preprocessor_config.json says of its pixels."""
 
+import math
 from typing import Any, NamedTuple
 
 import transformers
 from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from composer.errors import CheckpointError
-from composer.transform import FrameTransform, Library, Resample, Resize
+from composer.transform import WHOLE_PATCHES, FrameTransform, Library, Resample, Resize
 from composer_plugins.transformers_vision.families import Color, Family
 
 RESAMPLE: dict[int, Resample] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -30,11 +31,11 @@ class Preprocessor(NamedTuple):
     def transform(self, patch_size: int, native: int, resize: Resize | None, image_size: int | None) -> FrameTransform:
         """What the recipe asks for (`resize`, `image_size`), else what the file says, else "keep-aspect" at `native`.
 
-        "keep-aspect" rounds the file's size down to whole patches. A crop at another size keeps its share of the frame.
+        Modes of whole patches round the file's size down to them. A crop at another size keeps its share of the frame.
         """
         mode = resize or self.resize or "keep-aspect"
         size = image_size or self.size or native
-        if mode == "keep-aspect" and image_size is None:
+        if mode in WHOLE_PATCHES and image_size is None:
             size = size // patch_size * patch_size
         short_side = None
         if mode == "center-crop" and self.short_side is not None and self.size is not None:
@@ -64,34 +65,49 @@ def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) ->
                 "tower takes three channels, so state three numbers there."
             )
     constants = Preprocessor(tuple(processor.image_mean), tuple(processor.image_std))
-    if not processor.do_resize or "size" not in values:
-        return constants
-    return _resized(constants, processor, pretrained, resize)
+    return _resized(constants, processor, values, pretrained, resize) if processor.do_resize else constants
 
 
-def _resized(constants: Preprocessor, processor: Any, pretrained: str, resize: Resize | None) -> Preprocessor:
-    """With the processor's sizes and filter."""
+def _resized(
+    constants: Preprocessor, processor: Any, values: dict[str, Any], pretrained: str, resize: Resize | None
+) -> Preprocessor:
+    """With the processor's filter, and its sizes if the file says them."""
     where = f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r}"
-    if int(processor.resample) not in RESAMPLE:
-        raise CheckpointError(f"{where}: got resample {int(processor.resample)}, expected one of {RESAMPLE}")
-    stated = constants._replace(resample=RESAMPLE[int(processor.resample)])
-    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
-    if crop is None and size.height and size.height == size.width:
-        return stated._replace(resize="squash", size=size.height)
-    if crop is None and size.shortest_edge and not size.longest_edge:
-        return stated._replace(resize="keep-aspect", size=size.shortest_edge)
-    if crop is not None and crop.height == crop.width:
-        if size.height == size.width == crop.height:
-            return stated._replace(resize="squash", size=size.height)
-        if size.shortest_edge and not size.longest_edge and size.shortest_edge >= crop.height:
-            return stated._replace(resize="center-crop", size=crop.height, short_side=size.shortest_edge)
-    if resize is None:
+    number = 2 if processor.resample is None else int(processor.resample)
+    if number not in RESAMPLE:
+        raise CheckpointError(f"{where}: got resample {number}, expected one of {RESAMPLE}; change it there")
+    stated = constants._replace(resample=RESAMPLE[number])
+    sizes = {key: values[key] for key in ("size", "crop_size", "do_center_crop", "max_num_patches") if key in values}
+    if "size" not in sizes and "max_num_patches" not in sizes:
+        return stated
+    known = _most_patches(processor) if "max_num_patches" in sizes else _sides(processor)
+    if known is None and resize is None:
         raise CheckpointError(
-            f"{where}: got size {_plain(size)} and crop_size {crop and _plain(crop)}, expected a square; set "
+            f"{where}: got {', '.join(f'{key} {value}' for key, value in sizes.items())}, expected a square; set "
             "model.encoder.resize, and model.encoder.image_size if it is not the tower's own"
         )
-    return stated
+    return stated._replace(**known or {})
 
 
-def _plain(size: Any) -> dict[str, int]:
-    return {key: value for key, value in dict(size).items() if value is not None}
+def _most_patches(processor: Any) -> dict[str, Any] | None:
+    side = math.isqrt(processor.max_num_patches)
+    if side**2 != processor.max_num_patches:
+        return None
+    return {"resize": "max-patches", "size": side * processor.patch_size}
+
+
+def _sides(processor: Any) -> dict[str, Any] | None:
+    size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
+    square = size.height if size.height == size.width else None
+    shortest = None if size.longest_edge else size.shortest_edge
+    if crop is None:
+        if square:
+            return {"resize": "squash", "size": square}
+        return {"resize": "keep-aspect", "size": shortest} if shortest else None
+    if crop.height != crop.width:
+        return None
+    if square == crop.height:
+        return {"resize": "squash", "size": square}
+    if shortest and shortest >= crop.height:
+        return {"resize": "center-crop", "size": crop.height, "short_side": shortest}
+    return None
