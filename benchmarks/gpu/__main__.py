@@ -31,10 +31,16 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/gpu"), help="default: runs/gpu")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="default: cuda")
     parser.add_argument("--tiny", action="store_true", help="toy sizes of the same code")
+    parser.add_argument(
+        "--tuning",
+        type=int,
+        metavar="N",
+        help="configurations tried per Triton kernel (default: all, which takes minutes)",
+    )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
     try:
-        run = Run(PARTS, args.output, device=args.device, tiny=args.tiny)
+        run = Run(PARTS, args.output, device=args.device, tiny=args.tiny, tuning=args.tuning)
         # Times of a dry run mean nothing, so that two parts may share the cores.
         outcomes = run.execute(args.minutes, args.only, at_once=2 if args.tiny and args.device == "cpu" else 1)
     except ComposerError as error:

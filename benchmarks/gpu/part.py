@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.record import Recorder
+from benchmarks.gpu.tuning import try_few
 
 LATE = 75
 """Exit status of a part that skipped figures because of the time."""
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--device", required=True)
     parser.add_argument("--command", required=True)
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--tuning", type=int)
     args = parser.parse_args()
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no part outlives the command
@@ -33,6 +35,8 @@ def main() -> int:
     recorder = Recorder(args.output, args.name, args.device, args.command)
     context = Context(recorder, args.output, args.tiny, args.seconds)
     context.folder.mkdir(parents=True, exist_ok=True)
+    if args.tuning is not None:
+        try_few(args.tuning)
     importlib.import_module(args.module).run(context)
     faulthandler.cancel_dump_traceback_later()
     return 1 if context.failed else LATE if context.late else 0

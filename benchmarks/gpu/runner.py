@@ -50,10 +50,18 @@ class Outcome:
 class Run:
     """The parts and results of one output folder. `execute` runs what is missing."""
 
-    def __init__(self, parts: Sequence[Part], output: Path, *, device: str = "cuda", tiny: bool = False) -> None:
-        """Raises ConfigError if the folder holds figures of another device or size."""
-        self.parts, self.output, self.device, self.tiny = parts, output.absolute(), device, tiny
-        self.setup = {"device": device, "tiny": tiny}
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        output: Path,
+        *,
+        device: str = "cuda",
+        tiny: bool = False,
+        tuning: int | None = None,
+    ) -> None:
+        """tuning: see `benchmarks.gpu.tuning`. Raises ConfigError if the folder holds figures of another setup."""
+        self.parts, self.output, self.device, self.tiny, self.tuning = parts, output.absolute(), device, tiny, tuning
+        self.setup = {"device": device, "tiny": tiny, **({} if tuning is None else {"tuning": tuning})}
         path = output / RESULTS
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if before and before["setup"] != self.setup:
@@ -117,7 +125,9 @@ class Run:
     @contextmanager
     def _process(self, part: Part, limit: float) -> Iterator[subprocess.Popen[bytes]]:
         """The part's process in a group of its own, which is killed as a group at the end of the block."""
+        tuning = [] if self.tuning is None else ["--tuning", str(self.tuning)]
         flags = [*(["--tiny"] if self.tiny else []), *(["--device", self.device] if self.device != "cuda" else [])]
+        flags += tuning
         command = " ".join(["python -m benchmarks.gpu --only", part.name, *flags])
         words = [sys.executable, "-u", "-W", "ignore", "-m", "benchmarks.gpu.part", part.module, "--name", part.name]
         words += ["--output", str(self.output), "--seconds", str(limit), "--device", self.device, "--command", command]
@@ -127,7 +137,7 @@ class Run:
             file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {command}\n".encode())
             file.flush()
             process = subprocess.Popen(
-                [*words, *(["--tiny"] if self.tiny else [])],
+                [*words, *tuning, *(["--tiny"] if self.tiny else [])],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

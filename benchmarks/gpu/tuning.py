@@ -1,0 +1,24 @@
+"""How many configurations of a Triton kernel are tried before its first use.
+
+fla's kernels have up to 108 configurations each. Compiling and timing all of them takes minutes on a new machine (147 s
+were not enough for the first backward pass of one wkv operator), and their results are stored for the next run only.
+"""
+
+from typing import Any
+
+
+def try_few(count: int) -> None:
+    """Let Triton try at most `count` configurations per kernel: those near 4 warps, 2 stages and blocks of 64."""
+    from triton.runtime.autotuner import Autotuner
+
+    prune = Autotuner.prune_configs
+
+    def few(self: Any, kwargs: Any) -> list[Any]:
+        return sorted(prune(self, kwargs), key=_distance)[:count]
+
+    Autotuner.prune_configs = few
+
+
+def _distance(config: Any) -> int:
+    blocks = sum(abs(size - 64) for name, size in config.kwargs.items() if name.startswith("B"))
+    return blocks + 16 * abs(config.num_warps - 4) + 16 * abs(config.num_stages - 2)
