@@ -22,6 +22,8 @@ SHOWN = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (128, 64, 200)]
 class Native:
     """A transform that keeps frames as they are."""
 
+    resample = "bicubic"
+
     def scaled(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
