@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from benchmarks.gpu.parts import PARTS
-from benchmarks.gpu.runner import Run
+from benchmarks.gpu.runner import TUNING, Run
 from composer.errors import ComposerError
 
 
@@ -34,8 +34,9 @@ def main() -> int:
     parser.add_argument(
         "--tuning",
         type=int,
+        default=TUNING,
         metavar="N",
-        help="configurations tried per Triton kernel (default: all, which takes minutes)",
+        help="configurations tried per Triton kernel; 0: all (default: %(default)s)",
     )
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)

@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--device", required=True)
     parser.add_argument("--command", required=True)
     parser.add_argument("--tiny", action="store_true")
-    parser.add_argument("--tuning", type=int)
+    parser.add_argument("--tuning", type=int, required=True)
     args = parser.parse_args()
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no part outlives the command
@@ -35,7 +35,7 @@ def main() -> int:
     recorder = Recorder(args.output, args.name, args.device, args.command)
     context = Context(recorder, args.output, args.tiny, args.seconds)
     context.folder.mkdir(parents=True, exist_ok=True)
-    if args.tuning is not None:
+    if args.tuning and args.device == "cuda":
         try_few(args.tuning)
     importlib.import_module(args.module).run(context)
     faulthandler.cancel_dump_traceback_later()

@@ -23,6 +23,8 @@ from composer.errors import ConfigError
 RESULTS = "results.json"
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = "interrupted"
+TUNING = 2
+"""Configurations tried per Triton kernel, see `benchmarks.gpu.tuning`."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,11 @@ class Run:
         *,
         device: str = "cuda",
         tiny: bool = False,
-        tuning: int | None = None,
+        tuning: int = TUNING,
     ) -> None:
         """tuning: see `benchmarks.gpu.tuning`. Raises ConfigError if the folder holds figures of another setup."""
         self.parts, self.output, self.device, self.tiny, self.tuning = parts, output.absolute(), device, tiny, tuning
-        self.setup = {"device": device, "tiny": tiny, **({} if tuning is None else {"tuning": tuning})}
+        self.setup = {"device": device, "tiny": tiny, "tuning": tuning}
         path = output / RESULTS
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if before and before["setup"] != self.setup:
@@ -125,7 +127,7 @@ class Run:
     @contextmanager
     def _process(self, part: Part, limit: float) -> Iterator[subprocess.Popen[bytes]]:
         """The part's process in a group of its own, which is killed as a group at the end of the block."""
-        tuning = [] if self.tuning is None else ["--tuning", str(self.tuning)]
+        tuning = ["--tuning", str(self.tuning)] if self.tuning != TUNING else []
         flags = [*(["--tiny"] if self.tiny else []), *(["--device", self.device] if self.device != "cuda" else [])]
         flags += tuning
         command = " ".join(["python -m benchmarks.gpu --only", part.name, *flags])
@@ -137,7 +139,7 @@ class Run:
             file.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {command}\n".encode())
             file.flush()
             process = subprocess.Popen(
-                [*words, *tuning, *(["--tiny"] if self.tiny else [])],
+                [*words, "--tuning", str(self.tuning), *(["--tiny"] if self.tiny else [])],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

@@ -1,7 +1,7 @@
 """How many configurations of a Triton kernel are tried before its first use.
 
-fla's kernels have up to 108 configurations each. Compiling and timing all of them takes minutes on a new machine (147 s
-were not enough for the first backward pass of one wkv operator), and their results are stored for the next run only.
+fla's kernels have dozens of configurations each. Compiling and timing all of them takes minutes on a new machine: on an
+H200, 147 s were not enough for the first backward pass of one wkv operator (docs/performance.md).
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """One optimizer step of each stage at real size: micro-batch, time, throughput, MFU, and memory next to the plan's."""
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from benchmarks.gpu.context import Context, is_out_of_memory
@@ -51,10 +52,8 @@ def _measure(context: Context, case: Case, peak: float, share: float) -> None:
     part = stage(case.stage, tiny=context.tiny)
     training = Training(part, device)
     until = context.left() - share
-    rows = _largest(context, training, case, until)
+    rows, step = _timed(context, training, case, _largest(context, training, case, until))
     example = batch(training.model, case.frames, rows)
-    reset_peak(device)
-    step = seconds(lambda: training.step(example), device, warmup=1, least=0 if context.tiny else 2)
     memory, loss = peak_gib(device), float(training.step(example))
     tokens = example.ids.numel()
     plan = part.plan(case.frames, rows)
@@ -74,6 +73,23 @@ def _measure(context: Context, case: Case, peak: float, share: float) -> None:
     within = "within" if abs(memory - planned) <= TOLERANCE * planned else "NOT within"
     note = f"limit is the plan's prediction: measured / planned {memory / planned:.2f}, {within} {TOLERANCE:.0%}"
     context.add(f"{name}: peak memory", memory, "GiB", limit=planned, note=note)
+
+
+def _timed(context: Context, training: Training, case: Case, rows: int) -> tuple[int, float]:
+    """Seconds of a step on `rows` samples, or on fewer: several steps in a row need more memory than the first one."""
+    while True:
+        training.release()
+        free(context.device)
+        reset_peak(context.device)
+        example = batch(training.model, case.frames, rows)
+        try:
+            least = 0 if context.tiny else 2
+            return rows, seconds(partial(training.step, example), context.device, warmup=1, least=least)
+        except Exception as error:
+            if not is_out_of_memory(error) or rows == 1:
+                raise
+            print(f"{case.name}: {rows} do not fit in several steps", flush=True)
+        rows = rows * 7 // 8
 
 
 def _operations(part: Stage, plan: StagePlan, case: Case) -> float:
