@@ -24,7 +24,7 @@ REMEDIES = {
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
     errno.EROFS: "give a path on a file system that can be written",
-    errno.ENOTDIR: "a file is in the place of a folder: give another path, or remove that file",
+    errno.ENOTDIR: "a file is where a folder should be: give another path, or remove that file",
     errno.EISDIR: "this is a folder: give a file's path",
     errno.ENOTEMPTY: "this folder is not empty: give another path, or remove it",
     errno.EEXIST: "something of this name exists: give another path, or remove it",

@@ -70,7 +70,7 @@ class Provider:
 
     @property
     def status(self) -> str:
-        """`ok`, `slow` if its plugin has a warning, or the one line that mends it."""
+        """`ok`, `slow` if its plugin has a warning, or the one line that fixes it."""
         missing = self.missing()
         if missing:
             return f"pip install {' '.join(map(repr, missing))}"

@@ -95,7 +95,7 @@ def video_stream(path: str, container: InputContainer) -> VideoStream:
         raise MediaError(f"{path}: no video stream, only {', '.join(kinds) or 'nothing'}")
     known = [stream for stream in streams if stream.codec_context is not None]
     if not known:
-        raise MediaError(f"{path}: FFmpeg does not know this video's codec: encode it anew, as H.264 for one")
+        raise MediaError(f"{path}: FFmpeg does not know this video's codec: encode it again, for example as H.264")
     stream = max(known, key=_rank)
     if container.format.name != "webp_pipe":  # the size is not known before a picture is decoded
         check_size(path, stream.codec_context.height, stream.codec_context.width)

@@ -125,7 +125,7 @@ def of_the_kernel(folder: Path) -> Path:
 
 
 REFUSED = {
-    below_a_file: r"(Not a directory; a file is in the place of a folder|File exists; )",
+    below_a_file: r"(Not a directory; a file is where a folder should be|File exists; )",
     a_folder: "Is a directory; this is a folder: give a file's path",
     a_long_name: "File name too long; give a shorter path",
     a_name_that_is_too_long_while_it_is_written: "File name too long; give a shorter path",

@@ -1,4 +1,4 @@
-"""What readers of conversations share: turns, their loss, and media in the place of their placeholders."""
+"""What readers of conversations share: turns, their loss, and media instead of their placeholders."""
 
 import re
 from abc import abstractmethod

@@ -92,7 +92,7 @@ class OwnTemplate(Template):
     def _render(self, roles: tuple[Role, ...], answer: bool) -> list[str]:
         contents = [CONTENT.format(place, place) for place in range(len(roles))]
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
-        what = f"the model's chat template cannot be used for turns of {', '.join(roles) or 'nobody'}"
+        what = f"the model's chat template cannot be used for turns of {', '.join(roles) or 'no role'}"
         try:
             text = self._tokenizer.apply_chat_template(
                 turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer
