@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Torch.
     ("composer.packing", "composer.state"),
     ("composer.batch", "composer.parts"),
-    ("composer.splice", "composer.processor"),
+    ("composer.blocks", "composer.splice", "composer.processor"),
     ("composer.model",),
     ("composer.compose",),
     ("composer.checkpoint",),
@@ -45,7 +45,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """Lowest first. A name stands for a module or a whole package; names of one layer do not import each other."""
 
 PUBLIC = {
-    *("composer.plugin", "composer.parts", "composer.errors", "composer.prompt", "composer.tokenizer"),
+    *(
+        "composer.plugin",
+        "composer.parts",
+        "composer.blocks",
+        "composer.errors",
+        "composer.prompt",
+        "composer.tokenizer",
+    ),
     *("composer.transform", "composer.batch", "composer.sample"),
     *("composer.atomic", "composer.packing", "composer.state"),
     *("composer.benchmark", "composer.reader", "composer.records", "composer.shards"),

@@ -11,8 +11,9 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from composer.blocks import proportional_attention, run_blocks
 from composer.errors import ComposeError
-from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
+from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens
 from composer.transform import WHOLE_PATCHES, FrameTransform, Resample, Resize
 from composer_plugins.openclip.weights import load_weights, tag_config
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
+from composer.blocks import run_blocks
 from composer.errors import CheckpointError, ComposeError
-from composer.parts import BlockReducer, Encoder, VisualTokens, run_blocks
+from composer.parts import BlockReducer, Encoder, VisualTokens
 from composer.transform import Resize
 from composer_plugins.transformers_vision import FamilyName
 from composer_plugins.transformers_vision.families import FAMILIES, Family

@@ -32,7 +32,8 @@ from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers im
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 from transformers.models.siglip2.modeling_siglip2 import Siglip2EncoderLayer
 
-from composer.parts import BlockReducer, BlockTokens, Grid, proportional_attention
+from composer.blocks import proportional_attention
+from composer.parts import BlockReducer, BlockTokens, Grid
 
 Color = tuple[float, float, float]
 Embed = Callable[[Any, Tensor], tuple[Tensor, Grid]]

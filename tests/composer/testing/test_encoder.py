@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from composer.parts import BlockReducer, BlockTokens, Encoder, TokenShape, VisualTokens, run_blocks
+from composer.blocks import run_blocks
+from composer.parts import BlockReducer, BlockTokens, Encoder, TokenShape, VisualTokens
 from composer.testing import check_encoder
 from composer.transform import FrameTransform
 
