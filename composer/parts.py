@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from composer.errors import ComposeError
 from composer.packing import check_packed, pack, unpack
 from composer.prompt import ChatTemplate
 from composer.state import State, Unkept
@@ -320,6 +321,14 @@ def run_blocks(
     if reducer is not None:
         finished = reducer.finish(finished)
     return finished if keep_sources else finished._replace(sources=None)
+
+
+def blocks_up_to(layer: int, blocks: Any) -> Any:
+    """A tower's blocks (a list of modules) up to block `layer`, from the end: -1 keeps all. Raises ComposeError."""
+    count = len(blocks)
+    if -layer > count:
+        raise ComposeError(f"model.encoder.layer: got {layer}, expected -{count} to -1, since there are {count} blocks")
+    return blocks[: count + layer + 1]
 
 
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:

@@ -12,7 +12,15 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from composer.errors import ComposeError
-from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens, proportional_attention, run_blocks
+from composer.parts import (
+    BlockReducer,
+    BlockTokens,
+    Encoder,
+    VisualTokens,
+    blocks_up_to,
+    proportional_attention,
+    run_blocks,
+)
 from composer.transform import FrameTransform, Resize
 from composer_plugins.openclip.weights import load_weights, tag_config
 
@@ -33,7 +41,9 @@ class Tower(NamedTuple):
 
 
 class OpenClipEncoder(Encoder):
-    """Tokens of the last block after the final norm; no pooling head, projection or text tower is built.
+    """Tokens of the last block after the final norm, or of an earlier `layer` without it.
+
+    No pooling head, projection or text tower is built.
 
     The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
     grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
@@ -57,6 +67,7 @@ class OpenClipEncoder(Encoder):
         width: int | None,
         depth: int | None,
         heads: int | None,
+        layer: int = -1,
     ) -> None:
         super().__init__()
         plan = _siglip("vit_base_patch16_siglip_224", TINY) if model is None else _named(model)
@@ -67,6 +78,9 @@ class OpenClipEncoder(Encoder):
             load_weights(self.tower, model, pretrained)
         elif plan.mean == SIGLIP_MEAN:
             _initialise_siglip(self.tower)
+        self.tower.blocks = blocks_up_to(layer, self.tower.blocks)
+        if layer < -1:
+            self.tower.norm = nn.Identity()
 
         embed = self.tower.patch_embed
         self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]
