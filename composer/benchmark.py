@@ -1,10 +1,13 @@
 """What a benchmark asks, how it grades an answer, and how it sums up. No torch here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+from composer.errors import DataError
 from composer.sample import Sample
 
 
@@ -14,7 +17,7 @@ class Question:
 
     sample: a conversation that ends with the user's turn, media included. prefill: text that opens the answer.
     options: the choices in the order A, B, ...; () where the answer is open. references: right answers; of a choice
-    the letter alone. frames: taken of each video. max_new_tokens: longest answer.
+    the letter alone; () if the record has no right option. frames: taken of each video. max_new_tokens: longest answer.
     """
 
     id: str
@@ -58,6 +61,13 @@ class Grade:
     replies: tuple[Reply, ...] = ()
 
 
+class Skipped(NamedTuple):
+    """A record that is not asked. place: where it is, such as `FILE: record 7`. reason: what is wrong with it."""
+
+    place: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Summary:
     """A benchmark's result. tasks: task -> metric -> mean. counts: questions of each task.
@@ -87,6 +97,19 @@ class Benchmark(ABC):
     grading_options: ClassVar[frozenset[str]] = frozenset()
     at_once: int = 1
 
+    @cached_property
+    def skipped(self) -> list[Skipped]:
+        """The records that `questions` did not turn into questions; tables and `results.json` show them."""
+        return []
+
+    @contextmanager
+    def skipping(self, place: str) -> Iterator[None]:
+        """Read one record: a DataError that is raised inside is why `skipped` has it."""
+        try:
+            yield
+        except DataError as error:
+            self.skipped.append(Skipped(place, str(error)))
+
     @property
     def metric(self) -> str:
         """The first metric's name."""
@@ -94,7 +117,10 @@ class Benchmark(ABC):
 
     @abstractmethod
     def questions(self) -> Sequence[Question]:
-        """All questions, in the files' order. Raises DataError, with file and record, for what cannot be read."""
+        """All questions, in the files' order. A record that cannot be asked goes to `skipped` and stops no other.
+
+        Raises DataError if a file is missing or is not what the benchmark publishes.
+        """
 
     @abstractmethod
     def grade(self, question: Question, answer: str) -> Grade:

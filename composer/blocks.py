@@ -4,10 +4,12 @@ Legend: F frames of one grid, P patches of a frame, N tokens of a frame, D chann
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Grid, VisualTokens
 
 
@@ -50,6 +52,14 @@ def run_blocks(
         return finished
     features, sizes, _, left, clip, time = finished
     return VisualTokens(features, sizes, None, left, clip, time)  # torch 2.11 cannot compile `return x._replace(...)`
+
+
+def blocks_up_to(layer: int, blocks: Any) -> Any:
+    """A tower's blocks (a list of modules) up to block `layer`, from the end: -1 keeps all. Raises ComposeError."""
+    count = len(blocks)
+    if -layer > count:
+        raise ComposeError(f"model.encoder.layer: got {layer}, expected -{count} to -1, since there are {count} blocks")
+    return blocks[: count + layer + 1]
 
 
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:

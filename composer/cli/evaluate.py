@@ -13,7 +13,7 @@ from composer.atomic import check_writable
 from composer.benchmark import Benchmark, Question
 from composer.cli.numbers import natural, positive
 from composer.errors import ConfigError, DataError
-from composer.evaluation.questions import check, check_media, digest, first_of_each_task
+from composer.evaluation.questions import check_media, digest, first_of_each_task, listed, read_questions
 from composer.explain import takes_only_lists, validated
 from composer.overrides import from_flags
 from composer.registry import load_registry
@@ -83,8 +83,7 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or _folder(args)
     check_writable(folder / "results.json")
     benchmark: Benchmark = load_registry().build("benchmark", options)
-    asked = list(benchmark.questions())
-    check(asked)
+    asked = read_questions(benchmark)
     grading = benchmark.grading_options
     header = {"benchmark": args.benchmark, "options": options.model_dump(mode="json", exclude={"name", *grading})}
     header |= {"condition": args.condition, "questions": digest(asked)}
@@ -245,6 +244,6 @@ def _report(
     about = header | own
     if judge := benchmark.judge():
         about["judge"] = {**judge, "answered_as": sorted({r.model for grade in grades for r in grade.replies})}
-    path = write_result(result_record(summary, benchmark.metric, published, **about), folder)
-    Console().print(result_table(summary, benchmark.metrics, published))
-    sys.stdout.write(f"{path}\n")
+    path = write_result(result_record(summary, benchmark.metric, published, benchmark.skipped, **about), folder)
+    Console().print(result_table(summary, benchmark.metrics, published, benchmark.skipped))
+    sys.stdout.write("\n".join([*listed(benchmark.skipped), f"{path}\n"]))

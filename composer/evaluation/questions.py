@@ -1,26 +1,46 @@
-"""A benchmark's questions before they are asked: checked, told from others, limited. No torch here."""
+"""A benchmark's questions before they are asked: read, checked, hashed, limited. No torch here."""
 
 import hashlib
+import os.path
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from composer.benchmark import Question
+from composer.benchmark import Benchmark, Question, Skipped
 from composer.errors import DataError
 
+SHOWN = 3
 
-def check(questions: Sequence[Question]) -> None:
-    """Raises DataError where there is no question, or several have one id."""
-    twice = [key for key, count in Counter(question.id for question in questions).items() if count > 1]
-    if twice or not questions:
-        what = f"the id {twice[0]!r} for several questions" if twice else "no question"
-        raise DataError(f"The benchmark gave {what}, expected at least one, each with its own id.")
+
+def read_questions(benchmark: Benchmark) -> list[Question]:
+    """The benchmark's questions, each with its own id; the records that are not asked are in `benchmark.skipped`.
+
+    Of several questions with one id the first is asked. Raises DataError if no question is left.
+    """
+    benchmark.skipped.clear()
+    unique: dict[str, Question] = {}
+    for question in benchmark.questions():
+        if question.id in unique:
+            reason = f"id: got {question.id!r}, which {unique[question.id].sample.source} has too"
+            benchmark.skipped.append(Skipped(question.sample.source, reason))
+        else:
+            unique[question.id] = question
+    if not unique:
+        raise DataError(
+            "\n".join(["The benchmark gave no question, expected at least one", *listed(benchmark.skipped)])
+        )
+    return list(unique.values())
+
+
+def listed(skipped: Sequence[Skipped]) -> list[str]:
+    """A line for each of the first few skipped records, and one that counts the others."""
+    lines = [f"skipped: {place}: {reason}" for place, reason in skipped[:SHOWN]]
+    return [*lines, f"skipped: {len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else lines
 
 
 def check_media(questions: Sequence[Question]) -> None:
     """Refuse to start where files are missing, rather than stop at each of them. Raises DataError."""
     media = {m.path: q.sample.source for q in questions for m in q.sample.media if m.data is None}
-    missing = [f"{path} ({source})" for path, source in media.items() if not Path(path).exists()]
+    missing = [f"{path} ({source})" for path, source in media.items() if not os.path.exists(path)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise DataError(

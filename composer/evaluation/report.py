@@ -7,26 +7,33 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from composer.atomic import replacing
-from composer.benchmark import Metric, Summary
+from composer.benchmark import Metric, Skipped, Summary
 from composer.errors import DataError
 
 RESULTS = "results.json"
 
 
 def result_record(
-    summary: Summary, metric: str, published: Mapping[str, Mapping[str, float]], **about: Any
+    summary: Summary,
+    metric: str,
+    published: Mapping[str, Mapping[str, float]],
+    skipped: Sequence[Skipped] = (),
+    **about: Any,
 ) -> dict[str, Any]:
     """A result as plain values. Shares are from 0 to 1, published rows as papers print them.
 
-    metric: the one of the averages. about: what it is the result of.
+    metric: the one of the averages. skipped: records that were not asked. about: what it is the result of.
     """
     extra: dict[str, Any] = {}
     if summary.beside:
         extra["beside"] = {name: dict(values) for name, values in summary.beside.items()}
     if summary.notes:
         extra["notes"] = list(summary.notes)
+    if skipped:
+        extra["skipped"] = [record._asdict() for record in skipped]
     return {
         **about,
         "metric": metric,
@@ -62,8 +69,13 @@ def write_result(record: Mapping[str, Any], folder: Path) -> Path:
     return path
 
 
-def result_table(summary: Summary, metrics: Sequence[Metric], published: Mapping[str, Mapping[str, float]]) -> Table:
-    """A line for each task, then the averages, what was not read or not graded, and the notes below.
+def result_table(
+    summary: Summary,
+    metrics: Sequence[Metric],
+    published: Mapping[str, Mapping[str, float]],
+    skipped: Sequence[Skipped] = (),
+) -> Table:
+    """A line for each task, then the averages, what was not read, graded or asked, and the notes below.
 
     metrics: a column each; published rows stand beside the first.
     """
@@ -87,8 +99,10 @@ def result_table(summary: Summary, metrics: Sequence[Metric], published: Mapping
         add("unparsed", round(summary.unparsed * sum(summary.counts.values())), {first: summary.unparsed})
     if summary.ungraded:
         add("ungraded", summary.ungraded, {})
+    if skipped:
+        add("skipped", len(skipped), {})
     if summary.notes:
-        table.caption = "\n".join(summary.notes)
+        table.caption = Text("\n".join(summary.notes))
     return table
 
 

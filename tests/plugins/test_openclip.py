@@ -302,6 +302,37 @@ def test_ladder_of_the_papers_figure() -> None:
     assert final.features.shape == (1, 72, 16)
 
 
+@pytest.mark.parametrize("amount", [{"r": 21}, {"target_tokens": 93}])
+def test_without_the_last_block_there_are_23_merges_and_93_tokens(amount: dict[str, int]) -> None:
+    host = encoder(model="ViT-L-16-SigLIP-384", width=16, heads=2, layer=-2)
+    reducer = tome(host, **amount)
+    assert reducer.schedule(576) == (21,) * 23
+    assert host(frames(384, 384, count=1), reducer).features.shape == (1, 93, 16)
+
+
+@pytest.mark.parametrize("layer", [-1, -2, -4])
+def test_an_earlier_layer_is_that_blocks_output_without_the_final_norm(layer: int) -> None:
+    torch.manual_seed(0)
+    complete = encoder()
+    host = encoder(layer=layer)
+    kept = host.state_dict()
+    host.load_state_dict({name: value for name, value in complete.state_dict().items() if name in kept})
+    pixels = frames(64, 64)
+    normalized = (pixels.float() - complete.mean) / complete.std
+    blocks = len(complete.tower.blocks) + layer + 1
+    taken = native_siglip()
+    taken.load_state_dict(complete.tower.state_dict(), strict=False)  # it has a pooling head too
+    (expected,) = taken.get_intermediate_layers(normalized, n=[blocks - 1], norm=layer == -1)
+    assert torch.equal(host(pixels).features, expected)
+    assert host.depth == blocks
+    check_encoder(encoder(layer=layer))
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ComposeError, match=r"model\.encoder\.layer: got -5, expected -4 to -1"):
+        encoder(layer=-5)
+
+
 def test_proportional_attention_weighs_keys() -> None:
     """Against the formula in fp64, and against the row bias that softmax ignores."""
     block = encoder().requires_grad_(False).tower.blocks[0].double()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from transformers import CohereForCausalLM
 
@@ -30,6 +31,26 @@ BYTES = tokenizer_from("bytes")
 def backbone(**options: Any) -> TransformerBackbone:
     torch.manual_seed(0)
     return TransformerBackbone(tokenizer=BYTES, **{"width": 32, "depth": 2, "heads": 2, **options}).eval()
+
+
+# Attention to a window or a chunk of 5 positions, alone and next to full attention; attention without sdpa; logits that
+# are more than the head's output; MoE.
+WINDOW = {"sliding_window": 5}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "mistral": WINDOW,
+    "qwen2": {**WINDOW, "use_sliding_window": True, "max_window_layers": 0},
+    "starcoder2": WINDOW,
+    "exaone4": {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3_text": {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma2": {**WINDOW, "final_logit_softcapping": 0.5, "attn_logit_softcapping": 0.5},
+    "cohere2": {**WINDOW, "logit_scale": 0.3},
+    "cohere": {"logit_scale": 0.3},
+    "granite": {"logits_scaling": 3.0},
+    "gpt_oss": {**WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "llama4_text": {"attention_chunk_size": 5, "num_local_experts": 2, "intermediate_size_mlp": 64},
+    "bloom": {},
+    "mpt": {},
+}
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen3", "gpt2"])
@@ -125,6 +146,17 @@ def test_a_kept_cache_is_another_models_or_ones_own(tmp_path: Path) -> None:
         KVState.load(tmp_path / "state", fingerprint(other))
 
 
+@torch.no_grad()
+def test_a_state_file_with_padding_on_the_right_is_read_as_one_with_padding_on_the_left(tmp_path: Path) -> None:
+    made = backbone(architecture="mistral", config=WINDOW)
+    embeds = made.embed(torch.randint(0, 257, (1, 9)))
+    _, alone = made(embeds)
+    layers = tuple((pad(keys, (0, 0, 0, 4)), pad(values, (0, 0, 0, 4))) for keys, values in alone.layers)
+    KVState(layers, pad(alone.mask, (0, 4))).save(tmp_path / "state", fingerprint(made))
+    loaded = KVState.load(tmp_path / "state", fingerprint(made))
+    torch.testing.assert_close(made(embeds, None, loaded)[0], made(embeds, None, alone)[0], atol=1e-5, rtol=1e-5)
+
+
 def test_activation_checkpointing_appends_to_the_cache_once() -> None:
     made, embeds = backbone(), torch.randn(1, 6, 32)
     plain, state = made(embeds)
@@ -138,26 +170,6 @@ def test_activation_checkpointing_appends_to_the_cache_once() -> None:
     hidden.sum().backward()
     torch.testing.assert_close(hidden, plain)
     assert [keys.shape[2] for keys, _ in state.layers] == [6, 6]
-
-
-# Attention to a window or a chunk of 5 positions, alone and next to full attention; attention without sdpa; logits that
-# are more than the head's output; MoE.
-WINDOW = {"sliding_window": 5}
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "mistral": WINDOW,
-    "qwen2": {**WINDOW, "use_sliding_window": True, "max_window_layers": 0},
-    "starcoder2": WINDOW,
-    "exaone4": {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
-    "gemma3_text": {**WINDOW, "layer_types": ["sliding_attention", "full_attention"]},
-    "gemma2": {**WINDOW, "final_logit_softcapping": 0.5, "attn_logit_softcapping": 0.5},
-    "cohere2": {**WINDOW, "logit_scale": 0.3},
-    "cohere": {"logit_scale": 0.3},
-    "granite": {"logits_scaling": 3.0},
-    "gpt_oss": {**WINDOW, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "llama4_text": {"attention_chunk_size": 5, "num_local_experts": 2, "intermediate_size_mlp": 64},
-    "bloom": {},
-    "mpt": {},
-}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -139,6 +139,22 @@ def test_activation_checkpointing_changes_no_gradient(family: str) -> None:
         assert torch.equal(expected, got)
 
 
+@pytest.mark.parametrize("family", EVERY)
+def test_an_earlier_layer_is_the_librarys_hidden_state(family: str) -> None:
+    complete, host = encoder(family=family), encoder(family=family, layer=-2)
+    kept = host.state_dict()
+    host.load_state_dict({name: value for name, value in complete.state_dict().items() if name in kept})
+    pixels = frames(64, 64)
+    found: list[Tensor] = []
+    block = getattr(complete.tower.encoder, complete.family.layers)[-2]
+    block.register_forward_hook(lambda module, inputs, tokens: found.append(tokens.x))
+    complete(pixels)
+    features = host(pixels).features
+    assert torch.equal(features, found[0][:, -features.shape[1] :])
+    assert (host.depth, complete.depth) == (3, 4)
+    check_encoder(host)
+
+
 def test_layer_scale_is_respected() -> None:
     host = encoder(family="dinov2")
     before = host(frames(64, 64)).features

@@ -46,27 +46,32 @@ class ActivityNetQA(Judged):
     def questions(self) -> Sequence[Question]:
         asked = first_of(self.root / folder / "test_q.json" for folder in (".", "dataset"))
         answered = asked.with_name("test_a.json")
-        answers = {}
-        for place, given in enumerate(read_list(answered), start=1):
-            record = checked(given, ("question_id", "answer", "type"), f"{answered}: record {place}")
-            if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
-                raise DataError(
-                    f"{answered}: record {place}: type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}."
-                )
-            answers[record["question_id"]] = record
+        answers = self._answers(answered)
         videos = first_of(self.root / folder for folder in VIDEOS)
         found = []
         for place, given in enumerate(read_list(asked), start=1):
-            where = f"{asked}: record {place}"
-            record = checked(given, ("question_id", "question", "video_name"), where)
-            answer = answers.get(record["question_id"])
-            if answer is None:
-                raise DataError(
-                    f"{where}: question_id: got {record['question_id']!r}, which {answered} has no answer of."
-                )
-            if TYPES[answer["type"]] in self.tasks:
-                found.append(self._question(record, answer, videos, where))
+            source = f"{asked}: record {place}"
+            with self.skipping(source):
+                record = checked(given, ("question_id", "question", "video_name"))
+                answer = answers.get(record["question_id"])
+                if answer is None:
+                    raise DataError(f"question_id: got {record['question_id']!r}, which {answered} has no answer of")
+                if TYPES[answer["type"]] in self.tasks:
+                    found.append(self._question(record, answer, videos, source))
         return found
+
+    def _answers(self, path: Path) -> dict[str, Mapping[str, Any]]:
+        """The records of answers by their question's id."""
+        answers: dict[str, Mapping[str, Any]] = {}
+        for place, given in enumerate(read_list(path), start=1):
+            with self.skipping(f"{path}: record {place}"):
+                record = checked(given, ("question_id", "answer", "type"))
+                if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
+                    raise DataError(f"type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}")
+                if record["question_id"] in answers:
+                    raise DataError(f"question_id: got {record['question_id']!r}, which an earlier record has too")
+                answers[record["question_id"]] = record
+        return answers
 
     def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
         media = Media("video", str(video_named(videos, f"v_{record['video_name']}")))

@@ -51,7 +51,7 @@ def rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
         return 0.0
     common = [_common_subsequence(candidate, reference) for reference in references]
     precision = max(common) / len(candidate)
-    recall = max(shared / len(r) for shared, r in zip(common, references, strict=True) if r)
+    recall = max((shared / len(r) for shared, r in zip(common, references, strict=True) if r), default=0.0)
     return (1 + BETA**2) * precision * recall / (recall + BETA**2 * precision) if recall else 0.0
 
 

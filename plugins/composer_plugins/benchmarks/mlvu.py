@@ -8,8 +8,8 @@ from composer.errors import DataError
 from composer.sample import Media
 from composer_plugins.benchmarks import Compat, Split
 from composer_plugins.benchmarks.choice import lmms_mlvu, official_mlvu
-from composer_plugins.benchmarks.files import first_of
-from composer_plugins.benchmarks.multiple import MultipleChoice, read_records
+from composer_plugins.benchmarks.files import checked, first_of, read_list
+from composer_plugins.benchmarks.multiple import MultipleChoice, checked_choice
 from composer_plugins.benchmarks.tasks import chosen
 
 DEV = {
@@ -88,21 +88,29 @@ class MLVU(MultipleChoice):
         path = first_of(self.root / "json" / f"{stem}.json" for stem in (DEV[task], task))
         videos = first_of(self.root / "video" / folder for folder in (DEV[task], task))
         found = []
-        for place, record in enumerate(read_records(path)):
-            media = Media("video", str(videos / str(record["video"])))
-            found.append(self.question(f"{task}-{place}", task, media, record, f"{path}: record {place + 1}"))
+        for place, given in enumerate(read_list(path)):
+            source = f"{path}: record {place + 1}"
+            with self.skipping(source):
+                record = checked_choice(given)
+                media = Media("video", str(videos / str(record["video"])))
+                found.append(self.question(f"{task}-{place}", task, media, record, source))
         return found
 
     def _test(self) -> list[Question]:
         path = self.root / TEST_FILE
         videos = first_of(self.root / folder for folder in TEST_VIDEOS)
         found = []
-        for place, record in enumerate(read_records(path)):
-            task, where = record.get("question_type"), f"{path}: record {place + 1}"
-            if task not in TEST:
-                raise DataError(f"{where}: question_type: got {task!r}, expected one of {', '.join(TEST)}.")
-            if task in self.tasks:
-                media = Media("video", str(videos / str(record["video"])))
-                key = str(record.get("question_id") or f"test-{place}")
-                found.append(self.question(key, task, media, record, where))
+        for place, given in enumerate(read_list(path)):
+            source = f"{path}: record {place + 1}"
+            with self.skipping(source):
+                record = checked(
+                    {"question_id": f"test-{place}", **checked(given, ())}, ("question_id", "question_type")
+                )
+                task = record["question_type"]
+                if task not in TEST:
+                    raise DataError(f"question_type: got {task!r}, expected one of {', '.join(TEST)}")
+                if task in self.tasks:
+                    record = checked_choice(record)
+                    media = Media("video", str(videos / str(record["video"])))
+                    found.append(self.question(str(record["question_id"]), task, media, record, source))
         return found

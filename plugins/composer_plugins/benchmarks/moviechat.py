@@ -7,14 +7,14 @@ came without answers; videos in `videos/`. The data set itself was not opened, s
 assumption.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from composer.benchmark import Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.benchmarks.files import checked, first_of, read_json, video_named
+from composer_plugins.benchmarks.files import checked, first_of, is_number, read_json, video_named
 from composer_plugins.benchmarks.judge import Judge
 from composer_plugins.benchmarks.judged import Judged, rate
 from composer_plugins.benchmarks.tasks import chosen
@@ -53,19 +53,31 @@ class MovieChat(Judged):
         found = [question for path in paths for question in self._of(path, videos)]
         return sorted(found, key=lambda question: MODES.index(question.task))
 
-    def _of(self, path: Path, videos: Path) -> Iterator[Question]:
-        whole = read_json(path)
-        info = checked(whole.get("info") if isinstance(whole, dict) else None, ("video_path", "fps"), f"{path}: info")
-        video = str(video_named(videos, str(info["video_path"])))
-        for task in self.tasks:
-            records = whole.get(task)
-            if not isinstance(records, list):
-                raise DataError(f"{path}: {task}: got {type(records).__name__}, expected a list of questions.")
-            for place, given in enumerate(records):
-                where = f"{path}: {task} {place + 1}"
-                record = checked(given, ("question", "answer"), where)
-                end = None if task == "global" else _seconds(record, info, where)
-                yield self._question(f"{path.stem}-{task}-{place}", task, Media("video", video, end=end), record, where)
+    def _of(self, path: Path, videos: Path) -> list[Question]:
+        content = read_json(path)
+        found: list[Question] = []
+        with self.skipping(f"{path}: info"):
+            info = checked(content.get("info") if isinstance(content, dict) else None, ("video_path", "fps"))
+            video = str(video_named(videos, str(info["video_path"])))
+            for task in self.tasks:
+                with self.skipping(f"{path}: {task}"):
+                    records = content.get(task)
+                    if not isinstance(records, list):
+                        raise DataError(f"got {type(records).__name__}, expected a list of questions")
+                    found += self._of_task(task, records, info, video, path)
+        return found
+
+    def _of_task(
+        self, task: str, records: Sequence[Any], info: Mapping[str, Any], video: str, path: Path
+    ) -> list[Question]:
+        found = []
+        for place, given in enumerate(records):
+            source = f"{path}: {task} {place + 1}"
+            with self.skipping(source):
+                record = checked(given, ("question", "answer"))
+                media = Media("video", video, end=None if task == "global" else _seconds(record, info))
+                found.append(self._question(f"{path.stem}-{task}-{place}", task, media, record, source))
+        return found
 
     def _question(self, key: str, task: str, media: Media, record: Mapping[str, Any], where: str) -> Question:
         text = str(record["question"])
@@ -78,12 +90,11 @@ class MovieChat(Judged):
         return {"accuracy": float(rating.right), "score": rating.score}
 
 
-def _seconds(record: Mapping[str, Any], info: Mapping[str, Any], where: str) -> float:
-    """When a breakpoint is; at frame 0 the first frame is still seen. Raises DataError where there is no time."""
+def _seconds(record: Mapping[str, Any], info: Mapping[str, Any]) -> float:
+    """When a breakpoint is; at frame 0 the first frame is still seen. Raises DataError if there is no time."""
     time, rate = record.get("time"), info["fps"]
-    for name, value in (("time", time), ("info.fps", rate)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise DataError(f"{where}: {name}: got {value!r}, expected a number of frames; mend the record.")
-    if rate == 0:
-        raise DataError(f"{where}: info.fps: got 0, expected frames a second; mend the record.")
-    return max(float(time or 0), 1.0) / rate
+    if not is_number(time) or time < 0:
+        raise DataError(f"time: got {time!r}, expected a number of frames")
+    if not is_number(rate) or rate <= 0:
+        raise DataError(f"info.fps: got {rate!r}, expected frames per second")
+    return max(float(time), 1.0) / float(rate)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from string import ascii_uppercase
@@ -12,9 +13,9 @@ from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import parse_choice
-from composer_plugins.benchmarks.files import problem_of, read_list
+from composer_plugins.benchmarks.files import checked, is_number, is_text
 
-TEXT_FIELDS = ("video", "question", "answer")
+SHOWN = 3
 
 
 class MultipleChoice(Benchmark):
@@ -39,7 +40,7 @@ class MultipleChoice(Benchmark):
         """Whether an answer is right by the rule `self.compat`, which is not `strict`; None: in no mean."""
 
     def question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
-        """The question of a record that `read_records` has checked. Of equal options each is right."""
+        """The question of a record that `checked_choice` has checked. Of equal options each is right."""
         options = tuple(map(str, record["candidates"]))
         lettered = list(zip(ascii_uppercase, options, strict=False))
         listed = "\n".join(f"({letter}) {option}" for letter, option in lettered)
@@ -51,7 +52,7 @@ class MultipleChoice(Benchmark):
         return Question(
             id=key,
             task=task,
-            sample=Sample(key, source, messages, {"question_type": task}),
+            sample=Sample(key, source, messages, {"question_type": task, "answer": str(record["answer"])}),
             references=tuple(letter for letter, option in lettered if _text(option) == _text(record["answer"])),
             options=options,
             prefill=self.prefill,
@@ -65,6 +66,11 @@ class MultipleChoice(Benchmark):
 
     def grade(self, question: Question, answer: str) -> Grade:
         parsed = parse_choice(answer, question.options)
+        if not question.references:
+            problem = f"no option is the record's answer {question.sample.meta['answer']!r}"
+            return (
+                Grade(parsed=parsed, problem=problem) if self.compat == "strict" else Grade({self.metric: 0.0}, parsed)
+            )
         right = parsed in question.references if self.compat == "strict" else self.counts(answer, question)
         if right is None:
             return Grade(parsed=parsed, problem="lmms-eval leaves an empty answer out of the mean")
@@ -90,38 +96,34 @@ class MultipleChoice(Benchmark):
             averages=averages,
             unparsed=sum(grade.parsed is None for grade in grades) / max(len(grades), 1),
             ungraded=sum(self.metric not in grade.scores for grade in grades),
+            notes=self._notes(questions),
         )
 
+    def _notes(self, questions: Sequence[Question]) -> tuple[str, ...]:
+        without = {q.id: q.sample.meta["answer"] for q in questions if not q.references}
+        if not without:
+            return ()
+        shown = [f"{key} (its answer is {answer!r})" for key, answer in islice(without.items(), SHOWN)]
+        more = [f"{len(without) - SHOWN} more"] if len(without) > SHOWN else []
+        how = "in no mean" if self.compat == "strict" else "counted as wrong"
+        return (f"{len(without)} of {len(questions)} have no right option and are {how}: {', '.join(shown + more)}.",)
 
-def read_records(path: Path, *, seconds: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The records of an official file, checked. seconds: fields that must hold a time.
 
-    Raises DataError with the file and, from 1, the record.
+def checked_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str, Any]:
+    """The record of one question, if it can be asked; its answer need not be one of the candidates.
+
+    seconds: fields that must hold a time. Raises DataError with what is wrong.
     """
-    records = read_list(path)
-    for place, record in enumerate(records, start=1):
-        problem = _problem(record, seconds)
-        if problem:
-            raise DataError(f"{path}: record {place}: {problem}; download the file again, or mend the record.")
-    return records
-
-
-def _problem(record: object, seconds: Sequence[str]) -> str | None:
-    if problem := problem_of(record, TEXT_FIELDS):
-        return problem
-    assert isinstance(record, dict)
+    record = checked(record, ("video",), may_be_empty=("question", "answer"))
     options = record.get("candidates")
-    if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase):
-        return f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options"
-    if _text(record["answer"]) not in map(_text, options):
-        return f"answer: got {record['answer']!r}, expected one of the candidates {options}"
+    if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase) or not all(map(is_text, options)):
+        raise DataError(f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options")
     for name in seconds:
-        value = record.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"{name}: got {value!r}, expected seconds"
+        if not is_number(record.get(name)):
+            raise DataError(f"{name}: got {record.get(name)!r}, expected seconds")
     if seconds and not 0 <= record[seconds[0]] <= record[seconds[-1]]:
-        return f"got a segment from {record[seconds[0]]} to {record[seconds[-1]]}, expected 0 <= start <= end"
-    return None
+        raise DataError(f"got a segment from {record[seconds[0]]} to {record[seconds[-1]]}, expected 0 <= start <= end")
+    return record
 
 
 def _text(value: object) -> str:

@@ -7,7 +7,8 @@ from composer.benchmark import Question
 from composer.sample import Media
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import lmms_mvbench, official_mvbench
-from composer_plugins.benchmarks.multiple import MultipleChoice, read_records
+from composer_plugins.benchmarks.files import read_list
+from composer_plugins.benchmarks.multiple import MultipleChoice, checked_choice
 from composer_plugins.benchmarks.tasks import chosen
 
 
@@ -96,16 +97,19 @@ class MVBench(MultipleChoice):
     def _of(self, name: str) -> list[Question]:
         path, task = self.root / "json" / f"{name}.json", TASKS[name]
         found = []
-        for place, record in enumerate(read_records(path, seconds=("start", "end") if task.bounded else ())):
-            media = Media(
-                "video",
-                str(self.root / "video" / task.folder / str(record["video"])),
-                start=float(record["start"]) if task.bounded else None,
-                end=float(record["end"]) if task.bounded else None,
-                fps=task.fps,
-                rule="mvbench",
-            )
-            found.append(self.question(f"{name}-{place}", name, media, record, f"{path}: record {place + 1}"))
+        for place, given in enumerate(read_list(path)):
+            source = f"{path}: record {place + 1}"
+            with self.skipping(source):
+                record = checked_choice(given, seconds=("start", "end") if task.bounded else ())
+                media = Media(
+                    "video",
+                    str(self.root / "video" / task.folder / str(record["video"])),
+                    start=float(record["start"]) if task.bounded else None,
+                    end=float(record["end"]) if task.bounded else None,
+                    fps=task.fps,
+                    rule="mvbench",
+                )
+                found.append(self.question(f"{name}-{place}", name, media, record, source))
         return found
 
     def counts(self, answer: str, question: Question) -> bool | None:

@@ -5,6 +5,7 @@ clips called after their `videoID` (YouTube's id, start and end) in `videos/` or
 and that of lmms-eval's code; the files themselves were not opened.
 """
 
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from composer.benchmark import Benchmark, Grade, Metric, Question, Summary
 from composer.errors import ConfigError, DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.captions import caption_scores, has_ptb
-from composer_plugins.benchmarks.files import checked, first_of, read_list, video_named
+from composer_plugins.benchmarks.files import checked, first_of, is_text, read_list, video_named
 
 FILES = ("vatex_public_test_english_v1.1.json", "annotations/vatex_public_test_english_v1.1.json")
 VIDEOS = ("videos", "vatex_test")
@@ -48,27 +49,33 @@ class VATEX(Benchmark):
             )
         self.root, self.frames, self.skip = Path(root), frames, missing == "skip"
         self.tokenizer: Literal["ptb", "words"] = "ptb" if tokenizer != "words" and has_ptb() else "words"
-        self.skipped = self.total = 0
+        self.absent = self.total = 0
 
     def questions(self) -> Sequence[Question]:
         path = first_of(self.root / name for name in FILES)
         folder = first_of(self.root / name for name in VIDEOS)
         found = []
+        self.absent = self.total = 0
         for place, given in enumerate(read_list(path), start=1):
-            where = f"{path}: record {place}"
-            record = checked(given, ("videoID",), where)
-            captions = record.get("enCap")
-            if not isinstance(captions, list) or not captions or not all(isinstance(c, str) and c for c in captions):
-                raise DataError(f"{where}: enCap: got {captions!r}, expected a list of captions; mend the record.")
-            key = str(record["videoID"])
-            video = video_named(folder, key)
-            if self.skip and not video.exists():
-                continue
-            message = Message("user", (Media("video", str(video)), PROMPT))
-            sample = Sample(key, where, (message,), {"question_type": TASK})
-            found.append(Question(key, TASK, sample, tuple(captions), frames=self.frames, max_new_tokens=64))
-        self.total, self.skipped = place, place - len(found)
+            source = f"{path}: record {place}"
+            with self.skipping(source):
+                question = self._question(given, folder, source)
+                self.total += 1
+                if self.skip and not os.path.exists(question.sample.media[0].path):
+                    self.absent += 1
+                else:
+                    found.append(question)
         return found
+
+    def _question(self, given: object, folder: Path, source: str) -> Question:
+        record = checked(given, ("videoID",))
+        captions = record.get("enCap")
+        if not isinstance(captions, list) or not captions or not all(map(_is_caption, captions)):
+            raise DataError(f"enCap: got {captions!r}, expected a list of captions")
+        key = str(record["videoID"])
+        message = Message("user", (Media("video", str(video_named(folder, key))), PROMPT))
+        sample = Sample(key, source, (message,), {"question_type": TASK})
+        return Question(key, TASK, sample, tuple(captions), frames=self.frames, max_new_tokens=64)
 
     def grade(self, question: Question, answer: str) -> Grade:
         """Nothing: the metrics are of all captions together."""
@@ -79,6 +86,10 @@ class VATEX(Benchmark):
         notes = []
         if self.tokenizer == "words":
             notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is left out.")
-        if self.skipped:
-            notes.append(f"{self.skipped} of {self.total} videos are missing and were not asked about.")
+        if self.absent:
+            notes.append(f"{self.absent} of {self.total} videos are missing and were not asked about.")
         return Summary({TASK: scores}, {TASK: len(questions)}, averages={}, unparsed=None, notes=tuple(notes))
+
+
+def _is_caption(value: object) -> bool:
+    return isinstance(value, str) and is_text(value) and bool(value.strip())

@@ -3,11 +3,12 @@
 Read are `KIND.jsonl`, lines that map a video's id to its questions and answers, as AuroraCap's repository
 (rese1f/aurora, `post_eval/`) holds them, which were seen; they may lie in `VDCScore_qa/`, as in the data set
 wchai/Video-Detailed-Caption. Four videos stand there twice, of which the later line counts, as in its script; three of
-97,000 questions are empty with their answers, and are left out. Videos are `ID.mp4` or another suffix in `videos/` or
+97,000 questions are empty with their answers, and are skipped. Videos are `ID.mp4` or another suffix in `videos/` or
 `Test_Videos/`; where `VDC_1k.jsonl` lies beside, its `video_name` of an id is tried first. Names of folders and of
 `VDC_1k.jsonl` are those of code that reads the data set, which was not opened itself.
 """
 
+import os.path
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -59,16 +60,43 @@ class VDC(Judged):
     def _names(self) -> Mapping[str, str]:
         """The file of each video, where `VDC_1k.jsonl` says so."""
         path = self.root / "VDC_1k.jsonl"
-        records = [checked(value, ("video_id",), where) for value, where in _lines(path)] if path.exists() else []
-        return {record["video_id"]: str(record["video_name"]) for record in records if record.get("video_name")}
+        names = {}
+        for line, place in _lines(path) if path.exists() else ():
+            with self.skipping(place):
+                record = checked(parse_json(line), ("video_id",))
+                if record.get("video_name"):
+                    names[record["video_id"]] = str(checked(record, ("video_name",))["video_name"])
+        return names
 
     def _of(self, kind: str, videos: Path, names: Mapping[str, str]) -> Iterator[Question]:
         path = first_of(self.root / folder / f"{kind}.jsonl" for folder in QUESTIONS)
-        for video, (pairs, where) in _pairs(path).items():
+        for video, (pairs, place) in self._pairs(path).items():
             file = video_named(videos, names.get(video, video))
-            if not file.exists():
+            if not os.path.exists(file):
                 file = video_named(videos, video)
-            yield self._question(kind, video, file, pairs, where)
+            yield self._question(kind, video, file, pairs, place)
+
+    def _pairs(self, path: Path) -> dict[str, tuple[Pairs, str]]:
+        """The questions about each video, and their place in the file."""
+        found = {}
+        for line, place in _lines(path):
+            with self.skipping(place):
+                for video, records in checked(parse_json(line), ()).items():
+                    with self.skipping(f"{place}: {video}"):
+                        checked({"video": video}, ("video",))
+                        found[video] = (self._of_video(records, f"{place}: {video}"), place)
+        return found
+
+    def _of_video(self, records: object, place: str) -> Pairs:
+        """Raises DataError if none of the records is a question with its answer."""
+        pairs = []
+        for number, given in enumerate(records if isinstance(records, list) else (), start=1):
+            with self.skipping(f"{place} {number}"):
+                pair = checked(given, ("question", "answer"))
+                pairs.append((str(pair["question"]), str(pair["answer"])))
+        if not pairs:
+            raise DataError(f"got {records!r}, expected a list of questions")
+        return tuple(pairs)
 
     def _question(self, kind: str, video: str, file: Path, pairs: Pairs, where: str) -> Question:
         key = f"{kind}-{video}"
@@ -104,25 +132,8 @@ def _said(text: str) -> str | None:
     return text.strip() or None
 
 
-def _empty(record: object) -> bool:
-    return isinstance(record, dict) and record.get("question") == "" == record.get("answer")
-
-
-def _pairs(path: Path) -> dict[str, tuple[Pairs, str]]:
-    """The questions about each video and where they stand. Raises DataError where a video has none."""
-    found = {}
-    for value, where in _lines(path):
-        for video, records in checked(value, (), where).items():
-            asked = [record for record in records if not _empty(record)] if isinstance(records, list) else []
-            if not asked:
-                raise DataError(f"{where}: {video}: got {records!r}, expected a list of questions; mend the record.")
-            pairs = [checked(record, ("question", "answer"), f"{where}: {video}") for record in asked]
-            found[video] = (tuple((str(pair["question"]), str(pair["answer"])) for pair in pairs), where)
-    return found
-
-
-def _lines(path: Path) -> Iterator[tuple[Any, str]]:
-    """Each record of a file of JSON lines, and where it stands. Text may hold U+2028, at which splitlines() parts."""
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line of a file of JSON lines, and its place. Text may hold U+2028, which splitlines() takes for an end."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
-            yield parse_json(line, f"{path}: record {number}"), f"{path}: record {number}"
+            yield line, f"{path}: record {number}"

@@ -38,6 +38,12 @@ class OpenClipConfig(ComponentConfig):
     heads: int | None = Field(
         None, ge=1, description="Attention heads, a divisor of the width; null is the model's own, or 4."
     )
+    layer: int = Field(
+        -1,
+        le=-1,
+        description="Block whose output is the tokens, from the end: -1 is the last, with the final norm; -2 the one "
+        "before it, as in LLaVA, without that norm. Later blocks are dropped, and a reducer merges in the others.",
+    )
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:

@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from composer.blocks import proportional_attention, run_blocks
+from composer.blocks import blocks_up_to, proportional_attention, run_blocks
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens
 from composer.transform import WHOLE_PATCHES, FrameTransform, Resample, Resize
@@ -38,7 +38,9 @@ class Tower(NamedTuple):
 
 
 class OpenClipEncoder(Encoder):
-    """Tokens of the last block after the final norm; no pooling head, projection or text tower is built.
+    """Tokens of the last block after the final norm, or of an earlier `layer` without it.
+
+    No pooling head, projection or text tower is built.
 
     The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
     grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
@@ -62,6 +64,7 @@ class OpenClipEncoder(Encoder):
         width: int | None,
         depth: int | None,
         heads: int | None,
+        layer: int = -1,
     ) -> None:
         super().__init__()
         plan = _tiny() if model is None else _named(model)
@@ -72,6 +75,9 @@ class OpenClipEncoder(Encoder):
             load_weights(self.tower, model, pretrained)
         elif plan.mean == SIGLIP_MEAN:
             _initialise_siglip(self.tower)
+        self.tower.blocks = blocks_up_to(layer, self.tower.blocks)
+        if layer < -1:
+            self.tower.norm = nn.Identity()
 
         embed = self.tower.patch_embed
         self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -36,6 +37,10 @@ class KVState(State):
         depth = len(tensors) // 2
         layers = ((tensors[f"{layer}.keys"], tensors[f"{layer}.values"]) for layer in range(depth))
         return cls(tuple(layers), tensors["mask"])
+
+    @classmethod
+    def load(cls, path: Path | str, fingerprint: str) -> Self:
+        return super().load(path, fingerprint).padded_left()  # earlier versions kept padding where it was
 
     @classmethod
     def cat(cls, states: Sequence[Self]) -> Self:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from composer.blocks import run_blocks
+from composer.blocks import blocks_up_to, run_blocks
 from composer.errors import CheckpointError, ComposeError
 from composer.parts import BlockReducer, Encoder, VisualTokens
 from composer.transform import Resize
@@ -17,8 +17,9 @@ from composer_plugins.transformers_vision.preprocessor import Preprocessor, read
 
 
 class TransformersVisionEncoder(Encoder):
-    """Tokens of the last layer after the final norm, without class and register tokens; no pooling head is built.
+    """Tokens of the last layer after the final norm, or of an earlier `layer` without it; no pooling head is built.
 
+    Class and register tokens are dropped.
     The tower's state-dict keys are the library's. Position embeddings keep the checkpoint's grid; for any other grid,
     `forward` interpolates them in fp32 as the library does. Weights are read from safetensors only, in fp32, and no
     code of a repository is run.
@@ -43,6 +44,7 @@ class TransformersVisionEncoder(Encoder):
         width: int | None,
         depth: int | None,
         heads: int | None,
+        layer: int = -1,
     ) -> None:
         super().__init__()
         if pretrained is not None:
@@ -54,9 +56,12 @@ class TransformersVisionEncoder(Encoder):
             config = _tiny_config(family or "siglip", image_size or 64, patch_size or 8, width, depth, heads)
             self.tower = self.family.model(config)
             preprocessor = Preprocessor(self.family.mean, self.family.std, like="open_clip")
-        layers = getattr(self.tower.encoder, self.family.layers)
-        for place, layer in enumerate(layers):
-            layers[place] = _hosting(self.family.layer, layer, config)
+        layers = blocks_up_to(layer, getattr(self.tower.encoder, self.family.layers))
+        for place, native in enumerate(layers):
+            layers[place] = _hosting(self.family.layer, native, config)
+        setattr(self.tower.encoder, self.family.layers, layers)
+        if layer < -1:
+            setattr(self.tower, self.family.norm, nn.Identity())
         if getattr(self.tower.embeddings, "mask_token", None) is not None:
             self.tower.embeddings.mask_token = None  # of pretraining only: it would never get a gradient
         self.tower.train()
@@ -70,15 +75,14 @@ class TransformersVisionEncoder(Encoder):
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
     ) -> VisualTokens:
-        norm = getattr(self.tower, self.family.norm)
-        pixels = ((frames.float() - self.mean) / self.std).to(norm.weight.dtype)
+        pixels = ((frames.float() - self.mean) / self.std).to(next(self.tower.parameters()).dtype)
         x, grid = self.family.embed(self.tower, pixels)
         return run_blocks(
             getattr(self.tower.encoder, self.family.layers),
             x,
             grid=grid,
             prefix=x.shape[1] - grid[0] * grid[1],
-            norm=norm,
+            norm=getattr(self.tower, self.family.norm),
             reducer=reducer,
             keep_sources=keep_sources,
         )

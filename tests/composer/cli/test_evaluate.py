@@ -89,6 +89,39 @@ def test_a_benchmark_from_its_files_to_a_table(
     assert list(cells)[-1] == "unparsed"
 
 
+def test_odd_records_stop_no_other_and_are_counted_with_their_reasons(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = write_mlvu_dev(tmp_path / "mlvu"), tmp_path / "out"
+    path = root / "json/3_ego.json"
+    good = json.loads(path.read_text())
+    odd = [{**good[0], "answer": "down"}, {**good[0], "question": ""}, {"video": good[0]["video"]}, None]
+    path.write_text(json.dumps([*good, *odd]))
+    words = ["evaluate", str(trained), "mlvu", f"--root={root}", f"--output={out}", *SHORT]
+    assert main(words) == 0
+    written, shown = results(out), capsys.readouterr().out
+    assert written["questions"] == QUESTIONS + 2
+    assert (written["tasks"]["ego"]["n"], written["ungraded"]) == (4, 1)
+    assert [record["place"] for record in written["skipped"]] == [f"{path}: record 5", f"{path}: record 6"]
+    assert f"skipped: {path}: record 6: got None, expected a mapping\n" in shown
+    assert "1 of 16 have no right option and are in no mean: ego-2 (its answer is 'down')" in " ".join(shown.split())
+    assert written["notes"]
+    assert main([*words, "--compat=official"]) == 0
+    assert results(out)["ungraded"] == 0
+
+
+def test_a_benchmark_without_a_question_stops_with_the_reasons(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "json/3_ego.json"
+    path.parent.mkdir()
+    path.write_text('[{"video": "a.mp4"}]')
+    assert main(["evaluate", str(trained), "mlvu", f"--root={tmp_path}", "--tasks=ego", *SHORT]) == 1
+    error = capsys.readouterr().err
+    assert "gave no question" in error
+    assert f"skipped: {path}: record 1: question: got None, expected text" in error
+
+
 def test_answers_do_not_depend_on_the_batch_or_on_workers(evaluate: Callable[..., int], tmp_path: Path) -> None:
     assert evaluate("--batch-size=5", output="a") == 0
     assert evaluate("--num-workers=1", output="b") == 0

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from composer.benchmark import Metric, Summary
+from composer.benchmark import Metric, Skipped, Summary
+from composer.evaluation.questions import listed
 from composer.evaluation.report import result_record, result_table, write_result
 
 SUMMARY = Summary(
@@ -68,3 +69,16 @@ def test_every_metric_has_its_column_and_notes_stand_below() -> None:
     assert record["beside"] == {"all": {"score": 3.456}}
     assert record["notes"] == ["Tokens are words."]
     assert record["unparsed"] is None
+
+
+def test_skipped_records_are_counted_listed_and_shown() -> None:
+    skipped = [Skipped(f"a.json: record {place}", "got [x], expected a mapping") for place in range(5)]
+    console = Console(width=80)
+    with console.capture() as captured:
+        console.print(result_table(SUMMARY, [Metric("accuracy")], {}, skipped))
+    assert [cell.strip() for cell in captured.get().splitlines()[-1].split("|")] == ["skipped", "5", "-"]
+    shown = listed(skipped)
+    assert shown[0] == "skipped: a.json: record 0: got [x], expected a mapping"
+    assert shown[3:] == ["skipped: 2 more"]
+    record = result_record(SUMMARY, "accuracy", {}, skipped)
+    assert record["skipped"][4] == {"place": "a.json: record 4", "reason": "got [x], expected a mapping"}

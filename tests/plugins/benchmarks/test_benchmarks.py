@@ -9,6 +9,7 @@ import pytest
 
 from composer.benchmark import Benchmark
 from composer.errors import DataError
+from composer.evaluation.questions import read_questions
 from composer.registry import load_registry
 from composer.resolve import slot_config
 from composer.sample import Media
@@ -150,29 +151,89 @@ def test_of_equal_options_each_is_right_and_others_take_one(tmp_path: Path, comp
     assert [benchmark.grade(question, answer).scores["accuracy"] for answer in ("A", "B", "C")] == scores
 
 
-BAD = {
-    "record 2: got 'x', expected a mapping": "x",
-    "record 2: question: got None, expected text": {"video": "a.mp4", "candidates": ["a", "b"], "answer": "a"},
-    "record 2: candidates: got": {"video": "a.mp4", "question": "?", "candidates": ["a"], "answer": "a"},
-    "record 2: answer: got 'c'": {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "c"},
+GOOD: dict[str, Any] = {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a"}
+BAD: dict[str, Any] = {
+    "got 'x', expected a mapping": "x",
+    "question: got None, expected text": {key: value for key, value in GOOD.items() if key != "question"},
+    "question: got '\\ud800', expected text": {**GOOD, "question": "\ud800"},
+    "video: got '', expected text": {**GOOD, "video": ""},
+    "answer: got ['a'], expected text": {**GOOD, "answer": ["a"]},
+    "candidates: got ['a'], expected a list of 2": {**GOOD, "candidates": ["a"]},
+    "candidates: got ['a', None], expected": {**GOOD, "candidates": ["a", None]},
+    "candidates: got 'ab', expected": {**GOOD, "candidates": "ab"},
 }
 
 
 @pytest.mark.parametrize("said", BAD)
-def test_a_bad_record_is_named(tmp_path: Path, said: str) -> None:
-    good = {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a"}
-    write_json(tmp_path / "json/1_plotQA.json", [good, BAD[said]])  # type: ignore[list-item]
-    with pytest.raises(DataError) as raised:
-        build("mlvu", root=str(tmp_path)).questions()
-    assert f"1_plotQA.json: {said}" in str(raised.value)
+def test_a_bad_record_is_skipped_with_its_reason_and_stops_no_other(tmp_path: Path, said: str) -> None:
+    write_json(tmp_path / "json/1_plotQA.json", [GOOD, BAD[said], GOOD])
+    benchmark = build("mlvu", root=str(tmp_path), tasks="plotQA")
+    assert [question.id for question in benchmark.questions()] == ["plotQA-0", "plotQA-2"]
+    ((place, reason),) = benchmark.skipped
+    assert place.endswith("1_plotQA.json: record 2")
+    assert reason.startswith(said)
 
 
-@pytest.mark.parametrize("bounds", [{}, {"start": 0, "end": "1"}, {"start": 2, "end": 1}])
+BOUNDS: list[dict[str, Any]] = [
+    {},
+    {"start": 0, "end": "1"},
+    {"start": 2, "end": 1},
+    {"start": 0, "end": float("nan")},
+    {"start": 0, "end": 10**400},
+]
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
 def test_a_segment_is_needed_where_a_task_has_one(tmp_path: Path, bounds: dict[str, Any]) -> None:
-    good = {"video": "a.mp4", "question": "?", "candidates": ["a", "b"], "answer": "a"}
-    write_json(tmp_path / "json/action_sequence.json", [good | bounds])
-    with pytest.raises(DataError, match=r"action_sequence\.json: record 1: .*expected"):
-        build("mvbench", root=str(tmp_path)).questions()
+    write_json(tmp_path / "json/action_sequence.json", [GOOD | bounds, GOOD | {"start": 0, "end": 1}])
+    benchmark = build("mvbench", root=str(tmp_path), tasks="action_sequence")
+    assert [question.id for question in benchmark.questions()] == ["action_sequence-1"]
+    assert "expected" in benchmark.skipped[0].reason
+
+
+def test_records_of_mlvus_test_split_with_unknown_tasks_or_ids_of_others_are_skipped(tmp_path: Path) -> None:
+    root = write_mlvu_test(tmp_path)
+    records = json.loads((root / mlvu.TEST_FILE).read_text())
+    odd = [{**records[0], "question_type": "plot"}, {**records[0], "question_type": ["ego"]}, records[0], 7]
+    write_json(root / mlvu.TEST_FILE, [*records, *odd])
+    benchmark = build("mlvu", root=str(root), split="test")
+    assert [question.task for question in read_questions(benchmark)] == list(mlvu.TEST)
+    places = [place.rpartition(" ")[2] for place, _ in benchmark.skipped]
+    assert places == ["10", "11", "13", "12"]
+    assert benchmark.skipped[-1].reason.startswith("id: got 'plotQA_0', which ")
+
+
+ODD = {  # As in MLVU's official files: the official script asks them and can count none but the last two as right.
+    "no-candidate": {"candidates": ["a square", "a ring"], "answer": "a disc"},
+    "empty-answer": {"candidates": ["a cup", "a book"], "answer": ""},
+    "empty-question": {"question": ""},
+    "equal-candidates": {"candidates": ["1", "2", "2"], "answer": "2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("compat", "mean", "ungraded", "note"),
+    [("strict", 1.0, 2, "in no mean"), ("official", 0.5, 0, "counted as wrong"), ("lmms", 0.5, 0, "counted as wrong")],
+)
+@pytest.mark.parametrize(
+    ("name", "task", "file"), [("mlvu", "ego", "3_ego.json"), ("mvbench", "action_count", "action_count.json")]
+)
+def test_questions_without_a_right_option_are_asked_and_graded_by_the_rule(
+    tmp_path: Path, name: str, task: str, file: str, compat: str, mean: float, ungraded: int, note: str
+) -> None:
+    write_json(tmp_path / "json" / file, [GOOD | odd for odd in ODD.values()])
+    benchmark = build(name, root=str(tmp_path), tasks=task, compat=compat)
+    questions = read_questions(benchmark)
+    assert not benchmark.skipped
+    assert [question.references for question in questions] == [(), (), ("A",), ("B", "C")]
+    answers = ["A", "A", "A", "B" if compat == "lmms" else "C"]
+    grades = [benchmark.grade(*pair) for pair in zip(questions, answers, strict=True)]
+    summary = benchmark.summarize(questions, answers, grades)
+    assert summary.tasks[task] == {"accuracy": mean}
+    assert (summary.counts[task], summary.ungraded) == (4, ungraded)
+    assert summary.notes == (
+        f"2 of 4 have no right option and are {note}: {task}-0 (its answer is 'a disc'), {task}-1 (its answer is '').",
+    )
 
 
 @pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("[", "no JSON"), ("{}", "a list of records")])

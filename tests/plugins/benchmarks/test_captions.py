@@ -104,3 +104,7 @@ def test_ptb_tokens_and_meteor() -> None:
     ]
     same, other = ["a", "man", "runs"], ["a", "dog", "sleeps"]
     assert meteor([(same, [same, other])]) == pytest.approx(1.0)
+
+
+def test_references_without_a_word_score_nothing() -> None:
+    assert caption_scores(["a dog"], [["...", "!"]], "words")["ROUGE-L"] == 0
