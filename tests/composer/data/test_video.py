@@ -310,7 +310,7 @@ def test_a_codec_that_is_not_known(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 5, codec="mpeg4", pixel_format="yuv420p")
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZZ"))
     for read in (lambda media: video.read_video(media, PLAIN, 2), read_header):
-        with pytest.raises(MediaError, match=r"a\.avi: FFmpeg does not know this video's codec: encode it anew"):
+        with pytest.raises(MediaError, match=r"a\.avi: FFmpeg does not know this video's codec: encode it again"):
             read(Media("video", str(path)))
 
 
