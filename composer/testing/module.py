@@ -59,7 +59,12 @@ def check_checkpointing(
     names = ", ".join(block.__name__ for block in blocks)
     found = any(isinstance(module, blocks) for module in part.modules())
     require(found, f"block_classes names {names}, and no module is one: none could be checkpointed")
-    plain, wrapped = copy.deepcopy(part), copy.deepcopy(part)
+    try:
+        plain, wrapped = copy.deepcopy(part), copy.deepcopy(part)
+    except RuntimeError as error:
+        raise AssertionError(
+            f"forward keeps a tensor and its graph in an attribute: return it instead ({error})"
+        ) from error
     apply_activation_checkpointing(
         wrapped, checkpoint_wrapper_fn=checkpoint_wrapper, check_fn=lambda module: isinstance(module, blocks)
     )
