@@ -61,12 +61,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return last
 
 
+def reached(run: Path, step: int) -> bool:
+    """Whether a checkpoint of this step or a later one is there: on a fast machine earlier ones are gone by now."""
+    return any(path.stem >= f"step-{step:08d}" for path in (run / "checkpoints").glob("step-*.ckpt"))
+
+
 def test_killed_at_random_moments_it_ends_the_same(whole: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     kills = 0
     for step in (1, 2, 4, 5, 6, 7, 9, 11, 12, 13):  # in mid-epoch, and on both sides of an epoch's end
         process = start(tmp_path)
-        while not (tmp_path / "checkpoints" / f"step-{step:08d}.ckpt").exists() and process.is_alive():
+        while not reached(tmp_path, step) and process.is_alive():
             time.sleep(0.0005)
         time.sleep(chance.random() * 0.02)
         process.kill()  # SIGKILL; it may have ended in the meantime
