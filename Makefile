@@ -46,7 +46,7 @@ test: setup
 
 # lmms-eval pins versions that would hold the others back (docs/evaluation.md).
 lmms: $(LMMS_VENV)/installed
-	$(LMMS_VENV)/bin/python -m pytest tests/composer/inference/lmms_eval tests/composer/data/test_video.py tests/plugins/benchmarks/test_choice.py
+	$(LMMS_VENV)/bin/python -m pytest tests/composer/inference/lmms_eval tests/composer/data/media/test_video.py tests/plugins/benchmarks/test_choice.py
 
 $(LMMS_VENV)/installed: $(VENV)/installed constraints-lmms.txt
 	$(UV) venv --quiet --clear --python $(BIN)/python $(LMMS_VENV)

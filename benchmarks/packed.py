@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from composer.data.opened import opened
-from composer.data.pack import pack
+from composer.data.media.opened import opened
 from composer.data.sampler import permutation
+from composer.data.tools.pack import pack
 from composer.reader import Reader
 from composer_plugins.readers.llava import LlavaReader
 from composer_plugins.readers.packed import PackedReader

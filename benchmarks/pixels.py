@@ -19,7 +19,7 @@ from open_clip.transform import ResizeKeepRatio, center_crop_or_pad, image_trans
 from PIL import Image
 from torchvision.transforms import Resize as TorchvisionResize
 
-from composer.data.image import read_image
+from composer.data.media.image import read_image
 from composer.parts import Encoder
 from composer.sample import Media
 from composer.transform import PAD_VALUE, WHOLE_PATCHES, FrameTransform, Resize

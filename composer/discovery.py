@@ -16,9 +16,8 @@ import pluggy
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from composer.config import SlotConfig
 from composer.errors import PluginError
-from composer.plugin import HEAVY, KINDS, PROJECT, RESERVED, Component, ComponentConfig, HookSpec
+from composer.plugin import HEAVY, KINDS, PROJECT, RESERVED, Component, ComponentConfig, HookSpec, SlotConfig
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[\w.]+:\w+")

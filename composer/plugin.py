@@ -27,10 +27,10 @@ composer knows from the neighbours:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import pluggy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Slot = Literal["encoder", "reducer", "projector", "backbone"]
 SLOTS: tuple[Slot, ...] = get_args(Slot)
@@ -66,6 +66,20 @@ class ComponentConfig(BaseModel):
     """Base of a component's options: unknown options are refused, values never change, every field is described."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SlotConfig(BaseModel):
+    """A selected component. The concrete class, made at run time, adds the component's own options."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="An installed component: its name, or distribution/name where two provide it.")
+
+    def without_pretrained(self, **sizes: Any) -> Self:
+        """The same component of these sizes with random weights: where it has an option `pretrained`, that is null."""
+        if getattr(self, "pretrained", None) is None:
+            return self
+        return self.model_copy(update={"pretrained": None, **sizes})
 
 
 @dataclass(frozen=True)

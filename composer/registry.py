@@ -14,10 +14,9 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import PurePath
 from typing import Any
 
-from composer.config import SlotConfig
 from composer.discovery import Plugin, Provider, discover, stdout_to_stderr
 from composer.errors import ComposerError, PluginError
-from composer.plugin import ENTRY_POINT_GROUP, KINDS, Kind
+from composer.plugin import ENTRY_POINT_GROUP, KINDS, Kind, SlotConfig
 
 _BASES: dict[Kind, tuple[str, ...]] = {
     "encoder": ("composer.parts:Encoder",),

@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from composer.checkpoint import model_weights, newest, read_checkpoint
 from composer.cli import main
-from composer.data.sources import open_sources
-from composer.sources import read_sources
-from composer.stages import stages_of
-from composer.yamlfile import Located, Origin, load_recipes, located, merged
+from composer.data.open_sources import open_sources
+from composer.model.checkpoint import model_weights, newest, read_checkpoint
+from composer.recipe.sources import read_sources
+from composer.recipe.stages import stages_of
+from composer.recipe.yamlfile import Located, Origin, load_recipes, located, merged
 
 ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/auroralong"

@@ -8,13 +8,13 @@ import pytest
 import torch
 import yaml
 
-from composer.checkpoint import load_model, newest, read_checkpoint
 from composer.cli import main
-from composer.explain import validated
-from composer.resolve import resolve
-from composer.stages import Stage, stages_of
-from composer.training.config import TrainingConfig
-from composer.yamlfile import load_recipes
+from composer.model.checkpoint import load_model, newest, read_checkpoint
+from composer.recipe.explain import validated
+from composer.recipe.resolve import resolve
+from composer.recipe.stages import Stage, stages_of
+from composer.recipe.training import TrainingConfig
+from composer.recipe.yamlfile import load_recipes
 
 ROOT = Path(__file__).parent.parent
 AURORALONG = ROOT / "recipes/auroralong"  # needs weights and data

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.recipes import Stage, frame_group, random_pixels
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from composer.planning.build import build_meta
 from composer.planning.measure import Meter
 from composer.state import State

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from composer.batch import Batch, Clip, FrameGroup
-from composer.compose import compose
-from composer.config import ModelConfig
-from composer.model import MultimodalModel
+from composer.model.compose import compose
+from composer.model.multimodal import MultimodalModel
+from composer.model.processor import collate
 from composer.planning.plan import Assumptions, StagePlan, plan_recipe
-from composer.processor import collate
-from composer.resolve import Resolved, resolve
+from composer.recipe.model import ModelConfig
+from composer.recipe.resolve import Resolved, resolve
+from composer.recipe.training import TrainingConfig
+from composer.recipe.yamlfile import Origin, load_recipes, located, merged
 from composer.sample import Media, Message, Sample
 from composer.tokenizer import Tokenizer
-from composer.training.config import TrainingConfig
-from composer.yamlfile import Origin, load_recipes, located, merged
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STAGES = ("1-pretrain", "2-vision", "3-language")

@@ -5,7 +5,7 @@ from torch.utils._pytree import tree_map_only
 
 from benchmarks.gpu.recipes import Stage, build
 from composer.batch import Batch
-from composer.training.blocks import checkpoint_blocks
+from composer.training.activation_checkpointing import checkpoint_blocks
 from composer.training.optim import AdamWOfRecipe, parameter_groups
 
 CLIP = 1.0

@@ -11,7 +11,7 @@ from types import ModuleType
 import composer
 from composer.atomic import writing
 from composer.errors import ComposerError, ConfigError
-from composer.explain import nearest
+from composer.recipe.explain import nearest
 
 COMMANDS = (
     "plan",
@@ -37,7 +37,7 @@ LIGHTNING_COMMANDS = {
     "test": "Measure a model on the held-out data.",
     "predict": "Write a model's answers to a JSONL file.",
 }
-"""Handled by `composer.cli.lightning`, which reads its own arguments."""
+"""Handled by `composer.cli.fit.command`, which reads its own arguments."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +75,7 @@ def _reader_is_gone() -> bool:
 def _dispatch(arguments: list[str]) -> int:
     command, *rest = arguments or [""]
     if command in LIGHTNING_COMMANDS:
-        from composer.cli import lightning
+        from composer.cli.fit import command as lightning
 
         return lightning.run(command, LIGHTNING_COMMANDS[command], rest)
     if command in COMMANDS:

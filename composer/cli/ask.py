@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from composer.cli.numbers import not_negative, positive
+from composer.cli.arguments import not_negative, positive
 from composer.errors import ConfigError
 from composer.sample import Media
 
@@ -39,9 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check_text(args.question)
-    from composer.checkpoint import read_checkpoint, restore_model
     from composer.inference.ask import ask
     from composer.inference.device import device_of
+    from composer.model.checkpoint import read_checkpoint, restore_model
 
     device = device_of(args.device)
     checkpoint = read_checkpoint(args.checkpoint)

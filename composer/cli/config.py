@@ -11,14 +11,14 @@ from typing import Any
 import yaml
 
 from composer.atomic import replacing
-from composer.cli.recipe_schema import recipe_schema
 from composer.errors import ConfigError
-from composer.explain import validated
-from composer.overrides import from_environment, from_flags
-from composer.resolve import Layer, resolve
-from composer.sources import check_sources
-from composer.training.config import TrainingConfig
-from composer.yamlfile import load_recipes
+from composer.recipe.explain import validated
+from composer.recipe.overrides import from_environment, from_flags
+from composer.recipe.resolve import Layer, resolve
+from composer.recipe.schema import recipe_schema
+from composer.recipe.sources import check_sources
+from composer.recipe.training import TrainingConfig
+from composer.recipe.yamlfile import load_recipes
 
 SUMMARY = "Check recipes, or write their JSON Schema."
 

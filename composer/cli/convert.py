@@ -7,7 +7,7 @@ from pathlib import Path
 from composer.atomic import check_writable
 from composer.discovery import Provider
 from composer.errors import ConfigError, PluginError
-from composer.explain import nearest
+from composer.recipe.explain import nearest
 from composer.registry import call_target, load_registry, load_target
 
 SUMMARY = "Write a component's pretrained weights in another layout."

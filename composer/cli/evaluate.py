@@ -11,18 +11,18 @@ from pydantic import BaseModel
 
 from composer.atomic import check_writable
 from composer.benchmark import Benchmark, Question
-from composer.cli.numbers import natural, positive
+from composer.cli.arguments import natural, positive
 from composer.errors import ConfigError, DataError
 from composer.evaluation.questions import check_media, digest, first_of_each_task, listed, read_questions
-from composer.explain import takes_only_lists, validated
-from composer.overrides import from_flags
+from composer.recipe.explain import takes_only_lists, validated
+from composer.recipe.overrides import from_flags
+from composer.recipe.resolve import Layer, recorded, resolve, slot_config
+from composer.recipe.yamlfile import Located, Origin, parse_yaml
 from composer.registry import load_registry
-from composer.resolve import Layer, recorded, resolve, slot_config
-from composer.yamlfile import Located, Origin, parse_yaml
 
 if TYPE_CHECKING:
     from composer.evaluation.answers import AnswerFile
-    from composer.model import MultimodalModel
+    from composer.model.multimodal import MultimodalModel
 
 SUMMARY = "Measure a trained model on a benchmark."
 
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     header |= about
     from composer.evaluation.answers import AnswerFile
     from composer.evaluation.report import refuse_to_shrink
-    from composer.inference.evaluate import refuse
+    from composer.inference.answering import refuse
 
     if args.limit:
         refuse_to_shrink(folder, len(questions))
@@ -186,8 +186,8 @@ def _processes() -> tuple[int, int]:
 
 def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalModel", dict[str, Any]]:
     """The checkpoint's file, its model with the options that flags change, and what tells it from others."""
-    from composer.checkpoint import fingerprint, locate, read_checkpoint, restore_model
     from composer.inference.device import device_of
+    from composer.model.checkpoint import fingerprint, locate, read_checkpoint, restore_model
 
     device = device_of(args.device)
     path = locate(args.checkpoint)
@@ -204,8 +204,8 @@ def _ask(
     kept: "AnswerFile", model: "MultimodalModel", questions: Sequence[Question], args: argparse.Namespace, quiet: bool
 ) -> list[DataError]:
     """Answer what is not answered yet; each answer is kept at once. Returns what is wrong with those left aside."""
-    from composer.evaluation.bar import progress
-    from composer.inference.evaluate import answers
+    from composer.evaluation.progress import progress
+    from composer.inference.answering import answers
 
     with kept.lock():
         known = kept.read()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from composer.cli.evaluate import check_words
 from composer.errors import ComposerError, ConfigError
+from composer.recipe.yamlfile import Origin, load_recipes
 from composer.registry import load_registry
-from composer.yamlfile import Origin, load_recipes
 
 EVALUATION = "evaluation"
 RESULTS = "results.json"

@@ -10,12 +10,12 @@ from typing import Any
 
 from composer.discovery import stdout_to_stderr
 from composer.errors import ConfigError
-from composer.explain import validated
-from composer.overrides import from_environment, from_flags
-from composer.resolve import resolve
-from composer.stages import stages_of
-from composer.training.config import TrainingConfig
-from composer.yamlfile import Located, Origin, load_recipes, merged
+from composer.recipe.explain import validated
+from composer.recipe.overrides import from_environment, from_flags
+from composer.recipe.resolve import resolve
+from composer.recipe.stages import stages_of
+from composer.recipe.training import TrainingConfig
+from composer.recipe.yamlfile import Located, Origin, load_recipes, merged
 
 SUMMARY = "Say what a recipe will cost, and whether it fits, without weights or data."
 SECTIONS = ("model", "training", "data", "trainer")

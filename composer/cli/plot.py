@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from composer.evaluation.figures import draw_curves
+    from composer.figures.curves import draw_curves
 
     output = args.output or args.run / "curves.png"
     check_writable(output)

@@ -8,8 +8,8 @@ from typing import Any
 
 from composer.discovery import Plugin, Provider
 from composer.errors import PluginError
-from composer.explain import nearest, type_name
 from composer.plugin import KINDS
+from composer.recipe.explain import nearest, type_name
 from composer.registry import Registry, load_registry
 
 SUMMARY = "List the installed components and their options."

@@ -8,15 +8,15 @@ from typing import Any
 
 from composer.atomic import check_writable
 from composer.cli.evaluations import EVALUATION, RESULTS, evaluations_of
-from composer.cli.process import start_process
-from composer.cli.steps import LOG, Step, carry_out, set_aside
 from composer.errors import ConfigError
-from composer.explain import nearest, validated
-from composer.overrides import from_environment, from_flags, take_flags
-from composer.resolve import recorded, resolve
-from composer.stages import Stage, run_folder, stages_of
-from composer.training.config import TrainingConfig
-from composer.yamlfile import Located, load_recipes, merged
+from composer.recipe.explain import nearest, validated
+from composer.recipe.overrides import from_environment, from_flags, take_flags
+from composer.recipe.resolve import recorded, resolve
+from composer.recipe.stages import Stage, run_folder, stages_of
+from composer.recipe.training import TrainingConfig
+from composer.recipe.yamlfile import Located, load_recipes, merged
+from composer.runs.process import start_process
+from composer.runs.steps import LOG, Step, carry_out, set_aside
 
 SUMMARY = "Train a recipe's stages one after the other, then evaluate; go on where it stopped."
 

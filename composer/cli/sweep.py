@@ -10,14 +10,14 @@ from pathlib import Path
 
 from composer.atomic import check_writable
 from composer.cli.evaluations import EVALUATION, RESULTS, Evaluation, evaluations_of
-from composer.cli.process import start_process
-from composer.cli.steps import LOG, Step, carry_out
 from composer.errors import CheckpointError, ConfigError
-from composer.overrides import from_flags
+from composer.recipe.overrides import from_flags
+from composer.recipe.resolve import resolve
+from composer.recipe.stages import run_folder, stages_of
+from composer.recipe.yamlfile import Located, Origin, load_recipes, nested
 from composer.registry import load_registry
-from composer.resolve import resolve
-from composer.stages import run_folder, stages_of
-from composer.yamlfile import Located, Origin, load_recipes, nested
+from composer.runs.process import start_process
+from composer.runs.steps import LOG, Step, carry_out
 
 SUMMARY = "Evaluate a checkpoint over kept ratio and order of merged tokens; draw the curves."
 
@@ -147,7 +147,8 @@ def _report(folder: Path, evaluations: Sequence[Evaluation], cells: Sequence[tup
     """Write `sweep.csv` and a picture for each benchmark, and print a table for each."""
     from rich.console import Console
 
-    from composer.evaluation.sweep import draw_sweep, sweep_points, sweep_table, write_points
+    from composer.evaluation.sweep import sweep_points, sweep_table, write_points
+    from composer.figures.sweep import draw_sweep
 
     console = Console()
     written = [folder / "sweep.csv"]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from composer.atomic import check_writable
-from composer.cli.numbers import positive
+from composer.cli.arguments import positive
 from composer.errors import MediaError
 from composer.sample import Media
 
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or folder / "merges.png"
     check_writable(output)
 
-    from composer.checkpoint import load_model
-    from composer.data.media import load_clip
-    from composer.evaluation.figures import draw_merges
+    from composer.data.media.clip import load_clip
+    from composer.figures.merges import draw_merges
+    from composer.model.checkpoint import load_model
 
     model = load_model(args.checkpoint)
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -14,16 +14,16 @@ from torch.utils.data import DataLoader
 
 from composer.batch import Batch, Example
 from composer.data.bad_samples import BadSamples
-from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
 from composer.data.dataset import Condition, Conversations, TooLong, collate_or_error
 from composer.data.mixture import mixed_sizes
+from composer.data.open_sources import check_ids, check_total, open_sources
 from composer.data.sampler import StreamSampler
-from composer.data.sources import check_ids, check_total, open_sources
+from composer.data.steps import Pieces, Steps, micro_batches, packed_rows
 from composer.errors import CheckpointError, ComposerError, ConfigError
-from composer.processor import Processor
+from composer.model.processor import Processor
 from composer.reader import Reader
-from composer.sources import SourceConfig, check_sources, read_sources
-from composer.yamlfile import Origin, located
+from composer.recipe.sources import SourceConfig, check_sources, read_sources
+from composer.recipe.yamlfile import Origin, located
 
 BAD_SAMPLES = "bad_samples.jsonl"
 STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}

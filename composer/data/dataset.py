@@ -12,10 +12,10 @@ from torch.utils.data import Dataset, get_worker_info
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example
 from composer.data.answers import answered
 from composer.data.bad_samples import BadSamples
-from composer.data.media import load_clip
+from composer.data.media.clip import load_clip
 from composer.data.mixture import Mixture
 from composer.errors import ComposerError, ContextLengthError, DataError, MediaError
-from composer.processor import Processor, collate
+from composer.model.processor import Processor, collate
 from composer.reader import Reader
 from composer.sample import Sample
 from composer.transform import PAD_VALUE

@@ -9,8 +9,8 @@ from typing import Any
 
 from composer.benchmark import Benchmark, Grade, Question, Reply
 from composer.errors import JudgeError
-from composer.evaluation.bar import progress
 from composer.evaluation.journal import Contents, Journal
+from composer.evaluation.progress import progress
 
 GRADES = "grades.jsonl"
 GIVE_UP = 20

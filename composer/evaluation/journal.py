@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self, TextIO
 
 from composer.atomic import writing
 from composer.errors import DataError
-from composer.explain import differing
+from composer.recipe.explain import differing
 
 
 class Contents(NamedTuple):

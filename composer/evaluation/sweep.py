@@ -1,11 +1,10 @@
-"""Scores against the share of tokens kept, for each order of merged tokens: numbers, table, figure. No torch here."""
+"""Scores against the share of tokens kept, for each order of merged tokens: numbers and table. No torch here."""
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -13,14 +12,8 @@ from rich.table import Table
 from composer.atomic import replacing
 from composer.errors import DataError
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 THRESHOLDS = (0.9, 0.8)
 """Shares of the best score that the figures of AuroraLong's supplement (D2 to D4) mark."""
-
-_MARKERS = "osD^v"
 
 
 @dataclass(frozen=True)
@@ -99,55 +92,6 @@ def sweep_table(points: Sequence[Point]) -> Table:
         kept = ["never" if ratio is None else f"kept {_percent(ratio)}" for ratio in smallest]
         table.add_row(f"{_percent(threshold)} of the best", *kept)
     return table
-
-
-def draw_sweep(points: Sequence[Point], output: Path) -> None:
-    """Draw a benchmark's points as `sweep_figure` does into a picture file."""
-    sweep_figure(points).savefig(output, dpi=150)
-
-
-def sweep_figure(points: Sequence[Point]) -> "Figure":
-    """A panel for each average and task of a benchmark: share of the best score against kept ratio, both in percent.
-
-    One line for each order, and the thresholds, after figures D2 to D4 of AuroraLong's supplement. These speak of "the
-    proportion between the highest and lowest values on the entire performance curve"; here it is the proportion of each
-    value to the highest one of its panel, over all orders, so that orders can be compared.
-    """
-    from matplotlib.figure import Figure
-
-    tasks = list(dict.fromkeys(point.task for point in points))
-    columns = min(4, len(tasks))
-    rows = math.ceil(len(tasks) / columns)
-    figure = Figure(figsize=(3.4 * columns + 0.8, 2.8 * rows + 0.8), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flat
-    for task, axes in zip(tasks, panels, strict=False):
-        _draw_task([point for point in points if point.task == task], axes)
-    for axes in list(figure.axes)[len(tasks) :]:
-        axes.remove()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), title=points[0].benchmark)
-    figure.supxlabel("visual tokens kept (%)")
-    figure.supylabel("share of the best score (%)")
-    return figure
-
-
-def _draw_task(points: Sequence[Point], axes: "Axes") -> None:
-    for place, order in enumerate(dict.fromkeys(point.order for point in points)):
-        known = sorted((p.ratio, p.share_of_best) for p in points if p.order == order and p.share_of_best is not None)
-        kept, shares = [100 * ratio for ratio, _ in known], [100 * share for _, share in known]
-        axes.plot(kept, shares, marker=_MARKERS[place % len(_MARKERS)], markersize=4, label=order)
-    for threshold in THRESHOLDS:
-        axes.axhline(100 * threshold, color="grey", linestyle="--", linewidth=0.8)
-        axes.annotate(
-            f"{100 * threshold:.0f}%",
-            (1.01, 100 * threshold),
-            xycoords=("axes fraction", "data"),
-            fontsize=7,
-            va="center",
-        )
-    axes.set_title(points[0].task, fontsize=9)
-    axes.grid(alpha=0.3)
-    axes.tick_params(labelbottom=True)
 
 
 def _cell(point: Point | None) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from lightning.fabric.utilities import move_data_to_device
 
-from composer.data.media import load_clip
+from composer.data.media.clip import load_clip
 from composer.inference.generate import stream
-from composer.model import MultimodalModel
-from composer.processor import collate
+from composer.model.multimodal import MultimodalModel
+from composer.model.processor import collate
 from composer.sample import Media, Message, Sample
 
 

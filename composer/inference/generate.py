@@ -7,7 +7,7 @@ from torch import Tensor
 
 from composer.batch import Batch
 from composer.inference.transcript import Transcript
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 
 
 def generate(

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from composer.compose import compose
-from composer.config import ModelConfig, SlotConfig
-from composer.model import MultimodalModel
+from composer.model.compose import compose
+from composer.model.multimodal import MultimodalModel
+from composer.plugin import SlotConfig
+from composer.recipe.model import ModelConfig
 
 
 def unstated_sizes(config: ModelConfig) -> list[str]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from composer.data.mixture import mixed_sizes
-from composer.sources import FILES, SourceConfig, read_sources
-from composer.yamlfile import Located
+from composer.recipe.sources import FILES, SourceConfig, read_sources
+from composer.recipe.yamlfile import Located
 
 VIDEO_WORDS = ("video", "clip", "frames")
 TOLERANCE = 1e-3

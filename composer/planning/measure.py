@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from composer.batch import FrameGroup
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from composer.parts import Backbone, Encoder
 from composer.planning.build import make_fake
 

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from composer.errors import ConfigError
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from composer.planning.build import build_meta, unstated_sizes
 from composer.planning.data import SourcePlan, shortfall, sources_of, total
 from composer.planning.measure import PARTS, Cost, Meter
-from composer.resolve import Resolved
-from composer.training.config import TrainingConfig
-from composer.yamlfile import Located
+from composer.recipe.resolve import Resolved
+from composer.recipe.training import TrainingConfig
+from composer.recipe.yamlfile import Located
 
 PEAK = {"h200": 989e12, "h100": 989e12, "a800": 312e12, "a100": 312e12}
 """Operations a second in dense bf16, by the makers' data sheets."""

@@ -17,19 +17,19 @@ from rich.console import Console
 from torch import Tensor
 
 from composer.batch import IGNORE_LABEL, Batch, sample_ids
-from composer.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
-from composer.compose import compose
-from composer.config import ModelConfig
 from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 from composer.inference.generate import generate
-from composer.model import MultimodalModel, Output
-from composer.resolve import recorded
-from composer.training.blocks import checkpoint_blocks
-from composer.training.checkpoint import DurableCheckpointIO, RunCheckpoint
-from composer.training.config import TrainingConfig
+from composer.model.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
+from composer.model.compose import compose
+from composer.model.multimodal import MultimodalModel, Output
+from composer.recipe.model import ModelConfig
+from composer.recipe.resolve import recorded
+from composer.recipe.training import TrainingConfig
+from composer.training.activation_checkpointing import checkpoint_blocks
 from composer.training.guard import FiniteGuard
 from composer.training.optim import AdamWOfRecipe, StepSchedule, parameter_groups
+from composer.training.saving import DurableCheckpointIO, RunCheckpoint
 from composer.training.summary import print_parts
 from composer.training.throughput import Throughput
 

@@ -6,9 +6,9 @@ from typing import Any
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from composer.parts import Backbone, decay_groups
-from composer.training.config import TrainingConfig
+from composer.recipe.training import TrainingConfig
 
 
 def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:

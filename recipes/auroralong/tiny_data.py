@@ -19,11 +19,11 @@ import torch
 from rich.progress import track
 from tiny_scenes import FRAMES, OPTIONS, QUESTIONS, Clip, clip, generator, jpeg, still
 
-from composer.data.synthesize import FRAME_RATE, encode
+from composer.data.tools.synthesize import FRAME_RATE, encode
+from composer.recipe.resolve import slot_config
+from composer.recipe.yamlfile import load_recipes, merged
 from composer.registry import load_registry
-from composer.resolve import slot_config
 from composer.tokenizer import tokenizer_from
-from composer.yamlfile import load_recipes, merged
 from composer_plugins.benchmarks.mlvu import DEV
 from composer_plugins.benchmarks.mvbench import TASKS
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from composer.data.shapes import COLOURS, COUNTS, SHAPES, Scene, draw_scene, render
+from composer.data.tools.shapes import COLOURS, COUNTS, SHAPES, Scene, draw_scene, render
 
 FRAMES = 12
 FLASHES = {"white": (235, 235, 235), "purple": (180, 70, 200), "teal": (40, 175, 175), "orange": (240, 150, 40)}

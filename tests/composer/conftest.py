@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from composer.recipe.resolve import slot_config
 from composer.registry import load_registry
-from composer.resolve import slot_config
 from tests.composer.installing import PARTS, install
 
 

@@ -2,18 +2,22 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import composer.recipe
 from composer.cli import COMMANDS
 from composer.cli.data import ACTIONS
 
 HEAVY = ("torch", "lightning", "transformers", "timm", "open_clip", "fla", "av", "numpy", "jsonargparse", "matplotlib")
 LIGHT = [
-    *("composer", "composer.errors", "composer.plugin", "composer.registry", "composer.resolve", "composer.config"),
-    *("composer.sources", "composer.shards", "composer.atomic", "composer.inference.lmms_eval"),
-    *("composer.sample", "composer.tokenizer", "composer.transform", "composer.prompt", "composer.training.config"),
-    *(f"composer.cli.{command.replace('-', '_')}" for command in (*COMMANDS, "lightning")),
+    "composer",
+    *("composer.atomic", "composer.benchmark", "composer.discovery", "composer.errors", "composer.plugin"),
+    *("composer.prompt", "composer.reader", "composer.registry", "composer.sample", "composer.shards"),
+    *("composer.tokenizer", "composer.transform", "composer.inference.lmms_eval"),
+    *(f"composer.recipe.{path.stem}" for path in Path(composer.recipe.__path__[0]).glob("[a-z]*.py")),
+    *(f"composer.cli.{command.replace('-', '_')}" for command in (*COMMANDS, "fit.command")),
     *(f"composer.cli.data.{action}" for action in ACTIONS),
 ]
 REPORT = "import sys; print(*sorted({name.split('.')[0] for name in sys.modules} & set(sys.argv[1:])))"

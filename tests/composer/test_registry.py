@@ -9,8 +9,8 @@ import pytest
 from composer.cli import evaluate
 from composer.errors import ConfigError, PluginError
 from composer.plugin import KINDS, RESERVED
+from composer.recipe.resolve import slot_config
 from composer.registry import Registry, load_registry
-from composer.resolve import slot_config
 from tests.composer.installing import install, plugin
 
 POOL = 'yield Component("reducer", "{name}", "Pools.", ComponentConfig, "{target}")'

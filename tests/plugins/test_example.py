@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from composer.recipe.resolve import slot_config
 from composer.registry import load_registry
-from composer.resolve import slot_config
 from composer.testing import check_encoder
 
 EXAMPLE = Path(__file__).parents[2] / "plugins" / "example"

@@ -20,12 +20,12 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
-from composer.checkpoint import header, restore_model
-from composer.compose import compose
-from composer.data.image import read_image
+from composer.data.media.image import read_image
 from composer.errors import CheckpointError, ComposeError, ConfigError
+from composer.model.checkpoint import header, restore_model
+from composer.model.compose import compose
 from composer.parts import BlockTokens
-from composer.resolve import model_config
+from composer.recipe.resolve import model_config
 from composer.sample import Media
 from composer.testing import check_encoder
 from composer.transform import FrameTransform

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from transformers import PreTrainedModel
 
-from composer.data.image import read_image
+from composer.data.media.image import read_image
 from composer.errors import CheckpointError, ComposeError, ConfigError
 from composer.sample import Media
 from composer.testing import check_encoder

@@ -8,7 +8,7 @@ from benchmarks.gpu.parts.ceilings import COPY, MATMUL
 from benchmarks.gpu.prefill import captured_step, decode_step, host_frames, operations_per_frame, prefill
 from benchmarks.gpu.recipes import build, stage
 from benchmarks.gpu.timing import clock, free, peak_gib, reset_peak, seconds
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from composer.state import State
 
 CHUNK = 64

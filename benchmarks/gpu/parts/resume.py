@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.gpu.composer_runs import carry_out, data, flags
 from benchmarks.gpu.context import Context
-from composer.checkpoint import newest, read_checkpoint
+from composer.model.checkpoint import newest, read_checkpoint
 
 COUNTS = ("--train=48", "--stills=48", "--heldout=1")
 RUNS = ("uninterrupted", "uninterrupted again", "killed and resumed")

@@ -17,7 +17,7 @@ from composer.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from composer.data.check import Checked, Problem
+    from composer.data.tools.check import Checked, Problem
 
 SUMMARY = "read every record, and look for every image and video"
 DESCRIPTION = (
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from composer.data.check import check
+    from composer.data.tools.check import check
 
     console = Console(soft_wrap=True, highlight=False)
     wrong: Counter[int] = Counter()
@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _open(named: list[Named]) -> tuple[dict[int, "Checked"], list[tuple[int, "Problem"]]]:
     """The sources that can be opened, and what is wrong with sources as a whole, each by its place in `named`."""
-    from composer.data.check import Checked, Problem
-    from composer.data.sources import check_size, open_source
+    from composer.data.open_sources import check_size, open_source
+    from composer.data.tools.check import Checked, Problem
 
     sources, problems = {}, []
     for place, one in enumerate(named):

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from composer.data.fetch import RECORD, fetch, known_commit, repositories
+    from composer.data.tools.fetch import RECORD, fetch, known_commit, repositories
 
     named = [(one.source, one.section.value.get("root")) for one in distinct(read_stages(args))]
     found, problems = repositories((source, root.value if root else None) for source, root in named)

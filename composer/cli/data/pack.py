@@ -11,8 +11,8 @@ import yaml
 from composer.atomic import check_writable, replacing
 from composer.cli.data.recipe import add_recipe, distinct, read_stages
 from composer.errors import ConfigError
+from composer.recipe.sources import SourceConfig
 from composer.shards import INDEX, READER
-from composer.sources import SourceConfig
 
 SUMMARY = "write the sources as tar files for a cluster"
 DESCRIPTION = (
@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from composer.data.pack import pack
-    from composer.data.sources import open_source
+    from composer.data.open_sources import open_source
+    from composer.data.tools.pack import pack
 
     left_out = 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from composer.errors import ConfigError
-from composer.explain import nearest
-from composer.resolve import other_sections
-from composer.sources import STAGES, SourceConfig, check_sources, read_sources
-from composer.stages import stages_of
-from composer.yamlfile import Located, Origin, load_recipes
+from composer.recipe.explain import nearest
+from composer.recipe.resolve import other_sections
+from composer.recipe.sources import STAGES, SourceConfig, check_sources, read_sources
+from composer.recipe.stages import stages_of
+from composer.recipe.yamlfile import Located, Origin, load_recipes
 
 LEARNED = ("train", "validation")
 """Where `data:` names sources whose answers are needed."""

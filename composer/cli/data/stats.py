@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from composer.atomic import check_writable, replacing
 from composer.cli.data.recipe import StageData, add_recipe, read_stages
 from composer.errors import ConfigError
-from composer.overrides import from_environment
-from composer.resolve import Resolved, resolve
+from composer.recipe.overrides import from_environment
+from composer.recipe.resolve import Resolved, resolve
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from composer.data.stats import Lengths
+    from composer.data.tools.stats import Lengths
 
 SUMMARY = "count tokens and frames, and what is longer than the context"
 DESCRIPTION = (
@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
     check_writable(output / "stats.json")
     from rich.console import Console
 
-    from composer.data.stats import METRICS, histogram
-    from composer.evaluation.histograms import draw_histograms
+    from composer.data.tools.stats import METRICS, histogram
+    from composer.figures.histograms import draw_histograms
 
     console = Console(highlight=False)
     found: dict[str, Any] = {}
@@ -85,8 +85,8 @@ def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tup
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from composer.data.mixture import mixed_sizes
-    from composer.data.sources import open_source
-    from composer.data.stats import Lengths, measure, spread
+    from composer.data.open_sources import open_source
+    from composer.data.tools.stats import Lengths, measure, spread
     from composer.planning.build import build_meta
     from composer.planning.plan import FRAMES
 
@@ -114,7 +114,7 @@ def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tup
 
 def _described(lengths: Sequence["Lengths"], context: int | None) -> dict[str, dict[str, Any]]:
     """Counts and summaries of each source, and of all as training mixes them."""
-    from composer.data.stats import summary
+    from composer.data.tools.stats import summary
 
     found: dict[str, dict[str, Any]] = {
         source.name: {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from composer.atomic import check_writable
 
 if TYPE_CHECKING:
-    from composer.data.shapes import Split
+    from composer.data.tools.shapes import Split
 
 SUMMARY = "write short videos of moving shapes, and questions about them"
 DESCRIPTION = (
@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from composer.data.synthesize import synthesize
+    from composer.data.tools.synthesize import synthesize
     from composer.errors import ConfigError
 
     counts = {split: getattr(args, split) for split in DEFAULTS}

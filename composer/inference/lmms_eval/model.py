@@ -9,16 +9,16 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from composer.batch import Example
-from composer.checkpoint import locate, read_checkpoint, restore_model
 from composer.data.dataset import Examples
-from composer.data.media import load_clip
+from composer.data.media.clip import load_clip
 from composer.errors import ConfigError, DataError, MediaError
+from composer.inference.answering import refuse, said
 from composer.inference.device import device_of
-from composer.inference.evaluate import refuse, said
 from composer.inference.lmms_eval.messages import sample_of
-from composer.overrides import from_flags
-from composer.processor import Processor
-from composer.resolve import resolve
+from composer.model.checkpoint import locate, read_checkpoint, restore_model
+from composer.model.processor import Processor
+from composer.recipe.overrides import from_flags
+from composer.recipe.resolve import resolve
 
 log = logging.getLogger(__name__)
 

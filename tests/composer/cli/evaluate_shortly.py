@@ -3,16 +3,16 @@
 import sys
 from typing import Any
 
-import composer.inference.evaluate
+import composer.inference.answering
 from composer.cli import main
 
 
 def run() -> None:
     """The command of this process's arguments."""
-    generate = composer.inference.evaluate.generate
+    generate = composer.inference.answering.generate
 
     def shortened(*args: Any, max_new_tokens: int) -> list[str]:
         return generate(*args, max_new_tokens=8)
 
-    composer.inference.evaluate.generate = shortened
+    composer.inference.answering.generate = shortened
     sys.exit(main(sys.argv[1:]))

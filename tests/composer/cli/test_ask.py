@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from composer.checkpoint import load_model
 from composer.cli import main
 from composer.inference.ask import ask
+from composer.model.checkpoint import load_model
 from composer.sample import Media
 from tests.composer.data.files import write_video
 from tests.composer.training.real import train

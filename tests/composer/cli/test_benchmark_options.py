@@ -7,7 +7,7 @@ import yaml
 
 from composer.cli import main
 from composer.cli.evaluations import evaluations_of
-from composer.explain import takes_only_lists
+from composer.recipe.explain import takes_only_lists
 from tests.composer.installing import install, plugin
 
 HEAD = """

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from composer import checkpoint
-from composer.checkpoint import read_checkpoint, write_checkpoint
 from composer.cli import main
 from composer.errors import DiskFullError
+from composer.model import checkpoint
+from composer.model.checkpoint import read_checkpoint, write_checkpoint
 
 ROOT = Path(__file__).parents[3]
 FIT = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import composer.inference.evaluate
+import composer.inference.answering
 from composer.cli import main
 from composer.evaluation.answers import AnswerFile
 from tests.composer.training.real import train
@@ -51,12 +51,12 @@ def evaluate(trained: Path, mlvu: Path, tmp_path: Path) -> Callable[..., int]:
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight tokens at most: an untrained model never ends by itself."""
-    generate = composer.inference.evaluate.generate
+    generate = composer.inference.answering.generate
 
     def shortened(*args: Any, max_new_tokens: int) -> list[str]:
         return generate(*args, max_new_tokens=8)
 
-    monkeypatch.setattr(composer.inference.evaluate, "generate", shortened)
+    monkeypatch.setattr(composer.inference.answering, "generate", shortened)
 
 
 def lines(folder: Path, name: str = "answers.jsonl") -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def test_a_restart_asks_what_is_left(
 ) -> None:
     assert evaluate(output="whole") == 0
     calls = 0
-    load = composer.inference.evaluate.load_clip
+    load = composer.inference.answering.load_clip
 
     def fail_at_the_sixth(*args: Any) -> Any:
         nonlocal calls
@@ -151,7 +151,7 @@ def test_a_restart_asks_what_is_left(
             raise KeyboardInterrupt
         return load(*args)
 
-    monkeypatch.setattr(composer.inference.evaluate, "load_clip", fail_at_the_sixth)
+    monkeypatch.setattr(composer.inference.answering, "load_clip", fail_at_the_sixth)
     assert evaluate() == 130
     assert not (tmp_path / "out/results.json").exists()
     with (tmp_path / "out/answers.jsonl").open("a") as file:
@@ -216,7 +216,7 @@ def test_who_reads_the_choice_changes_no_answer(
     path = tmp_path / "out/answers.jsonl"
     header, rest = path.read_text().split("\n", 1)
     assert "compat" not in header
-    monkeypatch.setattr(composer.inference.evaluate, "load_clip", lambda *_: pytest.fail("a question was asked again"))
+    monkeypatch.setattr(composer.inference.answering, "load_clip", lambda *_: pytest.fail("a question was asked again"))
     assert evaluate("--tasks=ego", "--compat=lmms") == 0
     assert results(tmp_path / "out")["options"]["compat"] == "lmms"
     # Headers were once written with it.
@@ -317,13 +317,13 @@ def test_the_commands_of_the_page_run(
 
 def test_blind_frames_are_grey(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    show = composer.inference.evaluate.show
+    show = composer.inference.answering.show
 
     def spy(*args: Any) -> Any:
         seen.append(show(*args))
         return seen[-1]
 
-    monkeypatch.setattr(composer.inference.evaluate, "show", spy)
+    monkeypatch.setattr(composer.inference.answering, "show", spy)
     assert evaluate("--condition=blind", "--tasks=ego") == 0
     assert all(clip.pixels.unique().numel() == 1 for clip in seen)
     assert results(tmp_path / "out")["condition"] == "blind"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import composer.inference.evaluate
+import composer.inference.answering
 from composer.cli import main
 from composer_plugins.benchmarks import judge
 from tests.composer.cli.test_evaluate import SHORT, lines, results, short_answers  # noqa: F401  the fixture is used
@@ -196,7 +196,7 @@ def refuse_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         pytest.fail("a question was asked again")
 
-    monkeypatch.setattr(composer.inference.evaluate, "load_clip", fail)
+    monkeypatch.setattr(composer.inference.answering, "load_clip", fail)
 
 
 def until(done: Callable[[], bool], seconds: float = 120.0) -> None:

@@ -7,7 +7,7 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from composer.cli import main
-from composer.evaluation.figures import read_curves
+from composer.figures.curves import read_curves
 from tests.composer.training.tiny import TinyData, module, only_tiny_components, trainer
 
 __all__ = ["only_tiny_components"]

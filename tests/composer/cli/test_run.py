@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
-from composer.checkpoint import model_weights, newest, read_checkpoint
 from composer.cli import main
-from composer.cli.process import start_process
+from composer.model.checkpoint import model_weights, newest, read_checkpoint
+from composer.runs.process import start_process
 from tests.composer.cli.light import run as run_light
 
 COMMON = {

@@ -20,11 +20,11 @@ import torch
 import yaml
 from PIL import Image
 
-import composer.inference.evaluate
-from composer.checkpoint import header, write_checkpoint
+import composer.inference.answering
 from composer.cli import main
-from composer.compose import compose
-from composer.resolve import model_config
+from composer.model.checkpoint import header, write_checkpoint
+from composer.model.compose import compose
+from composer.recipe.resolve import model_config
 from tests.composer.cli.light import run as run_light
 from tests.plugins.benchmarks.layouts import write_mlvu_dev
 
@@ -265,12 +265,12 @@ class TestCells:
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands run in this process, and an untrained model's sixteen bytes of nonsense choose a letter."""
-    generate = composer.inference.evaluate.generate
+    generate = composer.inference.answering.generate
 
     def chosen(*args: Any, max_new_tokens: int) -> list[str]:
         return ["ABC"[zlib.crc32(text.encode()) % 3] + ")" for text in generate(*args, max_new_tokens=16)]
 
-    monkeypatch.setattr(composer.inference.evaluate, "generate", chosen)
+    monkeypatch.setattr(composer.inference.answering, "generate", chosen)
     monkeypatch.setattr("composer.cli.sweep.start_process", lambda words: main(list(words)))
 
 

@@ -10,13 +10,13 @@ import torch
 import yaml
 
 from composer.batch import Batch
-from composer.checkpoint import model_weights, newest, read_checkpoint
 from composer.cli import main
-from composer.data.batches import packed_rows
 from composer.data.dataset import without_loss
-from composer.processor import collate
+from composer.data.steps import packed_rows
+from composer.model.checkpoint import model_weights, newest, read_checkpoint
+from composer.model.processor import collate
 from tests.composer.data.recipes import talk, write_data, write_lines
-from tests.composer.data.test_batches import BACKBONES, examples, gradients, model_with
+from tests.composer.data.test_steps import BACKBONES, examples, gradients, model_with
 
 BAD = [talk("gone", image="gone.png"), talk("long", "Why? " * 200, image="0.png"), {"id": "none"}]
 

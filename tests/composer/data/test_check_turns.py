@@ -10,7 +10,7 @@ from composer.batch import IGNORE_LABEL
 from composer.cli import main
 from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Conversations
-from composer.processor import Processor
+from composer.model.processor import Processor
 from composer_plugins.readers.llava import LlavaReader
 from composer_plugins.readers.messages import MessagesReader
 from tests.composer.data.recipes import talk, write_data, write_lines, write_recipe

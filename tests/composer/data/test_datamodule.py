@@ -16,7 +16,7 @@ from composer.data.datamodule import MultimodalDataModule
 from composer.data.mixture import FIRST_ROUND
 from composer.data.sampler import permutation
 from composer.errors import CheckpointError, ConfigError, DataError, MediaError, TrainingError
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from tests.composer.data.files import write_video
 from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
 
@@ -358,7 +358,7 @@ import resource
 import torch
 
 from composer.batch import Example
-from composer.processor import collate
+from composer.model.processor import collate
 from composer.data.datamodule import MultimodalDataModule
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

@@ -12,9 +12,9 @@ from composer.batch import IGNORE_LABEL, MEDIA_ID
 from composer.data.answers import answered
 from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Conversations, show
-from composer.data.media import load_clip
+from composer.data.media.clip import load_clip
 from composer.errors import ContextLengthError, DataError, MediaError, TrainingError
-from composer.processor import Processor, collate
+from composer.model.processor import Processor, collate
 from composer.sample import Media, Message, Sample
 from composer.transform import FrameTransform
 from composer_plugins.readers.llava import LlavaReader

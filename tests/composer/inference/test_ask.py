@@ -10,7 +10,7 @@ from composer.batch import Batch
 from composer.errors import DataError, MediaError
 from composer.inference.ask import ask
 from composer.inference.generate import generate
-from composer.model import MultimodalModel
+from composer.model.multimodal import MultimodalModel
 from composer.sample import Media
 from tests.composer.data.files import numbered, write_video
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone

@@ -6,8 +6,8 @@ import torch
 from composer.batch import Clip
 from composer.evaluation.accuracy import Prediction, measure
 from composer.inference.generate import generate, stream
-from composer.model import MultimodalModel
-from composer.processor import collate
+from composer.model.multimodal import MultimodalModel
+from composer.model.processor import collate
 from composer.sample import Media, Message, Sample
 from composer.tokenizer import tokenizer_from
 from composer_plugins.rwkv.backbone import RWKV6Backbone

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from composer.errors import ComposeError
-from composer.model import MultimodalModel
-from composer.processor import collate
+from composer.model.multimodal import MultimodalModel
+from composer.model.processor import collate
 from composer.testing import check_backbone
-from composer.training.blocks import checkpoint_blocks
+from composer.training.activation_checkpointing import checkpoint_blocks
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
 from tests.composer.training.tiny import Colours
 

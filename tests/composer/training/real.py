@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from composer.resolve import model_config
-from composer.training.config import TrainingConfig
+from composer.recipe.resolve import model_config
+from composer.recipe.training import TrainingConfig
 from composer.training.module import ComposerModule
 from tests.composer.training.tiny import TinyData, trainer
 

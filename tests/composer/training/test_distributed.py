@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from composer.checkpoint import newest, read_checkpoint
 from composer.cli import main
+from composer.model.checkpoint import newest, read_checkpoint
 
 RECIPE = """
 model:

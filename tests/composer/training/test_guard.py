@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from composer.batch import Batch
-from composer.checkpoint import newest
 from composer.errors import TrainingError
+from composer.model.checkpoint import newest
 from composer.training.module import ComposerModule
 from tests.composer.training.tiny import TinyData, module, trainer
 

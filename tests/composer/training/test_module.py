@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 import composer.training.module
 from composer.batch import Batch
-from composer.checkpoint import newest
-from composer.data.batches import Pieces, Steps, micro_batches, packed_rows
+from composer.data.steps import Pieces, Steps, micro_batches, packed_rows
 from composer.errors import CheckpointError, ConfigError, TrainingError
-from composer.model import MultimodalModel
-from composer.processor import collate
-from composer.resolve import model_config
+from composer.model.checkpoint import newest
+from composer.model.multimodal import MultimodalModel
+from composer.model.processor import collate
+from composer.recipe.resolve import model_config
 from composer.training.module import ComposerModule
 from tests.composer.training.tiny import MODEL, Colours, EndlessOrder, TinyData, module, trainer
 
@@ -161,7 +161,7 @@ def ddp(folder: Path, world: int) -> None:
 
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     """Answers differ in length, so the mean of the ranks' means would be another loss."""
-    from composer.checkpoint import read_checkpoint
+    from composer.model.checkpoint import read_checkpoint
 
     for world in (1, 2):
         ddp(tmp_path / str(world), world)

@@ -5,8 +5,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from composer.model import MultimodalModel
-from composer.training.config import TrainingConfig
+from composer.model.multimodal import MultimodalModel
+from composer.recipe.training import TrainingConfig
 from composer.training.optim import AdamWOfRecipe, StepSchedule, learning_rate_factor, parameter_groups
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
 

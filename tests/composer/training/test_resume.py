@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from composer.checkpoint import newest, read_checkpoint
+from composer.model.checkpoint import newest, read_checkpoint
 from tests.composer.training.tiny import TinyData, module, trainer
 
 STEPS = 15  # two and a half epochs of six steps

@@ -12,11 +12,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 import composer.registry
 from composer.batch import Clip, Example
+from composer.model.processor import Processor, collate
 from composer.plugin import Component, ComponentConfig, hookimpl
-from composer.processor import Processor, collate
-from composer.resolve import model_config
+from composer.recipe.resolve import model_config
+from composer.recipe.training import TrainingConfig
 from composer.sample import Media, Message, Sample
-from composer.training.config import TrainingConfig
 from composer.training.module import ComposerModule
 from tests.composer.stand_ins import SumBackbone
 

@@ -10,8 +10,8 @@ import pytest
 from composer.benchmark import Benchmark
 from composer.errors import DataError
 from composer.evaluation.questions import read_questions
+from composer.recipe.resolve import slot_config
 from composer.registry import load_registry
-from composer.resolve import slot_config
 from composer.sample import Media
 from composer_plugins.benchmarks import mlvu, mvbench
 from tests.plugins.benchmarks.layouts import write_json, write_mlvu_dev, write_mlvu_test, write_mvbench

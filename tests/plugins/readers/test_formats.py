@@ -9,8 +9,8 @@ import pytest
 
 from composer.errors import ConfigError, DataError
 from composer.reader import Reader
+from composer.recipe.resolve import slot_config
 from composer.registry import load_registry
-from composer.resolve import slot_config
 from composer.sample import Media, Message
 
 HEADER = (
@@ -182,8 +182,8 @@ def test_miradata_names_columns_that_are_missing(tmp_path: Path) -> None:
 
 
 def test_unknown_options_are_refused() -> None:
-    from composer.explain import validated
-    from composer.yamlfile import Origin, located
+    from composer.recipe.explain import validated
+    from composer.recipe.yamlfile import Origin, located
 
     given = located({"name": "llava", "path": "a.json", "media_rot": "x"}, Origin("a.yaml", 3))
     with pytest.raises(ConfigError, match=r"a\.yaml:3: .*unknown option; did you mean 'media_root'\?"):

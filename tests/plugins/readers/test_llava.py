@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from composer import records
-from composer.data.sources import check_ids
+from composer.data.open_sources import check_ids
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.readers.llava import LlavaReader

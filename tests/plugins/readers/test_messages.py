@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from composer.errors import DataError
+from composer.recipe.resolve import slot_config
 from composer.registry import load_registry
-from composer.resolve import slot_config
 from composer.sample import Media, Message, Sample
 from composer_plugins.readers.messages import MessagesReader
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
-from composer.checkpoint import restore_model
-from composer.compose import compose
 from composer.errors import CheckpointError, ComposerError, ConfigError
-from composer.resolve import model_config
+from composer.model.checkpoint import restore_model
+from composer.model.compose import compose
+from composer.recipe.resolve import model_config
 from composer.testing import check_backbone
 from composer.tokenizer import tokenizer_from
 from composer_plugins.rwkv import RWKV6Config, RWKV7Config

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from composer.data.image import read_image
+from composer.data.media.image import read_image
 from composer.errors import DataError
 from composer.inference.lmms_eval.messages import sample_of
 from composer.sample import Media, Message

@@ -15,13 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from composer.checkpoint import load_weights, locate, read_checkpoint, write_checkpoint
-from composer.compose import compose
 from composer.errors import ComposerError, ConfigError, DataError
 from composer.inference.ask import ask
-from composer.model import MultimodalModel
-from composer.overrides import from_flags
-from composer.resolve import resolve
+from composer.model.checkpoint import load_weights, locate, read_checkpoint, write_checkpoint
+from composer.model.compose import compose
+from composer.model.multimodal import MultimodalModel
+from composer.recipe.overrides import from_flags
+from composer.recipe.resolve import resolve
 from composer.sample import Media
 from tests.composer.data.files import numbered, write_video
 from tests.composer.training.real import train

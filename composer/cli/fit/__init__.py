@@ -1,0 +1,1 @@
+"""`composer fit`, `validate`, `test` and `predict`: jsonargparse and Lightning."""

@@ -1,0 +1,168 @@
+"""The heavy half of `composer fit | validate | test | predict`: a thin LightningCLI over what is already resolved."""
+
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.checkpoint import CheckpointError
+
+from composer.atomic import writing
+from composer.cli.fit.job import Job
+from composer.data.datamodule import MultimodalDataModule
+from composer.errors import ComposeError, ConfigError
+from composer.recipe.explain import nearest
+from composer.training.activation_checkpointing import not_repeatable
+from composer.training.module import ComposerModule, check_strategy
+
+
+class ComposerCLI(LightningCLI):
+    """Lightning's parser for `trainer:`, `data:` and the seed; `model:` and `training:` arrive resolved.
+
+    To this parser the two are plain mappings that no flag can change, shown by `--print_config` and kept in the saved
+    config: jsonargparse can neither swap nor write components of types that are made at run time.
+    """
+
+    parser: LightningArgumentParser
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        sections = {key: value.plain() for key, value in job.sections.value.items() if key in ("data", "trainer")}
+        seed = job.sections.value.get("seed_everything")
+        sections |= {} if seed is None else {"seed_everything": seed.plain()}
+        sections["trainer"] = sections.get("trainer", {}) | {"default_root_dir": str(job.folder)}
+        super().__init__(
+            run=False,
+            save_config_callback=SaveConfigCallback if job.command == "fit" else None,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"enable_model_summary": False},
+            seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
+            args=["--config", yaml.safe_dump(sections), *job.arguments],
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--model", type=dict, default=self.job.model.model_dump(mode="json"))
+        parser.add_argument("--training", type=dict, default=self.job.training.model_dump(mode="json"))
+        _add_data_and_trainer(parser)
+        parser.set_defaults({f"trainer.{option}": value for option, value in self.trainer_defaults.items()})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise ConfigError(_explained(str(error), self.job, list(parser._option_string_actions))) from error
+
+    def instantiate_classes(self) -> None:
+        self.config_init = self.parser.instantiate(self.config)
+        self.datamodule = self.config_init.data
+        self.model = ComposerModule(self.job.model, self.job.training)
+        self.trainer = self.instantiate_trainer()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        given = self.config_init.trainer
+        check_strategy(given.strategy)  # before Lightning asks for a GPU, or for a package, that would not help
+        if self.job.command != "fit":
+            kwargs.setdefault("logger", given.logger or False)
+        elif given.logger in (None, True):
+            kwargs["logger"] = _loggers(Path(given.default_root_dir))
+        callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]
+        shown = given.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks)
+        return self._instantiate_trainer({**given, **kwargs}, [_progress_bar()] if shown else [])
+
+
+def launch(job: Job) -> int:
+    """Run a job and return its exit status: 130 where the user interrupted it.
+
+    Raises ConfigError for what is wrong in `data:`, `trainer:` or a flag.
+    """
+    _quieten()
+    try:
+        cli = ComposerCLI(job)
+        start = getattr(cli.trainer, job.command)
+        options = {"return_predictions": False} if job.command == "predict" else {}
+        checkpoint = None if job.checkpoint is None else str(job.checkpoint)
+        try:
+            with writing(job.folder):
+                start(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, **options)
+        except SystemExit:
+            if not cli.trainer.interrupted:
+                raise
+            return 130
+    except MisconfigurationException as error:
+        raise ConfigError(f"Lightning: {error}") from error
+    except CheckpointError as error:
+        raise ComposeError(not_repeatable("a block computes something else the second time", error)) from error
+    return 0
+
+
+def print_all_options() -> None:
+    """The help of every option of the data module and the Trainer."""
+    parser = LightningArgumentParser(description="", usage="", add_help=False)
+    _add_data_and_trainer(parser)
+    parser.print_help()
+
+
+def _add_data_and_trainer(parser: LightningArgumentParser) -> None:
+    parser.add_lightning_class_args(MultimodalDataModule, "data")
+    parser.add_lightning_class_args(Trainer, "trainer")
+
+
+def _loggers(folder: Path) -> list[Logger]:
+    """TensorBoard's and a CSV file, side by side in the next free `version_N`."""
+    tensorboard = TensorBoardLogger(folder, name="")
+    return [tensorboard, CSVLogger(folder, name="", version=tensorboard.version)]
+
+
+def _progress_bar() -> Callback:
+    # rich's bar takes many lines at 80 columns and says nothing in a pipe before the end; a pipe gets fewer updates.
+    return TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 20)
+
+
+def _quieten() -> None:
+    """Leave out what no user can act on: advertising, a deprecation inside Lightning, loggers that share a folder."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip: For" not in r.getMessage())
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
+
+
+def _explained(message: str, job: Job, flags: Sequence[str]) -> str:
+    """jsonargparse's message with the file and line, or the flag, that is wrong."""
+    unknown = re.fullmatch(r"Group '(.+)' does not accept option '(.+)'", message)
+    if unknown:
+        key = f"{unknown[1]}.{unknown[2]}"
+        return f"{_origin(key, job)}: {key}: unknown option{_instead(key, flags)}"
+    if message.startswith("unrecognized arguments: "):
+        given = [argument.partition("=")[0] for argument in message.partition(": ")[2].split()]
+        unknown_flags = [flag for flag in given if flag.startswith("-")]  # not the words that follow them
+        return "\n".join(f"{flag}: unknown option{_instead(flag[2:], flags)}" for flag in unknown_flags)
+    wrong = re.fullmatch(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL)
+    if wrong:
+        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wrong[2]).replace("typing.", "")
+        reason = re.sub(r"^Expected an? (.+)\. Got value: ", r"expected \1, got ", reason)
+        return f"{_origin(wrong[1], job)}: {wrong[1]}: {reason}"
+    return message
+
+
+def _instead(key: str, flags: Sequence[str]) -> str:
+    return nearest(key, [flag[2:] for flag in flags if flag.startswith("--")]) + " --help-all lists all."
+
+
+def _origin(key: str, job: Job) -> str:
+    """The flag that sets a key, else the line of the recipe."""
+    for argument in job.arguments:
+        if argument.partition("=")[0] == f"--{key}":
+            return f"--{key}"
+    return str(job.sections.at(key.split(".")).origin)

@@ -1,0 +1,1 @@
+"""Images, videos and folders of frames, decoded at chosen times."""

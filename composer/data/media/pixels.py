@@ -1,0 +1,103 @@
+"""Decoded frames as upright, opaque RGB pictures of one size."""
+
+from typing import cast
+
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from composer.data.media.image import BACKGROUND
+from composer.data.media.limits import check_size
+from composer.data.media.pyav import convert
+from composer.errors import MediaError
+from composer.transform import FrameTransform
+
+MATRICES = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10}
+"""Color matrices that FFmpeg converts, by their numbers in ITU-T H.273."""
+
+NAMES = {8: "YCgCo", 11: "YDzDx", 12: "chromaticity-derived", 13: "chromaticity-derived", 14: "ICtCp", 15: "IPT-C2"}
+"""Color matrices that it does not."""
+
+
+class Scaler:
+    """Frames of one video to upright RGB pictures of one size. A frame that comes again is not converted again."""
+
+    def __init__(self, path: str, stream: VideoStream, transform: FrameTransform) -> None:
+        self.path, self.stream, self.transform = path, stream, transform
+        self.reformatter, self.native = VideoReformatter(), VideoReformatter()
+        self.size: tuple[int, int] | None = None
+        self.last: tuple[VideoFrame, NDArray[np.uint8]] | None = None
+
+    def __call__(self, frame: VideoFrame, alpha: VideoFrame | None = None) -> NDArray[np.uint8]:
+        """[H, W, 3] uint8. Scaled (antialiased) within the conversion to RGB, then turned, cropped, padded.
+
+        alpha: a frame whose brightness is the opacity of `frame`, for formats that store it apart.
+        """
+        if self.last is not None and self.last[0] is frame:
+            return self.last[1]
+        _check_matrix(self.path, frame)
+        turn = Turn(frame)
+        if self.size is None:  # a video may change its size on the way, a clip may not
+            upright = upright_size(frame, self.stream)
+            check_size(self.path, *upright)
+            self.size = self.transform.scaled(*upright)
+        height, width = self.size[::-1] if turn.swap else self.size
+        plain = self._plain(frame, alpha)
+        scaled = convert(self.reformatter, plain, height, width, resample=self.transform.resample)
+        picture = self.transform.finish(turn(scaled.to_ndarray().view(np.uint8)))
+        self.last = frame, picture
+        return picture
+
+    def _plain(self, frame: VideoFrame, alpha: VideoFrame | None) -> VideoFrame:
+        """A frame that can be scaled as it is: opaque on `BACKGROUND`, and not of fields, which are scaled apart."""
+        if alpha is None and not has_alpha(frame) and not frame.interlaced_frame:
+            return frame
+        size = frame.height, frame.width
+        pixels = convert(self.native, frame, *size, "rgba").to_ndarray().astype(np.uint16)
+        opacity = pixels[..., 3:]
+        if alpha is not None:
+            opacity = convert(VideoReformatter(), alpha, *size, "gray").to_ndarray().astype(np.uint16)[..., None]
+        mixed = (pixels[..., :3] * opacity + np.array(BACKGROUND, np.uint16) * (255 - opacity) + 127) // 255
+        return VideoFrame.from_ndarray(mixed.astype(np.uint8), format="rgb24")
+
+
+class Turn:
+    """How a frame is turned and mirrored to be upright, from its display matrix.
+
+    swap: rows become columns, before columns (`left`) or rows (`up`) are put in reverse order.
+    """
+
+    def __init__(self, frame: VideoFrame) -> None:
+        data = frame.side_data.get("DISPLAYMATRIX")
+        a, b, _, c, d = np.frombuffer(cast(bytes, data), np.int32)[:5].tolist() if data else (1, 0, 0, 0, 1)
+        self.swap = abs(b) > abs(a)
+        self.left, self.up = (c < 0, b < 0) if self.swap else (a < 0, d < 0)
+
+    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn an [H, W, 3] picture upright."""
+        if self.swap:
+            picture = picture.swapaxes(0, 1)
+        return picture[:: -1 if self.up else 1, :: -1 if self.left else 1]
+
+
+def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
+    """Height and width at which a frame is shown: upright, and with square pixels, which change the width alone."""
+    ratio = stream.sample_aspect_ratio
+    width = max(round(frame.width * float(ratio)), 1) if ratio else frame.width
+    return (width, frame.height) if Turn(frame).swap else (frame.height, width)
+
+
+def has_alpha(frame: VideoFrame) -> bool:
+    """Whether a frame may be transparent; a palette may hold transparent colors."""
+    return frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+
+
+def _check_matrix(path: str, frame: VideoFrame) -> None:
+    matrix = int(frame.colorspace)
+    if matrix not in MATRICES:
+        raise MediaError(
+            f"{path}: the color matrix {NAMES.get(matrix, matrix)} is not supported, "
+            "expected BT.601, BT.709 or BT.2020: encode the video again with one of these"
+        )

@@ -1,0 +1,1 @@
+"""What `composer data` does: check, fetch, pack, count and synthesize."""

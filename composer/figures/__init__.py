@@ -1,0 +1,1 @@
+"""Figures of runs, sweeps and merges; the only package that imports matplotlib."""

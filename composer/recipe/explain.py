@@ -1,0 +1,130 @@
+"""pydantic's errors as sentences that say where a value stands, what it was, and what was expected. No torch here."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from composer.errors import ConfigError
+from composer.recipe.yamlfile import Located
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def validated(model: type[T], key: str, given: Located) -> T:
+    """An instance made of what is given at `key`. Raises ConfigError with every problem."""
+    try:
+        return model.model_validate(given.plain())
+    except ValidationError as error:
+        raise ConfigError(explain(error, model, key, given)) from error
+
+
+def explain(error: ValidationError, model: type[BaseModel], key: str, given: Located) -> list[str]:
+    """One sentence for each wrong key of what was `given` at `key` for `model`."""
+    grouped: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        grouped.setdefault(_path(detail, given), []).append(detail)
+    return [
+        f"{given.at(path).origin}: {'.'.join(map(str, (key, *path)))}: {_sentence(details, model, path)}"
+        for path, details in grouped.items()
+    ]
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the nearest name, or a full stop."""
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
+def differences(before: Any, now: Any, key: str) -> Iterator[str]:
+    """Where two dumps of a model differ, one line each."""
+    return (f"{place} is {new!r} and not {old!r}." for place, old, new in differing(before, now, key))
+
+
+def differing(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Each place below `key` where two dumps differ, with both values; of two components only their names."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        other = not _same_component(before.get("name"), now.get("name"))
+        for name in ("name",) if other else dict.fromkeys((*before, *now)):
+            if other or name != "name":
+                yield from differing(before.get(name), now.get(name), f"{key}.{name}")
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for place, (one, another) in enumerate(zip(before, now, strict=True)):
+            yield from differing(one, another, f"{key}.{place}")
+    elif before != now:
+        yield key, before, now
+
+
+def _same_component(before: Any, now: Any) -> bool:
+    """Whether two dumps name one component; one of them may have its bare name and the other its qualified one."""
+    if not (isinstance(before, str) and isinstance(now, str)) or ("/" in before) == ("/" in now):
+        return bool(before == now)
+    return before.rpartition("/")[2] == now.rpartition("/")[2]
+
+
+def type_name(annotation: Any) -> str:
+    """A type as a recipe's author reads it: `number | null`, `a | b`, `list of text`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " | ".join(type_name(argument) for argument in arguments)
+    if origin in (list, tuple, set, frozenset):
+        return "list of " + " and ".join(type_name(a) for a in dict.fromkeys(arguments) if a is not Ellipsis)
+    if origin is dict:
+        return f"mapping of {type_name(arguments[1])}"
+    names = {str: "text", int: "integer", float: "number", bool: "true | false", NoneType: "null", dict: "mapping"}
+    return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+def takes_only_lists(annotation: Any) -> bool:
+    """Whether a type is a list, tuple, set or sequence, or one of these or null."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return takes_only_lists(arguments[0])
+    if origin in (Union, UnionType):
+        return all(branch is NoneType or takes_only_lists(branch) for branch in arguments)
+    kind = origin or annotation
+    return isinstance(kind, type) and issubclass(kind, Collection) and not issubclass(kind, str | bytes | Mapping)
+
+
+def _path(detail: ErrorDetails, given: Located) -> tuple[str | int, ...]:
+    """The part of pydantic's location that is really in the input; unions add the names of their branches."""
+    path: tuple[str | int, ...] = ()
+    here = given
+    for step in detail["loc"]:
+        below = here.at([step])
+        if below is here:
+            return (*path, step) if detail["type"] == "missing" else path
+        path, here = (*path, step), below
+    return path
+
+
+def _sentence(details: list[ErrorDetails], model: type[BaseModel], path: tuple[str | int, ...]) -> str:
+    first = details[0]
+    fields = {name: field for name, field in model.model_fields.items() if name != "name"}
+    if first["type"] == "extra_forbidden" and len(path) == 1:
+        options = ", ".join(fields) or "none"
+        return f"unknown option{nearest(str(path[0]), fields)} Options: {options}."
+    if first["type"] == "missing" and len(path) == 1:
+        return f"a value is missing; expected {_described(fields[str(path[0])])}"
+    reasons = dict.fromkeys(_reason(detail) for detail in details)
+    if first["type"] == "value_error" and not path:
+        return " ".join(reasons)
+    return f"got {first['input']!r}, {' or '.join(reasons)}."
+
+
+def _described(field: FieldInfo) -> str:
+    return f"{type_name(field.annotation)}: {field.description or ''}".rstrip(": ").rstrip(".") + "."
+
+
+def _reason(detail: ErrorDetails) -> str:
+    text = re.sub("^(Value error|Assertion failed), ", "", detail["msg"])
+    return re.sub("^Input should be ", "expected ", text)

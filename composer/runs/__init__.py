@@ -1,0 +1,1 @@
+"""Several commands as one resumable run: stages, evaluations, sweeps."""

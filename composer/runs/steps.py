@@ -1,0 +1,175 @@
+"""Steps of `composer run` and `sweep`: commands carried out in turn, each one once, and recorded. No torch here."""
+
+import hashlib
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from composer.atomic import replacing, writing
+from composer.errors import ConfigError
+from composer.recipe.explain import differences
+
+RECORD = "finished.json"
+LOG = "run.jsonl"
+
+Start = Callable[[Sequence[str]], int]
+"""Carries out `composer WORDS` and returns its exit status."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a run.
+
+    words: what follows `composer`. folder: where it writes. recipe: all that its files say, as plain values that JSON
+    can hold. needs: the step whose result it starts from. result: a file of the folder that only a finished command
+    leaves, or None. again: how the step is done again, such as `with --from evaluation`; "" for `with --from NAME`.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    folder: Path
+    recipe: dict[str, Any]
+    needs: "Step | None" = None
+    result: str | None = None
+    again: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """How the step is done again, as the end of a sentence."""
+        return self.again or f"with --from {self.name}"
+
+    @property
+    def command(self) -> str:
+        """As a user types it."""
+        return shlex.join(("composer", *self.words))
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for recipes that say the same."""
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
+
+
+def carry_out(steps: Sequence[Step], output: Path, start: Start) -> int:
+    """Carry out what is not finished yet; returns 0, or the status of the step that failed.
+
+    Raises ConfigError, before anything is started, where a finished step would be another one today, or where a step's
+    needs are neither finished nor among `steps`.
+    """
+    for step in steps:
+        _check(step, steps)
+    for step in steps:
+        if is_finished(step):
+            _say(f"{step.name} is finished.")
+            continue
+        _say(f"{step.name}:\n{step.command}")
+        _log(output, step, "started")
+        status = start(step.words)
+        if status:
+            _log(output, step, "failed", status)
+            sys.stderr.write(
+                f"composer: {step.name} ended with status {status}. The same command goes on from there.\n"
+            )
+            return status
+        _record(step)
+        _log(output, step, "finished", status)
+    return 0
+
+
+def is_finished(step: Step) -> bool:
+    """Whether a step ended well, be it the step of today or another one.
+
+    A result alone may be of another step, such as an evaluation of another checkpoint; one that was killed right before
+    its record has all its answers, and is soon done again.
+    """
+    return all((step.folder / name).exists() for name in (RECORD, step.result) if name is not None)
+
+
+def set_aside(folder: Path) -> None:
+    """Move a step's folder out of the way, to the first free name; nothing is deleted."""
+    if folder.exists():
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        _say(f"{folder} is set aside as {aside.name}.")
+
+
+def _check(step: Step, steps: Sequence[Step]) -> None:
+    if not is_finished(step):
+        if step.needs is not None and step.needs not in steps and not is_finished(step.needs):
+            raise ConfigError(
+                f"{step.name} starts from {step.needs.name}, which is not finished: there is no "
+                f"{step.needs.folder / RECORD}. Run it first with --stage {step.needs.name}, or all without --stage."
+            )
+        if step.needs is not None and step.needs not in steps:
+            _check(step.needs, [step.needs])
+        return
+    record = _read(step)
+    remedy = f"Go back to what it was, or do it again, and what follows it, {step.remedy}."
+    where = f"{step.name} is finished ({step.folder / RECORD}), "
+    changed = [f"  {line}" for line in differences(record["recipe"], json.loads(json.dumps(step.recipe)), "recipe")]
+    if changed:
+        raise ConfigError("\n".join([f"{where}but its recipe is another one now:", *changed[:10], remedy]))
+    if record["command"] != step.command:
+        raise ConfigError(
+            f"{where}but its command is another one now:\n  was {record['command']}\n  is  {step.command}\n{remedy}"
+        )
+    if step.needs is not None and record["after"] != _time(step.needs):
+        raise ConfigError(
+            f"{where}but it started from another run of {step.needs.name} than the one in {step.needs.folder}. "
+            f"Do it again, and what follows it, {step.remedy}."
+        )
+
+
+def _record(step: Step) -> None:
+    """Write that a step is finished, whole or not at all."""
+    record = {
+        "time": _now(),
+        "command": step.command,
+        "after": None if step.needs is None else _time(step.needs),
+        "fingerprint": step.fingerprint,
+        "recipe": step.recipe,
+    }
+    with replacing(step.folder / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(step: Step) -> dict[str, Any]:
+    """The record of a step that is finished."""
+    path = step.folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["time"], record["command"], record["after"], record["fingerprint"], record["recipe"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: expected the record of a finished step, got something else ({error!r}). "
+            f"Do the step again {step.remedy}."
+        ) from error
+    return dict(record)
+
+
+def _time(step: Step) -> str | None:
+    return _read(step)["time"] if (step.folder / RECORD).exists() else None
+
+
+def _log(output: Path, step: Step, status: str, exit_status: int | None = None) -> None:
+    line: dict[str, Any] = {"time": _now(), "stage": step.name, "command": step.command, "status": status}
+    if exit_status is not None:
+        line["exit_status"] = exit_status
+    output.mkdir(parents=True, exist_ok=True)
+    with writing(output / LOG), (output / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,54 @@
+"""Activation checkpointing of a model's blocks."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+
+from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    apply_activation_checkpointing,
+    checkpoint_wrapper,
+)
+
+from composer.errors import ComposeError
+from composer.model.multimodal import MultimodalModel
+
+
+def checkpoint_blocks(model: MultimodalModel) -> None:
+    """Make every block that encoder and backbone name compute its activations again in the backward pass.
+
+    Non-reentrant checkpoints, in place; state-dict keys stay as they are. A block that fails the second time raises
+    ComposeError.
+    """
+    blocks = (*model.encoder.block_classes, *model.backbone.block_classes)
+    apply_activation_checkpointing(
+        model, checkpoint_wrapper_fn=_wrapped, check_fn=lambda module: isinstance(module, blocks)
+    )
+
+
+def _wrapped(block: nn.Module) -> nn.Module:
+    return checkpoint_wrapper(block, context_fn=partial(_contexts, type(block).__name__))
+
+
+def _contexts(block: str) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What surrounds a block's forward, and the forward that is done again."""
+    return nullcontext(), _again(block)
+
+
+@contextmanager
+def _again(block: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__ == "torch.utils.checkpoint":  # it ends early in this way
+            raise
+        raise ComposeError(not_repeatable(f"block {block} fails when its forward is done again", error)) from error
+
+
+def not_repeatable(what: str, error: Exception) -> str:
+    """The message for a model whose blocks cannot be checkpointed."""
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    return (
+        f"training.gradient_checkpointing: {what} ({reason}): it changes what it is given, such as a cache. Set it to "
+        "false, or report it to the authors of the plugin (composer.testing checks it)"
+    )

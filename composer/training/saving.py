@@ -1,0 +1,130 @@
+"""When and how a run saves itself, and how it goes on exactly."""
+
+import logging
+import math
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import Tensor
+
+from composer.errors import TrainingError
+from composer.model.checkpoint import SUFFIX, read_checkpoint, write_checkpoint
+from composer.recipe.training import TrainingConfig
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Lightning's reading and writing of checkpoints, done by `composer.model.checkpoint`."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
+        write_checkpoint(checkpoint, Path(path))
+
+    def load_checkpoint(
+        self, path: Path | str, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return read_checkpoint(path)
+
+
+class RunCheckpoint(Checkpoint):
+    """Saves `checkpoints/step-N.ckpt` in the run folder, and keeps the newest few that the run has written.
+
+    It saves every `save_every_steps` and `save_every_minutes`, at the end of each epoch and of the run, and on SIGTERM
+    and Ctrl-C as soon as the step at hand is done; a second Ctrl-C stops at once. On one device the random generators
+    go on where they were. Raises TrainingError rather than save weights that are not finite.
+    """
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self._saved: list[str] = []
+        self._random_state: dict[str, Tensor] = {}
+        self._step = self._saved_step = 0
+        self._saved_at = 0.0
+        self._interrupted = False
+        self._handler: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._step = self._saved_step = trainer.global_step
+        self._saved_at = time.monotonic()
+        if self._random_state and trainer.world_size == 1:
+            _set_random_state(self._random_state)
+        if threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._interrupt)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # A checkpoint between two optimizer steps would lose the gradients accumulated so far.
+        stepped, self._step = trainer.global_step > self._step, trainer.global_step
+        due = stepped and (self._interrupted or trainer.received_sigterm or self._is_due(trainer.global_step))
+        if trainer.strategy.reduce_boolean_decision(due, all=False):
+            self._save(trainer, pl_module)
+            if self._interrupted:
+                raise KeyboardInterrupt
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save(trainer, pl_module)
+        self._release_interrupt()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._release_interrupt()
+
+    def state_dict(self) -> dict[str, Any]:
+        random_state = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random_state["cuda"] = torch.cuda.get_rng_state()
+        return {"saved": self._saved, "random_state": random_state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = list(state_dict["saved"])
+        self._random_state = state_dict["random_state"]
+
+    def _is_due(self, step: int) -> bool:
+        every = self.config.save_every_steps
+        waited = time.monotonic() - self._saved_at
+        return (every is not None and step % every == 0) or waited >= 60 * self.config.save_every_minutes
+
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = trainer.global_step
+        if step == self._saved_step or trainer.fast_dev_run:
+            return
+        folder = Path(trainer.default_root_dir) / FOLDER
+        largest = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()], norm_type=math.inf)
+        if not largest.isfinite():
+            raise TrainingError(
+                f"Weights are not finite after step {step}, so they were not saved. Go on from the checkpoint before "
+                f"them in {folder} (--ckpt_path last) with a lower training.learning_rate."
+            )
+        self._saved.append(f"step-{step:08d}{SUFFIX}")
+        trainer.save_checkpoint(folder / self._saved[-1], weights_only=False)
+        while len(self._saved) > self.config.keep_checkpoints:
+            trainer.strategy.remove_checkpoint(folder / self._saved.pop(0))
+        self._saved_step, self._saved_at = step, time.monotonic()
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        log.warning("Interrupted: saving after this step. Interrupt again to stop at once.")
+
+    def _release_interrupt(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,139 @@
+"""Micro-batches: packed and padded rows say the same, and add up to one step."""
+
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from composer.batch import IGNORE_LABEL, Batch, Clip, Example
+from composer.data.steps import Pieces, Steps, first_fit, micro_batches, packed, packed_rows
+from composer.errors import DataError
+from composer.model.compose import compose
+from composer.model.multimodal import MultimodalModel
+from composer.model.processor import collate
+from composer.recipe.resolve import model_config
+from composer.sample import Media, Message, Sample
+
+BACKBONES: dict[str, dict[str, Any]] = {
+    "rwkv6": {"name": "rwkv6", "width": 32, "depth": 2, "head_size": 16},
+    "rwkv7": {"name": "rwkv7", "width": 32, "depth": 2, "head_size": 16},
+    "transformer": {"name": "transformer", "width": 32, "depth": 2, "heads": 2},
+}
+
+
+def model_with(backbone: str) -> MultimodalModel:
+    torch.manual_seed(0)
+    encoder = {"name": "openclip", "image_size": 16, "patch_size": 8, "width": 16, "depth": 2, "heads": 2}
+    parts = {"encoder": encoder, "projector": "mlp", "backbone": BACKBONES[backbone]}
+    model = compose(model_config({**parts, "prompt": {"tokenizer": "bytes"}}))
+    with torch.no_grad():  # RWKV starts from zeros, through which nothing could leak
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def examples(model: MultimodalModel, count: int = 5) -> list[Example]:
+    """Conversations of unequal lengths about 0, 1 or 2 clips of two sizes."""
+    chance = random.Random(1)
+    found = []
+    for i in range(count):
+        sizes = [(16, 16), (16, 24)][: i % 3]
+        clips = [
+            Clip(torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8), torch.arange(2).float()) for size in sizes
+        ]
+        media = [Media("video", f"{i}-{k}.mp4") for k in range(len(clips))]
+        answer = "yes " * chance.randint(1, 9)
+        turns = (Message("user", (*media, f"What is {i}?")), Message("assistant", (answer,)))
+        found.append(model.processor.encode(Sample(f"s{i}", "made", turns), clips))
+    return found
+
+
+def gradients(model: MultimodalModel, batches: list[Batch]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and gradients of the mean over all target tokens of these batches."""
+    model.zero_grad()
+    targets = sum(int((batch.labels[:, 1:] != IGNORE_LABEL).sum()) for batch in batches)
+    total = torch.zeros(())
+    for batch in batches:
+        out = model(batch)
+        loss = out.loss * out.targets / targets
+        loss.backward()
+        total += loss.detach()
+    return total, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("max_tokens", [80, 150, 10_000])
+def test_packed_rows_have_the_loss_and_the_gradients_of_padded_rows(backbone: str, max_tokens: int) -> None:
+    model = model_with(backbone)
+    made = examples(model)
+    rows = packed_rows([made[:2], made[2:]], max_tokens)
+    assert isinstance(rows, list)
+    assert sum(len(row.sample_ids) for row in rows) == len(made)
+    loss, expected = gradients(model, [collate(made)])
+    got, found = gradients(model, rows)
+    torch.testing.assert_close(got, loss, rtol=1e-5, atol=1e-6)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        scale = float(gradient.abs().max()) or 1.0
+        torch.testing.assert_close(found[name] / scale, gradient / scale, rtol=0, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_planted_leak_changes_the_loss(backbone: str) -> None:
+    model = model_with(backbone)
+    row = packed(examples(model))
+    leaking = row._replace(cu_seqlens=torch.tensor([0, row.ids.shape[1]]))
+    with torch.no_grad():
+        assert abs(float(model(row).loss - model(leaking).loss)) > 1e-3
+
+
+def test_a_row_holds_what_its_samples_hold() -> None:
+    model = model_with("rwkv6")
+    made = examples(model, 3)
+    row = packed(made)
+    assert row.cu_seqlens is not None
+    starts = row.cu_seqlens.tolist()
+    for example, start, end in zip(made, starts, starts[1:], strict=False):
+        assert torch.equal(row.ids[0, start:end], example.ids)
+        assert torch.equal(row.labels[0, start + 1 : end], example.labels[1:])
+    assert row.sample_ids == ("s0", "s1", "s2")
+
+
+def test_first_fit_against_brute_force() -> None:
+    chance = random.Random(0)
+    for _ in range(200):
+        lengths = [chance.randint(1, 30) for _ in range(chance.randint(0, 20))]
+        limit = chance.randint(5, 40)
+        rows = first_fit(lengths, limit)
+        assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
+        for number, row in enumerate(rows):
+            assert sum(lengths[i] for i in row) <= limit or len(row) == 1
+            for place in row:  # no earlier row had room when it came
+                for earlier in rows[:number]:
+                    assert sum(lengths[i] for i in earlier if i < place) + lengths[place] > limit
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
+def test_pieces_and_steps_keep_the_order(size: int) -> None:
+    pieces = Pieces(range(8), 4, size)
+    found = list(pieces)
+    assert [number for piece in found for number in piece] == list(range(8))
+    assert len(found) == len(pieces) == 2 * pieces.a_step
+    assert all(len(piece) <= size and piece[0] // 4 == piece[-1] // 4 for piece in found)
+    loader = DataLoader(range(8), batch_sampler=pieces, collate_fn=list, num_workers=2)  # type: ignore[arg-type]
+    steps = Steps(loader, pieces.a_step, lambda step: [number for piece in step for number in piece])
+    assert list(steps) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert len(steps) == 2
+
+
+def test_a_step_of_pieces_is_its_micro_batches_or_the_first_error() -> None:
+    model = model_with("rwkv6")
+    made = examples(model, 5)
+    error = DataError("bad")
+    batches = [collate(made[:3]), collate(made[3:])]
+    assert micro_batches(batches) == batches
+    assert micro_batches([*batches, error]) is error
+    assert packed_rows([made[:3], [*made[3:], error]], 80) is error
