@@ -25,9 +25,9 @@ composer knows from the neighbours:
 | benchmark | nothing | `composer.benchmark.Benchmark` |
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field
@@ -63,9 +63,14 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class ComponentConfig(BaseModel):
-    """Base of a component's options: unknown options are refused, values never change, every field is described."""
+    """Base of a component's options: unknown options are refused, values never change, every field is described.
+
+    renamed: options that had another name once, {old: new}. An old name is refused with the new one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
 
 
 class SlotConfig(BaseModel):

@@ -111,6 +111,8 @@ def _sentence(details: list[ErrorDetails], model: type[BaseModel], path: tuple[s
     first = details[0]
     fields = {name: field for name, field in model.model_fields.items() if name != "name"}
     if first["type"] == "extra_forbidden" and len(path) == 1:
+        if new := getattr(model, "renamed", {}).get(path[0]):
+            return f"renamed to {new!r}"
         options = ", ".join(fields) or "none"
         return f"unknown option{nearest(str(path[0]), fields)} Options: {options}."
     if first["type"] == "missing" and len(path) == 1:
