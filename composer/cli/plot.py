@@ -6,12 +6,12 @@ from pathlib import Path
 
 from composer.atomic import check_writable
 
-SUMMARY = "Draw a run's loss and accuracy."
+SUMMARY = "Draw a run's loss and accuracy curves."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a run of `composer fit`")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture (default: RUN_DIR/curves.png)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="image file (default: RUN_DIR/curves.png)")
 
 
 def run(args: argparse.Namespace) -> int:

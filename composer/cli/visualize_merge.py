@@ -16,7 +16,9 @@ SUMMARY = "Draw which patches of an image or a video a model merges."
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
     parser.add_argument("media", metavar="MEDIA", help="an image or a video")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="picture (default: merges.png by CHECKPOINT)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="image (default: merges.png next to CHECKPOINT)"
+    )
     parser.add_argument("--frames", type=positive, default=5, help="frames taken of a video (default: %(default)s)")
     parser.add_argument(
         "--layers",
@@ -38,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model(args.checkpoint)
     output.parent.mkdir(parents=True, exist_ok=True)
-    draw_merges(model, load_clip(media, model.processor.transform, args.frames), output, layers=args.layers)
+    clip = load_clip(media, model.processor.transform, args.frames)
+    draw_merges(model, clip, output, title=f"{args.checkpoint}: {args.media}", layers=args.layers)
     sys.stdout.write(f"{output}\n")
     return 0
 
@@ -56,4 +59,4 @@ def _media(path: str) -> Media:
         return Media("image", path)
     if kind == "video":
         return Media("video", path)
-    raise MediaError(f"{path}: its name does not say whether it is an image or a video; give it a suffix such as .mp4.")
+    raise MediaError(f"{path}: got no known suffix, expected an image or a video, such as .png or .mp4")

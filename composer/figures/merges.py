@@ -21,21 +21,39 @@ from composer.parts import BlockReducer, Grid, VisualTokens
 
 
 def draw_merges(
-    model: MultimodalModel, clip: Clip, output: Path, *, layers: Sequence[int] | None = None, max_frames: int = 8
+    model: MultimodalModel,
+    clip: Clip,
+    output: Path,
+    *,
+    title: str,
+    layers: Sequence[int] | None = None,
+    max_frames: int = 8,
 ) -> None:
-    """Draw a clip's frames and, below each, its tokens, painted in their patches' mean colour and outlined.
+    """Draw a clip's frames and, below each, its tokens: outlined, in the mean color of their patches.
 
-    With a reducer that works inside the encoder's layers there is a row for each of `layers`, counted from 1; without
-    `layers` for each quarter of the depth. A last row shows what the projector gets where more reducers follow.
-    Raises ComposeError where a reducer does not keep track of which patch went to which token, and for layers that the
-    encoder does not have or in which nothing is merged.
+    If a reducer works inside the encoder's blocks, there is one row per layer of `layers`. If more reducers follow, a
+    last row shows the tokens that the projector gets.
+
+    Args:
+        model: Model whose encoder and reducers are drawn.
+        clip: Frames of one image or video.
+        output: Image file to write.
+        title: Model and media.
+        layers: Layers of the encoder, counted from 1, after which tokens are drawn; each quarter of its depth if None.
+        max_frames: Frames drawn at most, uniform in time.
+
+    Raises:
+        ComposeError: A reducer does not record which patch went to which token, the encoder has no such layers, or
+            nothing is merged inside them.
     """
-    places = torch.linspace(0, len(clip.pixels) - 1, min(max_frames, len(clip.pixels))).round().long()
-    pixels, times = clip.pixels[places], clip.time[places]
+    indices = torch.linspace(0, len(clip.pixels) - 1, min(max_frames, len(clip.pixels))).round().long()
+    pixels, times = clip.pixels[indices], clip.time[indices]
     height, width = pixels.shape[-2:]
     grid = model.encoder.shape(height, width).grid
     if grid is None:
-        raise ComposeError("The encoder's patches lie on no grid, so there is nothing to draw.")
+        raise ComposeError(
+            "the encoder's patches form no grid, so merges cannot be drawn: use an encoder with square patches"
+        )
     stages = merge_stages(model, pixels, layers)
 
     rows, columns = len(stages) + 1, len(pixels)
@@ -50,14 +68,24 @@ def draw_merges(
     for axes in panels.flat:
         axes.set_xticks([])
         axes.set_yticks([])
+    figure.suptitle(title, fontsize=10)
     figure.savefig(output, dpi=150)
 
 
 @torch.no_grad()
 def merge_stages(model: MultimodalModel, pixels: Tensor, layers: Sequence[int] | None = None) -> dict[str, Tensor]:
-    """Which token each patch is in, [F, P] int64, by the title of a row of `draw_merges`.
+    """The token that each patch is in, for every row of `draw_merges`.
 
-    pixels: [F, 3, H, W] uint8 of one clip. Raises as `draw_merges` does.
+    Args:
+        model: Model whose encoder and reducers are run.
+        pixels: [F, 3, H, W] uint8, the frames of one clip.
+        layers: As in `draw_merges`.
+
+    Returns:
+        Titles of rows and their tokens, [F, P] int64.
+
+    Raises:
+        ComposeError: As in `draw_merges`.
     """
     pixels = pixels.to(next(model.parameters()).device)
     frames = len(pixels)
@@ -70,8 +98,8 @@ def merge_stages(model: MultimodalModel, pixels: Tensor, layers: Sequence[int] |
             stages[f"{tokens.features.shape[1]} tokens\nafter layer {layer}"] = _sources(tokens)
     elif layers is not None:
         raise ComposeError(
-            f"Layers {', '.join(map(str, layers))}: the model merges nothing inside its encoder's layers; leave them "
-            "out to draw what its reducers make of the encoder's tokens."
+            f"layers: got {', '.join(map(str, layers))}, but the model merges nothing inside its encoder's layers: "
+            "omit them to draw the tokens after its reducers"
         )
     if len(model.reducers) != 1 or inside is None:
         tokens = model.reduce(group, keep_sources=True)
@@ -79,13 +107,13 @@ def merge_stages(model: MultimodalModel, pixels: Tensor, layers: Sequence[int] |
     return stages
 
 
-def _layers(depth: int, asked: Sequence[int] | None) -> list[int]:
-    """The layers to draw, in order: those that are asked, or the quarters of the depth."""
-    if asked is None:
+def _layers(depth: int, layers: Sequence[int] | None) -> list[int]:
+    """The layers to draw, in order: the given ones, or the quarters of the depth."""
+    if layers is None:
         return sorted({depth * quarter // 4 for quarter in range(1, 5)} - {0})
-    if wrong := [layer for layer in asked if not 1 <= layer <= depth]:
-        raise ComposeError(f"Layers: got {', '.join(map(str, wrong))}, expected 1 to {depth}, the encoder's depth.")
-    return sorted(set(asked))
+    if wrong := [layer for layer in layers if not 1 <= layer <= depth]:
+        raise ComposeError(f"layers: got {', '.join(map(str, wrong))}, expected 1 to {depth}, the encoder's depth")
+    return sorted(set(layers))
 
 
 class FirstBlocks(BlockReducer):
@@ -97,8 +125,8 @@ class FirstBlocks(BlockReducer):
         self.proportional, self.needs_sources = reducer.proportional, reducer.needs_sources
 
     def schedule(self, patches: int) -> tuple[int, ...]:
-        whole = self.reducer.schedule(patches)
-        return whole[: self.blocks] + (0,) * (len(whole) - self.blocks)
+        merges = self.reducer.schedule(patches)
+        return merges[: self.blocks] + (0,) * (len(merges) - self.blocks)
 
     def plan(self, metric: Tensor, r: int) -> Tensor:
         return self.reducer.plan(metric, r)
@@ -110,8 +138,8 @@ class FirstBlocks(BlockReducer):
 def _sources(tokens: VisualTokens) -> Tensor:
     if tokens.sources is None:
         raise ComposeError(
-            "One of the model's reducers does not keep track of which patch went to which token "
-            "(VisualTokens.sources), so there is nothing to draw."
+            "one of the model's reducers does not record which patch went to which token (VisualTokens.sources): "
+            "its merges cannot be drawn"
         )
     return tokens.sources.cpu()
 
@@ -119,12 +147,12 @@ def _sources(tokens: VisualTokens) -> Tensor:
 def _draw_tokens(axes: Axes, pixels: Tensor, sources: Tensor, grid: Grid) -> None:
     """Tokens of one frame; axes in patches."""
     labels = sources.reshape(grid).numpy()
-    axes.imshow(token_colours(pixels, sources, grid), extent=(0, grid[1], grid[0], 0))
+    axes.imshow(token_colors(pixels, sources, grid), extent=(0, grid[1], grid[0], 0))
     axes.add_collection(LineCollection(token_borders(labels), colors="white", linewidths=0.8))
 
 
-def token_colours(pixels: Tensor, sources: Tensor, grid: Grid) -> NDArray[np.float32]:
-    """[rows, columns, 3] in 0..1: each patch in the mean colour of all patches of its token.
+def token_colors(pixels: Tensor, sources: Tensor, grid: Grid) -> NDArray[np.float32]:
+    """[rows, columns, 3] in 0..1: each patch in the mean color of all patches of its token.
 
     pixels: [3, H, W] uint8; sources: [P] int64.
     """
@@ -135,7 +163,7 @@ def token_colours(pixels: Tensor, sources: Tensor, grid: Grid) -> NDArray[np.flo
 
 
 def token_borders(labels: NDArray[np.int64]) -> list[list[tuple[int, int]]]:
-    """Line segments between neighbouring patches of different tokens, in patches. labels: [rows, columns]."""
+    """Line segments between neighboring patches of different tokens, in patches. labels: [rows, columns]."""
     rows, columns = labels.shape
     between_columns = [
         [(c, r), (c, r + 1)] for r in range(rows) for c in range(1, columns) if labels[r, c - 1] != labels[r, c]

@@ -18,11 +18,11 @@ def draw_sweep(points: Sequence[Point], output: Path) -> None:
 
 
 def sweep_figure(points: Sequence[Point]) -> Figure:
-    """A panel for each average and task of a benchmark: share of the best score against kept ratio, both in percent.
+    """One panel per average and task of a benchmark: share of the best score over kept ratio, both in percent.
 
-    One line for each order, and the thresholds, after figures D2 to D4 of AuroraLong's supplement. These speak of "the
-    proportion between the highest and lowest values on the entire performance curve"; here it is the proportion of each
-    value to the highest one of its panel, over all orders, so that orders can be compared.
+    Each order is a line, and the thresholds are dashed, after figures D2 to D4 of AuroraLong's supplement. These show
+    "the proportion between the highest and lowest values on the entire performance curve"; here it is the proportion
+    of each value to the highest one of its panel, over all orders, so that orders can be compared.
     """
     tasks = list(dict.fromkeys(point.task for point in points))
     columns = min(4, len(tasks))
@@ -41,12 +41,12 @@ def sweep_figure(points: Sequence[Point]) -> Figure:
 
 
 def _draw_task(points: Sequence[Point], axes: Axes) -> None:
-    for place, order in enumerate(dict.fromkeys(point.order for point in points)):
+    for number, order in enumerate(dict.fromkeys(point.order for point in points)):
         known = sorted((p.ratio, p.share_of_best) for p in points if p.order == order and p.share_of_best is not None)
         kept, shares = [100 * ratio for ratio, _ in known], [100 * share for _, share in known]
-        axes.plot(kept, shares, marker=_MARKERS[place % len(_MARKERS)], markersize=4, label=order)
+        axes.plot(kept, shares, marker=_MARKERS[number % len(_MARKERS)], markersize=4, label=order)
     for threshold in THRESHOLDS:
-        axes.axhline(100 * threshold, color="grey", linestyle="--", linewidth=0.8)
+        axes.axhline(100 * threshold, color="tab:gray", linestyle="--", linewidth=0.8)
         axes.annotate(
             f"{100 * threshold:.0f}%",
             (1.01, 100 * threshold),
@@ -55,5 +55,7 @@ def _draw_task(points: Sequence[Point], axes: Axes) -> None:
             va="center",
         )
     axes.set_title(points[0].task, fontsize=9)
+    if all(point.share_of_best is None for point in points):
+        axes.text(0.5, 0.5, "no answer is right", ha="center", va="center", transform=axes.transAxes)
     axes.grid(alpha=0.3)
     axes.tick_params(labelbottom=True)

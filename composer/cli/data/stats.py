@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         }
         with replacing(output / f"{stage.name}.png") as temporary:
             limits = {} if context is None else {"positions": context}
-            draw_histograms({m: h for m, h in counted.items() if h[1].any()}, limits, temporary)
+            shown = {m: h for m, h in counted.items() if h[1].any()}
+            draw_histograms(shown, limits, temporary, title=f"{stage.name}: {', '.join(s.name for s in lengths)}")
     with replacing(output / "stats.json") as temporary:
         record = {"limit": args.limit, "seed": args.seed, "stages": found}
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

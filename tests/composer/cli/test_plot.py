@@ -29,4 +29,4 @@ def test_a_folder_without_a_log_is_an_error(tmp_path: Path, capsys: pytest.Captu
     assert main(["plot", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "no metrics.csv" in said
-    assert "or the run took fewer steps than trainer.log_every_n_steps" in said
+    assert "with at least trainer.log_every_n_steps steps" in said

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer.batch import Clip, FrameGroup
 from composer.errors import ComposeError
-from composer.figures.merges import draw_merges, merge_stages, token_borders, token_colours
+from composer.figures.merges import draw_merges, merge_stages, token_borders, token_colors
 from composer.model.multimodal import MultimodalModel
 from composer.parts import BlockReducer, BlockTokens, Reducer, TokenShape, VisualTokens
 from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
@@ -93,7 +93,7 @@ def test_the_layers_that_are_asked() -> None:
     assert torch.equal(last, parts.reduce(group, keep_sources=True).sources)
     with pytest.raises(ComposeError, match="got 0, 7, expected 1 to 6"):
         merge_stages(parts, pixels, [0, 3, 7])
-    with pytest.raises(ComposeError, match=r"Layers 3: the model merges nothing inside"):
+    with pytest.raises(ComposeError, match=r"layers: got 3, but the model merges nothing inside"):
         merge_stages(model(Halve(dim=3, depth=6)), pixels, [3])
 
 
@@ -106,14 +106,14 @@ def test_a_model_without_reducer_shows_its_patches() -> None:
 def test_a_reducer_that_tracks_nothing_is_refused() -> None:
     parts = model(FirstTokens(2))
     parts.encoder.forward = MeanEncoder.forward.__get__(parts.encoder)  # type: ignore[method-assign]
-    with pytest.raises(ComposeError, match="does not keep track"):
+    with pytest.raises(ComposeError, match="does not record"):
         merge_stages(parts, clip().pixels)
 
 
 def test_tokens_are_painted_in_the_mean_of_their_patches() -> None:
     pixels = clip(1).pixels[0]
     sources = torch.randint(0, 6, (20,), generator=torch.Generator().manual_seed(1))
-    painted = token_colours(pixels, sources, (4, 5))
+    painted = token_colors(pixels, sources, (4, 5))
     for patch, token in enumerate(sources.tolist()):
         members = [divmod(p, 5) for p in range(20) if sources[p] == token]
         means = [pixels[:, r * 4 : r * 4 + 4, c * 4 : c * 4 + 4].float().mean((1, 2)) for r, c in members]
@@ -129,6 +129,6 @@ def test_borders_run_between_different_tokens_only() -> None:
 
 def test_merges_are_drawn_for_videos_and_single_images(tmp_path: Path) -> None:
     for frames in (1, 20):
-        draw_merges(model(LastIntoFirst(dim=3, depth=6)), clip(frames), tmp_path / "merges.png")
-        picture = np.asarray(Image.open(tmp_path / "merges.png"))
-        assert picture.std() > 10
+        draw_merges(model(LastIntoFirst(dim=3, depth=6)), clip(frames), tmp_path / "merges.png", title="a clip")
+        image = np.asarray(Image.open(tmp_path / "merges.png"))
+        assert image.std() > 10
