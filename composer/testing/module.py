@@ -36,7 +36,7 @@ def check_module(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> None:
     with torch.no_grad():
         first, second = run(part), run(part)
     written = [
-        name for name, value in _attributes(part).items() if before.get(name, value) != value or name not in before
+        name for name, value in _attributes(part).items() if name not in before or not _same(before[name], value)
     ]
     require(
         not written, f"forward wrote the attribute {', '.join(written)}: return it instead, forward runs in parallel"
@@ -134,14 +134,18 @@ def _check_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> Non
 
 
 def _attributes(part: nn.Module) -> dict[str, Any]:
-    """Identity of everything that the modules of a part hold."""
+    """Everything that the modules of a part hold. The values stay alive, so that no other gets the identity of one."""
     found = {}
     for name, module in part.named_modules():
         held = {**vars(module), **module._parameters, **module._buffers}
         for attribute, value in held.items():
             if attribute not in ("_parameters", "_buffers", "_modules"):
-                found[_join(name, attribute)] = value if isinstance(value, int | float | str) else id(value)
+                found[_join(name, attribute)] = value
     return found
+
+
+def _same(one: Any, another: Any) -> bool:
+    return bool(one == another) if isinstance(one, int | float | str) else one is another
 
 
 def _saved(part: nn.Module, value: Tensor) -> bool:
