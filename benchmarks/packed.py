@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow
 from pyarrow import parquet
 
-from composer.data.media.opened import opened
+from composer.data.media.opened import open_media
 from composer.data.sampler import permutation
 from composer.data.tools.pack import pack
 from composer.reader import Reader
@@ -69,7 +69,7 @@ def speed(reader: Reader, samples: int) -> float:
     start = time.perf_counter()
     for index in order:
         for media in reader[int(index)].media:
-            with opened(media) as source:
+            with open_media(media) as source:
                 if isinstance(source, str):
                     Path(source).read_bytes()
                 else:

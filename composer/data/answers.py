@@ -4,9 +4,9 @@ from composer.errors import DataError
 from composer.sample import Message, Sample
 
 
-def answered(sample: Sample) -> Sample:
+def drop_unanswered_turns(sample: Sample) -> Sample:
     """A sample without its trailing user turns, which no answer follows. Raises DataError if no answer has loss."""
-    if not any(map(teaches, sample.messages)):
+    if not any(map(is_trained_on, sample.messages)):
         raise DataError(f"{sample.source}: sample {sample.id!r} has no assistant turn to learn from")
     messages = list(sample.messages)
     while messages[-1].role != "assistant":
@@ -14,7 +14,7 @@ def answered(sample: Sample) -> Sample:
     return Sample(sample.id, sample.source, tuple(messages), sample.meta)
 
 
-def teaches(message: Message) -> bool:
+def is_trained_on(message: Message) -> bool:
     """Whether a turn is an answer with loss on some text."""
     texts = (part for part in message.content if isinstance(part, str))
     return message.role == "assistant" and message.loss and any(text.strip() for text in texts)

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID, Batch, Clip, Example
-from composer.data.answers import answered
+from composer.data.answers import drop_unanswered_turns
 from composer.data.bad_samples import BadSamples
 from composer.data.media.clip import load_clip
 from composer.data.mixture import Mixture
@@ -91,7 +91,7 @@ class Conversations(Examples):
     def sample(self, index: int) -> Sample:
         source, record = self.mixture[index]
         sample = self.sources[source][record]
-        return sample if self.answer else answered(sample)
+        return sample if self.answer else drop_unanswered_turns(sample)
 
     def _trained(self, index: int, bad_samples: BadSamples) -> Example:
         """The example, or one without loss if the sample is bad."""

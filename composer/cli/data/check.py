@@ -17,7 +17,7 @@ from composer.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from composer.data.tools.check import Checked, Problem
+    from composer.data.tools.check import CheckedSource, Problem
 
 SUMMARY = "read every record, and look for every image and video"
 DESCRIPTION = (
@@ -78,16 +78,16 @@ def run(args: argparse.Namespace) -> int:
     return 1 if wrong else 0
 
 
-def _open(named: list[Named]) -> tuple[dict[int, "Checked"], list[tuple[int, "Problem"]]]:
+def _open(named: list[Named]) -> tuple[dict[int, "CheckedSource"], list[tuple[int, "Problem"]]]:
     """The sources that can be opened, and what is wrong with sources as a whole, each by its place in `named`."""
     from composer.data.open_sources import check_size, open_source
-    from composer.data.tools.check import Checked, Problem
+    from composer.data.tools.check import CheckedSource, Problem
 
     sources, problems = {}, []
     for place, one in enumerate(named):
         try:
             reader = open_source(one.source)
-            sources[place] = Checked(one.source.name, reader, one.learned)
+            sources[place] = CheckedSource(one.source.name, reader, one.learned)
             check_size(one.source, len(reader))
         except DataError as error:
             problems.append((place, Problem(one.source.name, None, f"data.sources.{one.source.name}", str(error))))

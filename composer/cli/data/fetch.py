@@ -22,10 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from composer.data.tools.fetch import RECORD, fetch, known_commit, repositories
+    from composer.data.tools.fetch import RECORD, fetch, known_commit, list_repositories
 
     named = [(one.source, one.section.value.get("root")) for one in distinct(read_stages(args))]
-    found, problems = repositories((source, root.value if root else None) for source, root in named)
+    found, problems = list_repositories((source, root.value if root else None) for source, root in named)
     for repository in found:
         names = ", ".join(source.name for source in repository.sources)
         commit = known_commit(repository)

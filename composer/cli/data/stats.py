@@ -87,7 +87,7 @@ def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tup
 
     from composer.data.mixture import mixed_sizes
     from composer.data.open_sources import open_source
-    from composer.data.tools.stats import Lengths, measure, spread
+    from composer.data.tools.stats import Lengths, measure, spread_indices
     from composer.planning.build import build_meta
     from composer.planning.plan import FRAMES
 
@@ -102,7 +102,7 @@ def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tup
     sources = stage.sources["train"]
     readers = [open_source(source) for source in sources]
     sizes = mixed_sizes([len(reader) for reader in readers], [source.repeat for source in sources])
-    chosen = [spread(len(reader), limit, seed) for reader in readers]
+    chosen = [spread_indices(len(reader), limit, seed) for reader in readers]
     lengths = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -115,7 +115,7 @@ def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tup
 
 def _described(lengths: Sequence["Lengths"], context: int | None) -> dict[str, dict[str, Any]]:
     """Counts and summaries of each source, and of all as training mixes them."""
-    from composer.data.tools.stats import summary
+    from composer.data.tools.stats import summarize
 
     found: dict[str, dict[str, Any]] = {
         source.name: {
@@ -123,12 +123,12 @@ def _described(lengths: Sequence["Lengths"], context: int | None) -> dict[str, d
             "read": source.read,
             "unreadable": len(source.unreadable),
             "samples": source.samples,
-            **summary([source], context),
+            **summarize([source], context),
         }
         for source in lengths
     }
     counts = {key: sum(one[key] for one in found.values()) for key in ("records", "read", "unreadable", "samples")}
-    return found | {"all": {**counts, **summary(lengths, context)}}
+    return found | {"all": {**counts, **summarize(lengths, context)}}
 
 
 def _table(title: str, sources: Mapping[str, Mapping[str, Any]]) -> "Table":

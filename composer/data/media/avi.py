@@ -2,7 +2,7 @@
 
 import io
 
-from composer.data.media.opened import opened
+from composer.data.media.opened import open_media
 from composer.sample import Media
 
 ENTRY = 16
@@ -15,7 +15,7 @@ def count_chunks(media: Media, stream: int) -> int:
     A chunk stands for one frame; one without bytes holds the frame before.
     """
     name = b"%02d" % stream
-    with opened(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
+    with open_media(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
         file.seek(12)
         while len(head := file.read(8)) == 8:
             size = int.from_bytes(head[4:], "little")

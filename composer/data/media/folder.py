@@ -12,7 +12,7 @@ from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -22,7 +22,7 @@ def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[N
     and for pictures of several sizes.
     """
     assert media.fps is not None
-    found = list_pictures(media)
+    found = list_images(media)
     if media.fps <= 0:
         raise MediaError(f"{media.path}: got {media.fps:g} pictures a second, expected more than 0")
     if media.rule == "mvbench":  # whose pictures count from 1
@@ -40,28 +40,28 @@ def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[N
     return np.stack([pictures[int(n)] for n in chosen]), times.astype(np.float32)
 
 
-def list_pictures(media: Media) -> list[Media]:
+def list_images(media: Media) -> list[Media]:
     """The pictures of a folder, or of one inside an archive, in order. Raises MediaError where there are none."""
     path = media.path
     if media.pictures is not None:
         return [Media("image", path, span=span) for span in media.pictures]
     try:
-        names = sorted(filter(_is_picture, os.listdir(path)), key=natural)
+        names = sorted(filter(_is_image, os.listdir(path)), key=natural_key)
     except FileNotFoundError:
         raise MediaError(f"{path}: no such folder; paths are relative to media_root or to the data file") from None
     except OSError as error:
         raise MediaError(f"{path}: cannot read this folder of pictures: {error.strerror}") from None
     if not names:
-        raise MediaError(f"{path}: no pictures in it, expected files that end in {', '.join(PICTURES)}")
+        raise MediaError(f"{path}: no pictures in it, expected files that end in {', '.join(EXTENSIONS)}")
     return [Media("image", os.path.join(path, name)) for name in names]
 
 
-def natural(name: str) -> tuple[list[str | int], str]:
+def natural_key(name: str) -> tuple[list[str | int], str]:
     """A key that sorts file names by the numbers in them: frame2, frame10. Equal ones are in the order of the text."""
     parts = re.split(r"([0-9]+)", os.path.splitext(name)[0])
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     """Whether a file belongs to the folder's pictures; hidden files do not, as macOS's "._1.jpg"."""
-    return name.lower().endswith(PICTURES) and not name.startswith(".")
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from composer.data.media.folder import list_pictures
+from composer.data.media.folder import list_images
 from composer.data.media.image import open_image, orientation
 from composer.data.media.opened import decoding
 from composer.data.media.pixels import upright_size
-from composer.data.media.timeline import Span, opened_video, segment, span_of
+from composer.data.media.timeline import Span, open_video, segment, span_of
 from composer.data.media.video import UNREADABLE, Cursor, video_stream
 from composer.errors import MediaError
 from composer.sample import Media
@@ -37,7 +37,7 @@ def _of_image(media: Media) -> Header:
 
 
 def _of_folder(media: Media) -> Header:
-    pictures, fps = list_pictures(media), media.fps or 0.0
+    pictures, fps = list_images(media), media.fps or 0.0
     if fps <= 0:
         raise MediaError(f"{media.path}: got {fps:g} pictures a second, expected more than 0")
     first, last = segment(media, Span(0.0, len(pictures) / fps))
@@ -46,7 +46,7 @@ def _of_folder(media: Media) -> Header:
 
 def _of_video(media: Media) -> Header:
     """The first frame of the segment is decoded: how it is turned stands with the frame."""
-    with decoding(media.path, UNREADABLE), opened_video(media) as container:
+    with decoding(media.path, UNREADABLE), open_video(media) as container:
         stream = video_stream(media.path, container)
         span = span_of(media, container, stream)
         first, last = segment(media, span)

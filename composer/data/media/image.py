@@ -15,8 +15,8 @@ from PIL import Image, UnidentifiedImageError
 
 from composer.data.media import signatures
 from composer.data.media.jpeg import START, find_damage
-from composer.data.media.limits import MAX_PIXELS, check_size
-from composer.data.media.opened import decoding, opened
+from composer.data.media.limits import MAX_PIXELS, check_dimensions
+from composer.data.media.opened import decoding, open_media
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -49,7 +49,7 @@ def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
     that is missing, no image, truncated, too large, or too thin.
     """
     with open_image(media) as image:
-        check_size(media.path, image.height, image.width)
+        check_dimensions(media.path, image.height, image.width)
         image.load()  # before EXIF, which PNG may keep behind the pixels, and says if the file is cut off
         turn = TURNS.get(orientation(image))
         upright = _rgb(image if turn is None else image.transpose(turn))
@@ -81,7 +81,7 @@ def check_image(media: Media) -> None:
 
     Raises MediaError for a JPEG whose compressed data is damaged.
     """
-    with decoding(media.path, "cannot decode this image"), opened(media) as file:
+    with decoding(media.path, "cannot decode this image"), open_media(media) as file:
         content = Path(file).read_bytes() if isinstance(file, str) else file.read()
         damage = find_damage(content) if content.startswith(START) else None
     if damage is not None:
@@ -92,8 +92,8 @@ def check_image(media: Media) -> None:
 def open_image(media: Media) -> Iterator[Image.Image]:
     """An image that is not decoded yet. Raises MediaError for whatever fails in the block, as `decoding` does."""
     path = media.path
-    with decoding(path, "cannot decode this image"), warnings.catch_warnings(), opened(media) as file:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_size` decides
+    with decoding(path, "cannot decode this image"), warnings.catch_warnings(), open_media(media) as file:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_dimensions` decides
         try:
             with Image.open(file, formats=_formats()) as image:
                 yield image

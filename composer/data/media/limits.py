@@ -9,7 +9,7 @@ MAX_ASPECT = 32
 """Long side over short side: beyond it, "keep-aspect" would turn a strip into thousands of patches."""
 
 
-def check_size(path: str, height: int, width: int) -> None:
+def check_dimensions(path: str, height: int, width: int) -> None:
     """Raises MediaError for a picture that is empty, too large, or too thin."""
     if height < 1 or width < 1:
         raise MediaError(f"{path}: the picture has no pixels ({width} x {height})")

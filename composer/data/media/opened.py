@@ -24,7 +24,7 @@ WRONG_CALL = re.compile("unexpected keyword argument|positional argument|has inc
 
 
 @contextmanager
-def opened(media: Media) -> Iterator[str | BinaryIO]:
+def open_media(media: Media) -> Iterator[str | BinaryIO]:
     """What Pillow and PyAV open, a path where there is one. Raises MediaError for a file that is missing or short."""
     if media.data is not None:
         yield io.BytesIO(media.data)
@@ -42,7 +42,7 @@ def opened(media: Media) -> Iterator[str | BinaryIO]:
                 f"{media.path}: got an archive of {there:,} bytes, expected a file at {offset:,} to {offset + size:,}: "
                 "the archive is truncated, or its index is of another one"
             )
-        with io.BufferedReader(Stretch(archive, offset, size)) as file:
+        with io.BufferedReader(ByteRange(archive, offset, size)) as file:
             yield file
 
 
@@ -74,7 +74,7 @@ def decoding(path: str, problem: str) -> Iterator[None]:
     except Exception as error:
         if not isinstance(error, OSError) and _raised_here(error):
             raise
-        raise MediaError(f"{path}: {problem}: {said(error)}") from error
+        raise MediaError(f"{path}: {problem}: {reason_of(error)}") from error
 
 
 def _raised_here(error: Exception) -> bool:
@@ -86,14 +86,14 @@ def _raised_here(error: Exception) -> bool:
     return any(name.partition(".")[0] in (__name__.partition(".")[0], "numpy") for name in innermost)
 
 
-def said(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What a decoder says is wrong. Damaged files make decoders raise anything, whose name may say most."""
     if reason := getattr(error, "strerror", None):
         return str(reason)
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
-class Stretch(io.RawIOBase):
+class ByteRange(io.RawIOBase):
     """Bytes `offset` to `offset + size` of a file, as a file of their own."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:

@@ -9,7 +9,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from composer.data.media.image import BACKGROUND
-from composer.data.media.limits import check_size
+from composer.data.media.limits import check_dimensions
 from composer.data.media.pyav import convert
 from composer.errors import MediaError
 from composer.transform import FrameTransform
@@ -41,7 +41,7 @@ class Scaler:
         turn = Turn(frame)
         if self.size is None:  # a video may change its size on the way, a clip may not
             upright = upright_size(frame, self.stream)
-            check_size(self.path, *upright)
+            check_dimensions(self.path, *upright)
             self.size = self.transform.scaled(*upright)
         height, width = self.size[::-1] if turn.swap else self.size
         plain = self._plain(frame, alpha)

@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from composer.data.media.avi import count_chunks
-from composer.data.media.opened import opened
+from composer.data.media.opened import open_media
 from composer.data.media.pyav import OPEN
 from composer.data.media.truncated import is_truncated
 from composer.errors import MediaError
@@ -47,9 +47,9 @@ TIMELESS = "frames carry no time; put the stream into mp4 or mkv"
 
 
 @contextmanager
-def opened_video(media: Media) -> Iterator[InputContainer]:
+def open_video(media: Media) -> Iterator[InputContainer]:
     """A video's streams."""
-    with opened(media) as file, av.open(file, "r", **OPEN) as container:
+    with open_media(media) as file, av.open(file, "r", **OPEN) as container:
         yield container
 
 
@@ -182,9 +182,9 @@ def mvbench_frames(media: Media, frames: int, rate: float, first: int, last: int
     return [int(start + part / 2 + round(part * i)) for i in range(frames)]
 
 
-def picture_times(media: Media, index: int) -> list[float]:
+def frame_times(media: Media, index: int) -> list[float]:
     """When each picture of a video stream appears, in seconds, in order. Reads the whole file and decodes nothing."""
-    with opened_video(media) as container:
+    with open_video(media) as container:
         stream = container.streams[index]
         assert isinstance(stream, VideoStream)
         return sorted(
@@ -209,7 +209,7 @@ def _scan(media: Media, index: int, truncated: bool) -> Span | None:
     Opens the file itself, since not every format can be rewound.
     """
     times, key, timeless = [], None, False
-    with opened_video(media) as container, suppress(*[EOFError, av.error.FFmpegError][: 2 * truncated]):
+    with open_video(media) as container, suppress(*[EOFError, av.error.FFmpegError][: 2 * truncated]):
         stream = container.streams[index]
         assert isinstance(stream, VideoStream)
         hold = usual = float(1 / stream.average_rate) if stream.average_rate else HOLD

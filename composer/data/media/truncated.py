@@ -3,7 +3,7 @@
 import io
 from typing import BinaryIO
 
-from composer.data.media.opened import opened
+from composer.data.media.opened import open_media
 from composer.sample import Media
 
 SLACK = 8
@@ -18,7 +18,7 @@ SEGMENT = bytes.fromhex("18538067")
 
 def is_truncated(media: Media) -> bool:
     """Whether an AVI, Matroska or MP4 file is shorter than its outermost parts say. False for any other format."""
-    with opened(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
+    with open_media(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
         return _end_of_parts(file) > file.seek(0, io.SEEK_END) + SLACK
 
 

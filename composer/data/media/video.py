@@ -18,19 +18,19 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from composer.data.media.limits import check_size
+from composer.data.media.limits import check_dimensions
 from composer.data.media.opened import decoding
 from composer.data.media.pixels import Scaler
 from composer.data.media.timeline import (
     TICK,
     TIMELESS,
     Span,
+    frame_times,
     has_index,
     in_decoding_order,
     mvbench_frames,
-    opened_video,
+    open_video,
     packets_of,
-    picture_times,
     seconds,
     segment,
     span_of,
@@ -57,7 +57,7 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
     for a file that is missing, no video, empty, or that cannot be decoded where a frame is needed.
     """
     path = media.path
-    with decoding(path, UNREADABLE), opened_video(media) as container:
+    with decoding(path, UNREADABLE), open_video(media) as container:
         stream = video_stream(path, container)
         span = span_of(media, container, stream)
         times: NDArray[np.floating]
@@ -77,7 +77,7 @@ def read_video(media: Media, transform: FrameTransform, frames: int) -> tuple[ND
 
 def _counted(media: Media, stream: VideoStream, span: Span, frames: int) -> NDArray[np.float64]:
     """When the frames that MVBench's code counts appear, in seconds from the segment's start."""
-    appear = picture_times(media, stream.index)
+    appear = frame_times(media, stream.index)
     if not appear or not stream.average_rate:
         raise MediaError(f"{media.path}: the file does not say how many frames it shows a second")
     numbers = mvbench_frames(media, frames, float(stream.average_rate), 0, len(appear) - 1)
@@ -98,7 +98,7 @@ def video_stream(path: str, container: InputContainer) -> VideoStream:
         raise MediaError(f"{path}: FFmpeg does not know this video's codec: encode it again, for example as H.264")
     stream = max(known, key=_rank)
     if container.format.name != "webp_pipe":  # the size is not known before a picture is decoded
-        check_size(path, stream.codec_context.height, stream.codec_context.width)
+        check_dimensions(path, stream.codec_context.height, stream.codec_context.width)
     return stream
 
 
@@ -119,7 +119,7 @@ def _opacity(media: Media, container: InputContainer, stream: VideoStream, span:
     if not apart or container.metadata.get("major_brand") not in ("avif", "avis"):
         yield None
         return
-    with opened_video(media) as second:
+    with open_video(media) as second:
         other = second.streams.video[container.streams.video.index(apart[0])]
         yield Cursor(media.path, second, other, span)
 

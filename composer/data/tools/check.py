@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from composer.data.answers import answered, teaches
-from composer.data.media.folder import list_pictures, read_folder
+from composer.data.answers import drop_unanswered_turns, is_trained_on
+from composer.data.media.folder import list_images, read_folder
 from composer.data.media.image import check_image, read_image
-from composer.data.media.opened import opened
+from composer.data.media.opened import open_media
 from composer.data.media.video import read_video
 from composer.errors import DataError, MediaError
 from composer.prompt import WORLD, pieces, split_question
@@ -34,12 +34,12 @@ GLIMPSE = 1e-3
 """Seconds of a video that are asked for: those of its first frame."""
 
 
-class Checked(NamedTuple):
-    """An opened source to be checked. learned: whether its answers are needed."""
+class CheckedSource(NamedTuple):
+    """An opened source to be checked. needs_answers: whether its answers are needed."""
 
     name: str
     reader: Reader
-    learned: bool
+    needs_answers: bool
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
-class Found(NamedTuple):
+class RangeResult(NamedTuple):
     """What a range of records was found to be. source: its place among those checked, for names may be the same."""
 
     source: int
@@ -69,7 +69,7 @@ class _Range(NamedTuple):
     stop: int
 
 
-def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iterator[Found]:
+def check(sources: Sequence[CheckedSource], *, decode: bool, num_workers: int) -> Iterator[RangeResult]:
     """How many more records of which source are read, and what is wrong with them, in their order.
 
     By default a medium must be there, hold something, and lie inside its archive; with `decode` an image must be
@@ -84,7 +84,7 @@ def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iter
     if not num_workers:
         _begin(sources, decode)
         for one in ranges:
-            yield Found(one.source, one.stop - one.start, _check(one))
+            yield RangeResult(one.source, one.stop - one.start, _check(one))
         return
     pool = ProcessPoolExecutor(num_workers, initializer=_begin, initargs=(sources, decode, True))
     waiting: deque[tuple[_Range, Future[list[Problem]]]] = deque()
@@ -99,9 +99,9 @@ def check(sources: Sequence[Checked], *, decode: bool, num_workers: int) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _result(sources: Sequence[Checked], one: _Range, future: Future[list[Problem]]) -> Found:
+def _result(sources: Sequence[CheckedSource], one: _Range, future: Future[list[Problem]]) -> RangeResult:
     try:
-        return Found(one.source, one.stop - one.start, future.result())
+        return RangeResult(one.source, one.stop - one.start, future.result())
     except BrokenProcessPool:
         reader = sources[one.source].reader
         raise DataError(
@@ -110,12 +110,12 @@ def _result(sources: Sequence[Checked], one: _Range, future: Future[list[Problem
         ) from None
 
 
-_sources: Sequence[Checked] = ()
+_sources: Sequence[CheckedSource] = ()
 _decode = False
 """What a process checks, set once: readers are too large to be sent with each range."""
 
 
-def _begin(sources: Sequence[Checked], decode: bool, child: bool = False) -> None:
+def _begin(sources: Sequence[CheckedSource], decode: bool, child: bool = False) -> None:
     global _sources, _decode
     _sources, _decode = sources, decode
     _fault_of_file.cache_clear()
@@ -124,11 +124,11 @@ def _begin(sources: Sequence[Checked], decode: bool, child: bool = False) -> Non
 
 
 def _check(one: _Range) -> list[Problem]:
-    name, reader, learned = _sources[one.source]
+    name, reader, needs_answers = _sources[one.source]
     found = []
     for index in range(one.start, one.stop):
         try:
-            faults = list(_faults(reader[index], learned))
+            faults = list(_faults(reader[index], needs_answers))
         except DataError as error:
             faults = [str(error)]
         if faults:
@@ -137,26 +137,26 @@ def _check(one: _Range) -> list[Problem]:
     return found
 
 
-def _faults(sample: Sample, learned: bool) -> Iterator[str]:
+def _faults(sample: Sample, needs_answers: bool) -> Iterator[str]:
     """What is wrong with a record that can be read."""
     said = any(part.strip() for m in sample.messages for part in m.content if isinstance(part, str))
     if not said and not sample.media:
         yield "neither text nor media in it"
-    elif learned and not any(map(teaches, sample.messages)):
+    elif needs_answers and not any(map(is_trained_on, sample.messages)):
         yield "no answer to learn from"
     else:
-        yield from _fault_of_turns(sample, learned)
+        yield from _fault_of_turns(sample, needs_answers)
     for media in sample.media:
         fault = _fault_of_file(media) if media.data is None else _fault(media)
         if fault is not None:
             yield fault
 
 
-def _fault_of_turns(sample: Sample, learned: bool) -> Iterator[str]:
+def _fault_of_turns(sample: Sample, needs_answers: bool) -> Iterator[str]:
     """What would stop the conversation from becoming a prompt: its turns fit every template alike, or none."""
     try:
-        prompt = answered(sample) if learned else split_question(sample)[0]
-        pieces(prompt, "media-first", WORLD, answer=not learned)
+        prompt = drop_unanswered_turns(sample) if needs_answers else split_question(sample)[0]
+        pieces(prompt, "media-first", WORLD, answer=not needs_answers)
     except DataError as error:
         yield str(error)
 
@@ -169,7 +169,7 @@ def _fault_of_file(media: Media) -> str | None:
 
 def _fault(media: Media) -> str | None:
     try:
-        look_for(media)
+        check_media_exists(media)
         if _decode:
             _read(media)
     except MediaError as error:
@@ -179,11 +179,11 @@ def _fault(media: Media) -> str | None:
     return None
 
 
-def look_for(media: Media) -> None:
+def check_media_exists(media: Media) -> None:
     """Raises MediaError where a medium is missing, holds nothing, or lies outside its archive."""
     if media.fps is not None:
-        media = list_pictures(media)[-1]  # what is cut off is cut off at the end
-    with opened(media):
+        media = list_images(media)[-1]  # what is cut off is cut off at the end
+    with open_media(media):
         pass
     if media.data is None and media.span is None and os.path.isdir(media.path):
         raise MediaError(f"{media.path}: got a folder, expected a file; videos as folders need the reader's `fps`")

@@ -40,7 +40,7 @@ class Repository:
         return COMMIT.fullmatch(self.revision) is not None
 
 
-def repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[list[Repository], list[str]]:
+def list_repositories(sources: Iterable[tuple[SourceConfig, str | None]]) -> tuple[list[Repository], list[str]]:
     """What is to be fetched for sources and their `data.root`, each repository once, and what cannot be fetched so.
 
     A repository goes as a whole into the folder of `root` in which its sources' files lie.

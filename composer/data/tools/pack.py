@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from composer.atomic import FULL, replacing, writing
-from composer.data.media.folder import list_pictures
-from composer.data.media.opened import opened
-from composer.data.tools.check import look_for
+from composer.data.media.folder import list_images
+from composer.data.media.opened import open_media
+from composer.data.tools.check import check_media_exists
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Sample
@@ -188,7 +188,7 @@ def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
     try:
         sample = reader[done.records]
         for media in sample.media:
-            look_for(media)
+            check_media_exists(media)
         _text(sample, ({} for _ in sample.media))
         return sample
     except DataError as error:
@@ -247,14 +247,14 @@ class _Shard:
             name, span = self._add_file(media, str(place))
             added: dict[str, Any] = {"member": name, "span": span}
         else:
-            pictures = [self._add_file(p, f"{place}.{n:05d}") for n, p in enumerate(list_pictures(media))]
+            pictures = [self._add_file(p, f"{place}.{n:05d}") for n, p in enumerate(list_images(media))]
             added = {"members": [name for name, _ in pictures], "pictures": [span for _, span in pictures]}
         if media.data is None:
             self.packed[origin] = added
         return added
 
     def _add_file(self, media: Media, ending: str) -> tuple[str, tuple[int, int]]:
-        with opened(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
+        with open_media(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             name = member(self.number, f"{ending}.{_ending(media, file)}")

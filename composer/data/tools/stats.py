@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from composer.batch import MEDIA_ID, Clip
-from composer.data.answers import answered
+from composer.data.answers import drop_unanswered_turns
 from composer.data.media.headers import read_header
 from composer.data.sampler import permutation
 from composer.errors import DataError
@@ -41,7 +41,7 @@ class Lengths:
         return len(self.values["positions"])
 
 
-def spread(records: int, limit: int, seed: int) -> list[int]:
+def spread_indices(records: int, limit: int, seed: int) -> list[int]:
     """The numbers of at most `limit` records: one of each equal part of the source, chosen by the seed."""
     if records <= limit:
         return list(range(records))
@@ -66,7 +66,7 @@ def measure(
     for index in indices:
         advance()
         try:
-            sample = answered(reader[index])
+            sample = drop_unanswered_turns(reader[index])
             headers = [read_header(media) for media in sample.media]
             clips = [_clip(m, h.height, h.width, processor, frames) for m, h in zip(sample.media, headers, strict=True)]
             ids = processor.encode(sample, clips).ids
@@ -86,7 +86,7 @@ def _clip(media: Media, height: int, width: int, processor: Processor, frames: i
     return Clip(torch.empty(shape, dtype=torch.uint8, device="meta"), torch.empty(shape[0], device="meta"))
 
 
-def gathered(sources: Sequence[Lengths], metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def weighted_values(sources: Sequence[Lengths], metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The values of several sources, and how much each counts: a source as a whole by its samples in a pass."""
     values = [np.array(source.values[metric], np.int64) for source in sources]
     weights = [
@@ -95,11 +95,11 @@ def gathered(sources: Sequence[Lengths], metric: str) -> tuple[NDArray[np.int64]
     return np.concatenate(values), np.concatenate(weights)
 
 
-def summary(sources: Sequence[Lengths], context: int | None) -> dict[str, Mapping[str, float]]:
+def summarize(sources: Sequence[Lengths], context: int | None) -> dict[str, Mapping[str, float]]:
     """Mean and quantiles of each metric that occurs, and the share of samples that are longer than the context."""
     found: dict[str, Mapping[str, float]] = {}
     for metric in METRICS:
-        values, weights = gathered(sources, metric)
+        values, weights = weighted_values(sources, metric)
         if not len(values):
             continue
         order = values.argsort(kind="stable")
@@ -113,6 +113,6 @@ def summary(sources: Sequence[Lengths], context: int | None) -> dict[str, Mappin
 
 def histogram(sources: Sequence[Lengths], metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Edges [BINS + 1] and the share of samples between them [BINS]; a metric that does not occur has no share."""
-    values, weights = gathered(sources, metric)
+    values, weights = weighted_values(sources, metric)
     shares, edges = np.histogram(values, BINS, weights=weights)
     return edges, shares / (weights.sum() or 1.0)

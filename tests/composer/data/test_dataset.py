@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from composer.batch import IGNORE_LABEL, MEDIA_ID
-from composer.data.answers import answered
+from composer.data.answers import drop_unanswered_turns
 from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Conversations, show
 from composer.data.media.clip import load_clip
@@ -113,17 +113,17 @@ def test_conditions_reach_the_example(source: LlavaReader) -> None:
 
 def test_trailing_questions_teach_nothing() -> None:
     turns = tuple(Message(role, (role,)) for role in ("user", "assistant", "user"))  # type: ignore[arg-type]
-    assert answered(Sample("s", "a.jsonl", turns)).messages == turns[:2]
+    assert drop_unanswered_turns(Sample("s", "a.jsonl", turns)).messages == turns[:2]
     with pytest.raises(DataError, match=r"a\.jsonl: sample 's' has no assistant turn to learn from"):
-        answered(Sample("s", "a.jsonl", turns[:1]))
+        drop_unanswered_turns(Sample("s", "a.jsonl", turns[:1]))
 
 
 def test_an_answer_without_loss_teaches_nothing() -> None:
     turns = (Message("user", ("Q?",)), Message("assistant", ("A.",), loss=False), Message("assistant", (" ",)))
     with pytest.raises(DataError, match="sample 's' has no assistant turn to learn from"):
-        answered(Sample("s", "a.jsonl", turns))
+        drop_unanswered_turns(Sample("s", "a.jsonl", turns))
     taught = (*turns, Message("assistant", ("B.",)))
-    assert answered(Sample("s", "a.jsonl", taught)).messages == taught
+    assert drop_unanswered_turns(Sample("s", "a.jsonl", taught)).messages == taught
 
 
 def reasons(log: Path) -> list[tuple[str, str, str]]:

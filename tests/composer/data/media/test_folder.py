@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from composer.data.media.folder import list_pictures, natural, read_folder
+from composer.data.media.folder import list_images, natural_key, read_folder
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -35,11 +35,11 @@ def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     for name in ("._1.jpg", ".2.jpg"):
         (tmp_path / name).write_bytes(b"\0\5\26\7" * 20)
     media = Media("video", str(tmp_path), fps=1.0)
-    assert [picture.path for picture in list_pictures(media)] == [str(tmp_path / "1.jpg")]
+    assert [picture.path for picture in list_images(media)] == [str(tmp_path / "1.jpg")]
     (tmp_path / "1.jpg").unlink()
     with pytest.raises(MediaError, match="no pictures in it"):
-        list_pictures(media)
+        list_images(media)
 
 
 def test_names_without_numbers_or_with_other_digits_have_an_order() -> None:
-    assert sorted(["b", "a²", "a", "1", "٣", ""], key=natural) == ["", "1", "a", "a²", "b", "٣"]
+    assert sorted(["b", "a²", "a", "1", "٣", ""], key=natural_key) == ["", "1", "a", "a²", "b", "٣"]

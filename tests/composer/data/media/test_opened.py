@@ -12,7 +12,7 @@ from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from composer.data.media.clip import load_clip
-from composer.data.media.opened import Stretch, decoding
+from composer.data.media.opened import ByteRange, decoding
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -80,7 +80,7 @@ def test_a_picture_in_an_archive_and_what_is_wrong_with_some(tmp_path: Path) -> 
 
 def test_a_stretch_reads_as_the_bytes_themselves() -> None:
     whole = bytes(range(200))
-    stretch, plain = io.BufferedReader(Stretch(io.BytesIO(whole), 50, 100), 16), io.BytesIO(whole[50:150])
+    stretch, plain = io.BufferedReader(ByteRange(io.BytesIO(whole), 50, 100), 16), io.BytesIO(whole[50:150])
     random = np.random.default_rng(0)
     for _ in range(300):
         whence = int(random.integers(3))
@@ -90,7 +90,7 @@ def test_a_stretch_reads_as_the_bytes_themselves() -> None:
         assert stretch.read(count) == plain.read(count)
         assert stretch.tell() == plain.tell()
     with pytest.raises(ValueError, match="before the start"):
-        Stretch(io.BytesIO(whole), 50, 100).seek(-1)
+        ByteRange(io.BytesIO(whole), 50, 100).seek(-1)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_joined_files_whose_times_start_again_or_jump(tmp_path: Path, ending: st
     first.write_bytes(first.read_bytes() + second.read_bytes())
     assert read(first, 8) == EIGHTHS
     counted = [0.04 * n for n in range(100)]
-    times = timeline.picture_times(Media("video", str(first)), 0)
+    times = timeline.frame_times(Media("video", str(first)), 0)
     assert np.subtract(times, times[0]) == pytest.approx(counted, abs=1e-3)
 
 
@@ -127,7 +127,7 @@ def test_the_span_of_a_long_video_reads_its_two_ends(
 
     monkeypatch.setattr(timeline, "packets_of", counting)
     media = Media("video", str(path))
-    with timeline.opened_video(media) as container:
+    with timeline.open_video(media) as container:
         span = timeline.span_of(media, container, video_stream(str(path), container))
     assert span.length == pytest.approx(150.0, abs=1e-3)
     assert len(counted) <= timeline.HEAD + 12 + 1

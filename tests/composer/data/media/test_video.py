@@ -9,7 +9,7 @@ from av.video.stream import VideoStream
 
 from composer.data.media import limits, video
 from composer.data.media.headers import read_header
-from composer.data.media.opened import Stretch
+from composer.data.media.opened import ByteRange
 from composer.errors import MediaError
 from composer.sample import Media
 from composer.transform import FrameTransform
@@ -323,10 +323,10 @@ def test_whatever_a_decoder_or_a_disk_raises(tmp_path: Path, monkeypatch: pytest
         (AttributeError("no such thing"), "AttributeError: no such thing"),
     ):
 
-        def fail(self: Stretch, buffer: memoryview, error: Exception = error) -> int:
+        def fail(self: ByteRange, buffer: memoryview, error: Exception = error) -> int:
             raise error
 
-        monkeypatch.setattr(Stretch, "readinto", fail)
+        monkeypatch.setattr(ByteRange, "readinto", fail)
         for read in (lambda media: video.read_video(media, PLAIN, 2), read_header):
             with pytest.raises(MediaError, match=rf"a\.mkv: cannot be read as a video: {said}"):
                 read(packed)

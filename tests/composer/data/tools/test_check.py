@@ -10,7 +10,7 @@ import pytest
 
 from composer.cli import main
 from composer.data.tools import check as checking
-from composer.data.tools.check import Checked, Problem, check
+from composer.data.tools.check import CheckedSource, Problem, check
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Message, Sample
@@ -185,7 +185,7 @@ def test_files_in_archives_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checking, "RANGE", 2)
     (tmp_path / "a.tar").write_bytes(bytes(100))
     reader = Numbers(tmp_path / "a.tar", [(0, 50), (60, 41), (70, 0)])
-    items = list(check([Checked("n", reader, True)], decode=False, num_workers=1))
+    items = list(check([CheckedSource("n", reader, True)], decode=False, num_workers=1))
     assert [(found.source, found.records) for found in items] == [(0, 2), (0, 1)]
     first, second = (problem for found in items for problem in found.problems)
     assert (first.record, second.record) == (1, 2)
@@ -197,4 +197,4 @@ def test_files_in_archives_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_killed_process_is_an_error_that_says_where(tmp_path: Path) -> None:
     reader = Numbers(tmp_path, [(0, 0)] * 4)
     with pytest.raises(DataError, match="a process was killed that checked records from record 0 on"):
-        list(check([Checked("n", reader, True)], decode=False, num_workers=1))
+        list(check([CheckedSource("n", reader, True)], decode=False, num_workers=1))

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from composer.cli import main
 from composer.data.tools import fetch as fetching
-from composer.data.tools.fetch import Repository, repositories
+from composer.data.tools.fetch import Repository, list_repositories
 from composer.errors import DiskFullError
 from composer.recipe.sources import SourceConfig, read_sources
 from composer.recipe.yamlfile import Origin, located
@@ -189,12 +189,12 @@ def test_places_that_do_not_go_together() -> None:
         top=source("top.jsonl", hub="some/top"),
         out=source("/else/a.jsonl", hub="some/out"),
     )
-    found, problems = repositories((one, "/r") for one in sources)
+    found, problems = list_repositories((one, "/r") for one in sources)
     assert [(one.name, str(one.folder)) for one in found] == [("some/pictures", "/r/x"), ("some/top", "/r")]
     assert [problem.partition(":")[0] for problem in problems] == ["b", "out"]
     assert "let both paths start with one folder" in problems[0]
     assert "/else/a.jsonl is outside data.root, /r" in problems[1]
-    _, (first, *_) = repositories((one, None) for one in sources)
+    _, (first, *_) = list_repositories((one, None) for one in sources)
     assert "state data.root" in first
 
 
@@ -214,7 +214,7 @@ def test_a_pattern_is_looked_for_as_its_reader_does(tmp_path: Path, hub: Hub) ->
 
 @pytest.mark.parametrize("path", ["*/*.json", "*.json", "part-[12]/a.json", "a?/a.json"])
 def test_a_pattern_is_no_folder(path: str) -> None:
-    found, (problem,) = repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
+    found, (problem,) = list_repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
     assert not found
     assert f"a: its path, {path}, starts with a pattern" in problem
     assert f"such as a/{path}" in problem
@@ -230,7 +230,7 @@ def test_two_repositories_or_revisions_in_one_folder_are_refused() -> None:
         top=source("top.jsonl", hub="some/top"),
         other=source("other.jsonl", hub="some/other"),
     )
-    found, problems = repositories((one, "/r") for one in sources)
+    found, problems = list_repositories((one, "/r") for one in sources)
     assert [(str(one.folder), [s.name for s in one.sources]) for one in found] == [
         ("/r/x", ["one", "same"]),
         ("/r/y", ["apart"]),
@@ -267,7 +267,7 @@ def test_each_revision_of_a_repository_keeps_its_commit(tmp_path: Path, hub: Hub
     ],
 )
 def test_a_repository_goes_to_the_folder_in_which_its_path_starts(path: str, folder: str) -> None:
-    (one,), problems = repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
+    (one,), problems = list_repositories([(named(a=source(path, hub="some/a"))[0], "/r")])
     assert (one.folder, problems) == (Path("/r", folder), [])
 
 

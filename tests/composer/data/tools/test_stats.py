@@ -9,14 +9,14 @@ import pytest
 from composer.batch import MEDIA_ID
 from composer.cli import main
 from composer.data.dataset import Conversations
-from composer.data.tools.stats import METRICS, Lengths, histogram, measure, spread, summary
+from composer.data.tools.stats import METRICS, Lengths, histogram, measure, spread_indices, summarize
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import Processor
 from composer_plugins.readers.llava import LlavaReader
 from tests.composer.data.recipes import talk, write_data, write_lines, write_recipe
 from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_what_cannot_be_read_is_counted_apart(tmp_path: Path, processor: Process
 
 
 def test_records_are_spread_evenly_by_the_seed() -> None:
-    assert spread(5, 10, 0) == [0, 1, 2, 3, 4]
-    chosen = spread(1003, 100, 0)
-    assert chosen == spread(1003, 100, 0) != spread(1003, 100, 1)
+    assert spread_indices(5, 10, 0) == [0, 1, 2, 3, 4]
+    chosen = spread_indices(1003, 100, 0)
+    assert chosen == spread_indices(1003, 100, 0) != spread_indices(1003, 100, 1)
     assert len(set(chosen)) == 100
     assert all(1003 * k // 100 <= n < 1003 * (k + 1) // 100 for k, n in enumerate(chosen))
 
@@ -64,7 +64,7 @@ def test_records_are_spread_evenly_by_the_seed() -> None:
 def test_a_source_counts_by_its_samples_in_a_pass() -> None:
     many = Lengths("many", 1000, 2000, {metric: [10, 20] for metric in METRICS})
     few = Lengths("few", 4, 2, {metric: [100, 100, 100, 100] for metric in METRICS})
-    found = summary([many, few], context=50)["positions"]
+    found = summarize([many, few], context=50)["positions"]
     assert found["p50"] == 20
     assert found["p99"] == 20
     assert found["max"] == 100
@@ -74,7 +74,7 @@ def test_a_source_counts_by_its_samples_in_a_pass() -> None:
     assert (edges[0], edges[-1]) == (10, 100)
     assert shares.sum() == pytest.approx(1)
     empty = Lengths("none", 1, 1)
-    assert summary([empty], None) == {}
+    assert summarize([empty], None) == {}
     assert not np.any(histogram([empty], "positions")[1])
 
 
