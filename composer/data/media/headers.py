@@ -1,19 +1,26 @@
-"""How large a medium is, without decoding more than one frame of it."""
+"""Size and length of media items. Decodes at most one frame."""
 
 from typing import NamedTuple
 
 from composer.data.media.folder import list_images
 from composer.data.media.image import open_image, orientation
 from composer.data.media.opened import decoding
+from composer.data.media.packets import open_video
 from composer.data.media.pixels import upright_size
-from composer.data.media.timeline import Span, open_video, segment, span_of
+from composer.data.media.timeline import Span, segment, span_of
 from composer.data.media.video import UNREADABLE, Cursor, video_stream
 from composer.errors import MediaError
 from composer.sample import Media
 
 
 class Header(NamedTuple):
-    """height, width: in pixels, upright. frames: of the segment that is asked for, 1 for an image."""
+    """Size and length of a media item.
+
+    Attributes:
+        height: Pixels, after rotation to upright.
+        width: Pixels, after rotation to upright.
+        frames: Number of frames in the segment; 1 for an image.
+    """
 
     height: int
     width: int
@@ -21,31 +28,41 @@ class Header(NamedTuple):
 
 
 def read_header(media: Media) -> Header:
-    """What a medium's file says of it. Raises MediaError for a file that is missing or says nothing."""
+    """Read the size and length of a media item from its file.
+
+    Args:
+        media: The media item; its `start` and `end` bound the frames that are counted.
+
+    Returns:
+        The size and the number of frames.
+
+    Raises:
+        MediaError: If the file is missing or does not give its size.
+    """
     if media.kind == "image":
-        return _of_image(media)
-    return _of_folder(media) if media.fps is not None else _of_video(media)
+        return _image_header(media)
+    return _folder_header(media) if media.fps is not None else _video_header(media)
 
 
-def _of_image(media: Media) -> Header:
+def _image_header(media: Media) -> Header:
     with open_image(media) as image:
         if image.format == "TIFF":
-            image.load()  # since 11.2 Pillow gives it the upright size at once, and corrects EXIF only here
+            image.load()  # Pillow 11.2 and later give the upright size before loading, and fix EXIF only here
         height, width = image.height, image.width
-        lies = orientation(image) > 4
-    return Header(width, height, 1) if lies else Header(height, width, 1)
+        swapped = orientation(image) > 4
+    return Header(width, height, 1) if swapped else Header(height, width, 1)
 
 
-def _of_folder(media: Media) -> Header:
-    pictures, fps = list_images(media), media.fps or 0.0
+def _folder_header(media: Media) -> Header:
+    images, fps = list_images(media), media.fps or 0.0
     if fps <= 0:
-        raise MediaError(f"{media.path}: got {fps:g} pictures a second, expected more than 0")
-    first, last = segment(media, Span(0.0, len(pictures) / fps))
-    return _of_image(pictures[0])._replace(frames=max(round((last - first) * fps), 1))
+        raise MediaError(f"{media.path}: got {fps:g} frames per second, expected more than 0")
+    first, last = segment(media, Span(0.0, len(images) / fps))
+    return _image_header(images[0])._replace(frames=max(round((last - first) * fps), 1))
 
 
-def _of_video(media: Media) -> Header:
-    """The first frame of the segment is decoded: how it is turned stands with the frame."""
+def _video_header(media: Media) -> Header:
+    """Read a video's header. Decodes the segment's first frame, because the rotation is stored with the frame."""
     with decoding(media.path, UNREADABLE), open_video(media) as container:
         stream = video_stream(media.path, container)
         span = span_of(media, container, stream)

@@ -1,4 +1,4 @@
-"""Still images with Pillow, upright, in RGB and 8 bits."""
+"""Still images, decoded with Pillow to upright 8-bit RGB."""
 
 import warnings
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from composer.sample import Media
 from composer.transform import FrameTransform
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-"""Raster formats. Pillow knows more, among them PostScript, which is a program that Ghostscript would run."""
+"""Raster formats. Pillow supports more, including PostScript, a program that it would run with Ghostscript."""
 
 BACKGROUND = (255, 255, 255)
-"""Transparent pixels lie on white: most transparent pictures are drawings and logos made for white pages."""
+"""Color behind transparent pixels. White, because most transparent images are drawings and logos for white pages."""
 
 ORIENTATION = 0x0112
-"""EXIF's tag for how a picture lies."""
+"""EXIF tag of an image's orientation."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,18 +39,25 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture upright that lies so; one that is 1 stands."""
+"""Operation that turns an image upright, by EXIF orientation. Orientation 1 is upright already."""
 
 
 def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
-    """Decode, turn upright by EXIF, bring to RGB, scale (antialiased), crop or pad.
+    """Decode an image, turn it upright by EXIF, convert it to RGB, scale it (antialiased) and crop or pad it.
 
-    Returns [H, W, 3] uint8, with (H, W) = `transform.size_of` of the upright picture. Raises MediaError for a file
-    that is missing, no image, truncated, too large, or too thin.
+    Args:
+        media: An image.
+        transform: Size, cropping and resampling filter.
+
+    Returns:
+        Pixels [H, W, 3] uint8, with (H, W) = `transform.size_of` of the upright image.
+
+    Raises:
+        MediaError: If the file is missing, not an image, truncated, too large or too thin.
     """
     with open_image(media) as image:
         check_dimensions(media.path, image.height, image.width)
-        image.load()  # before EXIF, which PNG may keep behind the pixels, and says if the file is cut off
+        image.load()  # PNG may store EXIF after the pixels; also fails if the file is truncated
         turn = TURNS.get(orientation(image))
         upright = _rgb(image if turn is None else image.transpose(turn))
     height, width = transform.scaled(upright.height, upright.width)
@@ -58,7 +65,7 @@ def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
 
 
 def _scale(image: Image.Image, height: int, width: int, transform: FrameTransform) -> NDArray[np.uint8]:
-    """[height, width, 3]. torchvision rounds other than Pillow: both differ by 2 levels at most."""
+    """Scale to [height, width, 3]. torchvision rounds differently from Pillow: by at most 2 levels of 255."""
     if transform.like == "transformers" and (transform.resample != "lanczos" or _torchvision_has_lanczos()):
         import torch
         from torchvision.transforms.v2 import InterpolationMode
@@ -72,14 +79,18 @@ def _scale(image: Image.Image, height: int, width: int, transform: FrameTransfor
 
 @cache
 def _torchvision_has_lanczos() -> bool:
-    """If not, transformers warns and uses bicubic; Pillow's filter is the exact one."""
+    """Return whether torchvision has Lanczos. If not, transformers warns and uses bicubic; Pillow's filter is exact."""
     return Version(version("torchvision")) >= Version("0.27")
 
 
 def check_image(media: Media) -> None:
-    """Find damage of a JPEG that `read_image` does not see. Takes several times as long as decoding.
+    """Check a JPEG for damage that `read_image` does not detect. Takes several times as long as decoding.
 
-    Raises MediaError for a JPEG whose compressed data is damaged.
+    Args:
+        media: An image. Formats other than JPEG are not checked.
+
+    Raises:
+        MediaError: If the compressed data of the JPEG is damaged.
     """
     with decoding(media.path, "cannot decode this image"), open_media(media) as file:
         content = Path(file).read_bytes() if isinstance(file, str) else file.read()
@@ -90,7 +101,17 @@ def check_image(media: Media) -> None:
 
 @contextmanager
 def open_image(media: Media) -> Iterator[Image.Image]:
-    """An image that is not decoded yet. Raises MediaError for whatever fails in the block, as `decoding` does."""
+    """Open an image without decoding it.
+
+    Args:
+        media: An image.
+
+    Yields:
+        The Pillow image, open for the duration of the block.
+
+    Raises:
+        MediaError: If the file cannot be opened, or a decoder fails in the block; see `decoding`.
+    """
     path = media.path
     with decoding(path, "cannot decode this image"), warnings.catch_warnings(), open_media(media) as file:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `check_dimensions` decides
@@ -98,22 +119,24 @@ def open_image(media: Media) -> Iterator[Image.Image]:
             with Image.open(file, formats=_formats()) as image:
                 yield image
         except Image.DecompressionBombError:
-            raise MediaError(f"{path}: expected at most {MAX_PIXELS / 1e6:.0f} million pixels, got far more") from None
+            raise MediaError(
+                f"{path}: got far too many pixels, expected at most {MAX_PIXELS / 1e6:.0f} million: scale the file down"
+            ) from None
         except UnidentifiedImageError:
             raise MediaError(f"{path}: {_describe(file)}") from None
 
 
 def _formats() -> list[str]:
-    """Those of `FORMATS` that Pillow is built with."""
+    """Return the formats of `FORMATS` that this Pillow is built with."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _describe(file: str | BinaryIO) -> str:
-    """What a file is that is not an image."""
+    """Describe the content of a file that is not an image."""
     if isinstance(file, str):
-        with open(file, "rb") as opened_file:
-            start = opened_file.read(signatures.LENGTH)
+        with open(file, "rb") as stream:
+            start = stream.read(signatures.LENGTH)
     else:
         file.seek(0)
         start = file.read(signatures.LENGTH)
@@ -122,20 +145,26 @@ def _describe(file: str | BinaryIO) -> str:
 
 
 def orientation(image: Image.Image) -> int:
-    """How a picture lies, 1 to 8 as EXIF counts; 1 where EXIF is damaged or says something else.
+    """Read an image's EXIF orientation.
 
-    `ImageOps.exif_transpose` would write all of EXIF anew, and fail for any other tag that is odd.
+    `ImageOps.exif_transpose` would write all of EXIF again, and fail if any other tag is malformed.
+
+    Args:
+        image: An open image.
+
+    Returns:
+        The orientation, 1 to 8; 1 (upright) if EXIF is missing, damaged or has another value.
     """
     try:
-        found = image.getexif().get(ORIENTATION)
+        value = image.getexif().get(ORIENTATION)
     except Exception:
         return 1
-    return found if isinstance(found, int) and found in TURNS else 1
+    return value if isinstance(value, int) and value in TURNS else 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode to RGB. Alpha lies on `BACKGROUND`; 16 and 32 bits are scaled to 8, not clipped."""
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):  # "I" is how older Pillows open 16-bit PNG
+    """Convert any mode to RGB. Alpha is blended with `BACKGROUND`; 16 and 32 bits are scaled to 8, not clipped."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I"):  # older Pillow versions open 16-bit PNG as "I"
         return Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image))

@@ -1,4 +1,4 @@
-"""Whether the compressed data of a JPEG is intact. If it is not, libjpeg only warns, and Pillow drops the warnings."""
+"""Detection of damaged JPEG data. libjpeg only warns about it, and Pillow drops the warnings."""
 
 import io
 import re
@@ -11,25 +11,30 @@ from PIL import Image
 
 PROGRESSIVE = 0xC2
 HUFFMAN = (0xC0, 0xC1, PROGRESSIVE)
-"""Frames that are checked: baseline, extended and progressive. Arithmetic coding may leave out zeros at the end."""
+"""Markers of the frames that are checked: baseline, extended, progressive. Arithmetic coding may drop final zeros."""
 
 FRAMES = sorted({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 START, SCAN, END = b"\xff\xd8", 0xDA, 0xD9
 RESTARTS = range(0xD0, 0xD8)
 NAMED = (*range(0xE0, 0xF0), 0xFE)
-"""Application data and comments."""
+"""Markers of application data and comments."""
 
 MARKER = re.compile(rb"\xff+([^\x00\xff])")
 
 FILLER = bytes(range(91, 123))
 AHEAD = 8
-"""Bytes that libjpeg wants to have before it reads a code. So up to as many that are missing or left over pass."""
+"""Bytes that libjpeg reads ahead of a code. Up to this many missing or surplus bytes are not detected."""
 
 
 class Stream(NamedTuple):
-    """frame: the marker of the frame's kind, 0 if there is none. data: the image from its start to before its end,
-    without application data and comments. runs: where compressed data ends in it, at each marker that follows some.
-    scans: how many there are. ordered: whether the restart markers of each count up.
+    """Parts of a JPEG file.
+
+    Attributes:
+        frame: Marker of the frame's kind; 0 if there is none.
+        data: The file up to its end marker, without application data and comments.
+        runs: Offsets in `data` at which a run of compressed data ends.
+        scans: Number of scans.
+        ordered: Whether the restart markers of each scan count up.
     """
 
     frame: int
@@ -40,11 +45,17 @@ class Stream(NamedTuple):
 
 
 def find_damage(file: bytes) -> str | None:
-    """What is wrong with the compressed data of a JPEG that Pillow decodes; None if nothing is, or if it is arithmetic.
+    """Find damage in the compressed data of a JPEG that Pillow decodes.
 
-    Of an image in one scan, Pillow must read all compressed data, and no more, if the end marker is not there to stop
-    it. Before any other marker libjpeg fills up missing data with zeros, so other bytes in that place must not change
-    the pixels. FFmpeg's decoder finds codes that are not in the tables.
+    Without the end marker, Pillow must read exactly all compressed data of an image in one scan. Before any other
+    marker libjpeg fills in missing data with zeros, so different bytes there must not change the pixels. FFmpeg's
+    decoder detects codes that are not in the tables.
+
+    Args:
+        file: Content of the file.
+
+    Returns:
+        What is wrong, or None if nothing is or if the JPEG is arithmetic-coded, which is not checked.
     """
     stream = _parse(file)
     if stream.frame not in HUFFMAN or not stream.runs:
@@ -55,10 +66,11 @@ def find_damage(file: bytes) -> str | None:
         if not _decodes(stream.data + FILLER[:AHEAD]):
             return "its compressed data ends before the image does"
         if _decodes(stream.data[:-1]):
-            return "compressed data is left over at its end"
-    if len(stream.runs) > 1 and not np.array_equal(_pixels(_ended(stream.data)), _pixels(_ended(_filled(stream)))):
+            return "its compressed data continues after the end of the image"
+    plain, filled = (_add_end(data) for data in (stream.data, _add_filler(stream)))
+    if len(stream.runs) > 1 and not np.array_equal(_pixels(plain), _pixels(filled)):
         return "its compressed data ends before the image does"
-    return "its compressed data holds invalid codes" if _invalid(_ended(stream.data)) else None
+    return "its compressed data contains invalid codes" if _has_invalid_codes(plain) else None
 
 
 def _parse(file: bytes) -> Stream:
@@ -78,8 +90,8 @@ def _parse(file: bytes) -> Stream:
             scans, restarts = scans + 1, 0
         compressed = marker == SCAN or marker in RESTARTS
         if compressed:
-            follows = MARKER.search(file, position)
-            position = follows.start() if follows else len(file)
+            following = MARKER.search(file, position)
+            position = following.start() if following else len(file)
         if marker not in NAMED:
             parts.append(file[match.end() - 2 : position])
             size += len(parts[-1])
@@ -88,7 +100,7 @@ def _parse(file: bytes) -> Stream:
     return Stream(frame, b"".join(parts), runs, scans, ordered)
 
 
-def _filled(stream: Stream) -> bytes:
+def _add_filler(stream: Stream) -> bytes:
     parts, start = [], 0
     for end in stream.runs:
         parts += [stream.data[start:end], FILLER]
@@ -96,7 +108,7 @@ def _filled(stream: Stream) -> bytes:
     return b"".join(parts)
 
 
-def _ended(data: bytes) -> bytes:
+def _add_end(data: bytes) -> bytes:
     return data + bytes([0xFF, END])
 
 
@@ -106,7 +118,7 @@ def _pixels(file: bytes) -> NDArray[np.uint8]:
 
 
 def _decodes(file: bytes) -> bool:
-    """Whether Pillow decodes all of a file that has no end marker, where libjpeg waits for more."""
+    """Return whether Pillow decodes a file without an end marker, which it does only if no data is missing."""
     try:
         _pixels(file)
     except OSError:
@@ -114,8 +126,8 @@ def _decodes(file: bytes) -> bool:
     return True
 
 
-def _invalid(file: bytes) -> bool:
-    """Whether FFmpeg's decoder refuses the data. It knows fewer layouts than libjpeg, and says so with other errors."""
+def _has_invalid_codes(file: bytes) -> bool:
+    """Return whether FFmpeg's decoder refuses the data. For layouts that it does not support it raises other errors."""
     decoder = av.CodecContext.create("mjpeg", "r")
     decoder.thread_count, decoder.options = 1, {"err_detect": "explode"}
     try:

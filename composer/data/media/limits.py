@@ -1,18 +1,27 @@
-"""What a media file may ask of the machine that decodes it."""
+"""Limits on the size of images and frames."""
 
 from composer.errors import MediaError
 
 MAX_PIXELS = 2**26
-"""Pixels of one picture before scaling (8192 x 8192): decoding it takes some 300 MB."""
+"""Pixels of one image before scaling (8192 x 8192). Decoding it takes about 300 MB."""
 
 MAX_ASPECT = 32
-"""Long side over short side: beyond it, "keep-aspect" would turn a strip into thousands of patches."""
+"""Long side over short side. A longer strip would become thousands of patches with "keep-aspect"."""
 
 
 def check_dimensions(path: str, height: int, width: int) -> None:
-    """Raises MediaError for a picture that is empty, too large, or too thin."""
+    """Check the size of an image or frame before it is decoded.
+
+    Args:
+        path: Path of the file, for error messages.
+        height: Pixels.
+        width: Pixels.
+
+    Raises:
+        MediaError: If the image has no pixels, too many of them, or too long a side.
+    """
     if height < 1 or width < 1:
-        raise MediaError(f"{path}: the picture has no pixels ({width} x {height})")
+        raise MediaError(f"{path}: got an image of {width} x {height} pixels, expected at least 1 x 1")
     if height * width > MAX_PIXELS:
         raise MediaError(
             f"{path}: {width} x {height} is {height * width / 1e6:.0f} million pixels, "
@@ -20,5 +29,5 @@ def check_dimensions(path: str, height: int, width: int) -> None:
         )
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise MediaError(
-            f"{path}: {width} x {height} is too thin, expected sides of at most 1:{MAX_ASPECT}: crop the file"
+            f"{path}: {width} x {height} is too thin, expected an aspect ratio of at most {MAX_ASPECT}:1: crop the file"
         )

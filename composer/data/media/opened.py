@@ -1,4 +1,4 @@
-"""Where a medium's bytes lie: in a file, in its record, or in a stretch of an archive."""
+"""Access to the bytes of a media item: a file, bytes in its record, or a byte range of an archive."""
 
 import io
 import os
@@ -14,18 +14,28 @@ from composer.errors import MediaError
 from composer.sample import Media
 
 URL = re.compile(r"(^|/)(https?|ftp|s3|gs):/")
-"""An address on the web, also behind a folder that was put before it."""
+"""A web address, also if a folder was prepended to it."""
 
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
-"""The two spellings of a letter with an accent: one character, as most systems write it, or two, as macOS does."""
+"""Unicode forms of an accented letter: one character, as most systems write it, or two, as macOS does."""
 
 WRONG_CALL = re.compile("unexpected keyword argument|positional argument|has incorrect type")
-"""What Python says of a call with the wrong arguments."""
+"""Python's messages about a call with the wrong arguments."""
 
 
 @contextmanager
 def open_media(media: Media) -> Iterator[str | BinaryIO]:
-    """What Pillow and PyAV open, a path where there is one. Raises MediaError for a file that is missing or short."""
+    """Open a media item for Pillow or PyAV.
+
+    Args:
+        media: An image or a video; or a folder, which gives its path.
+
+    Yields:
+        The path if the media item is a file of its own, else a binary file.
+
+    Raises:
+        MediaError: If the file is missing or an archive is too short.
+    """
     if media.data is not None:
         yield io.BytesIO(media.data)
         return
@@ -36,36 +46,43 @@ def open_media(media: Media) -> Iterator[str | BinaryIO]:
         return
     offset, size = media.span
     with open(media.path, "rb") as archive:
-        there = os.fstat(archive.fileno()).st_size
-        if not 0 <= offset <= offset + size <= there:
+        length = os.fstat(archive.fileno()).st_size
+        if not 0 <= offset <= offset + size <= length:
             raise MediaError(
-                f"{media.path}: got an archive of {there:,} bytes, expected a file at {offset:,} to {offset + size:,}: "
-                "the archive is truncated, or its index is of another one"
+                f"{media.path}: got an archive of {length:,} bytes, expected a file at bytes {offset:,} to "
+                f"{offset + size:,}: the archive is truncated, or its index belongs to a different archive"
             )
         with io.BufferedReader(ByteRange(archive, offset, size)) as file:
             yield file
 
 
 def _missing(path: str) -> str:
-    """Why a file may be missing, and what to do."""
+    """Explain why a file may be missing, and what to do."""
     if URL.search(path):
-        return "an address on the web, expected a file: download it first, and name the file in the record"
+        return "got a web address, expected a file: download it, and put the file's path in the record"
     folder, name = os.path.split(path)
     for form, other in product(FORMS, FORMS):
         if os.path.exists(os.path.join(unicodedata.normalize(form, folder), unicodedata.normalize(other, name))):
             return (
-                "no such file, but one whose name looks the same and is spelled with other Unicode characters "
-                f"({other}): rename the file, or spell its name so in the record"
+                "no such file, but one whose name looks the same and is written with different Unicode characters "
+                f"({other}): rename the file, or write its name that way in the record"
             )
     return "no such file; paths are relative to media_root or to the data file"
 
 
 @contextmanager
 def decoding(path: str, problem: str) -> Iterator[None]:
-    """Turn whatever a decoder raises in the block into MediaError("path: problem: reason").
+    """Convert any exception of a decoder in the block to MediaError("path: problem: reason").
 
-    Damaged files make decoders raise anything. An exception raised by a line of composer itself, or because
-    of a call with the wrong arguments, is a defect of ours and passes through unchanged.
+    Decoders raise all kinds of exceptions for damaged files. An exception raised by composer's own code, or by a call
+    with the wrong arguments, is a bug in composer and passes through unchanged.
+
+    Args:
+        path: Path of the media item.
+        problem: What failed, such as "cannot decode this image".
+
+    Raises:
+        MediaError: If a decoder fails in the block.
     """
     try:
         yield
@@ -78,23 +95,36 @@ def decoding(path: str, problem: str) -> Iterator[None]:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether an exception comes from a line of composer, from NumPy, or from our call with the wrong arguments."""
+    """Return whether an exception was raised by composer, by NumPy, or by a call with the wrong arguments."""
     frames = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    # A compiled function that is called with the wrong arguments has a frame of its own.
+    # A compiled function called with the wrong arguments adds a frame to the traceback.
     called_wrongly = isinstance(error, TypeError) and WRONG_CALL.search(str(error))
     innermost = frames[-2:] if called_wrongly else frames[-1:]
     return any(name.partition(".")[0] in (__name__.partition(".")[0], "numpy") for name in innermost)
 
 
 def reason_of(error: Exception) -> str:
-    """What a decoder says is wrong. Damaged files make decoders raise anything, whose name may say most."""
+    """Describe a decoder's exception in one line.
+
+    Args:
+        error: Any exception; decoders raise all kinds for damaged files.
+
+    Returns:
+        The system's message for an OSError, else the exception's type and message.
+    """
     if reason := getattr(error, "strerror", None):
         return str(reason)
     return str(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
 
 
 class ByteRange(io.RawIOBase):
-    """Bytes `offset` to `offset + size` of a file, as a file of their own."""
+    """Read-only file over the bytes `offset` to `offset + size` of another file.
+
+    Args:
+        file: The underlying file, open for reading.
+        offset: First byte.
+        size: Number of bytes.
+    """
 
     def __init__(self, file: BinaryIO, offset: int, size: int) -> None:
         self.file, self.offset, self.size = file, offset, size
@@ -109,7 +139,7 @@ class ByteRange(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
         if position < 0:
-            raise ValueError(f"a position of {position}, before the start")
+            raise ValueError(f"got position {position}, expected 0 or more")
         self.position = position
         return position
 

@@ -1,4 +1,4 @@
-"""Decoded frames as upright, opaque RGB pictures of one size."""
+"""Conversion of decoded frames to upright, opaque RGB of one size."""
 
 from typing import cast
 
@@ -15,14 +15,20 @@ from composer.errors import MediaError
 from composer.transform import FrameTransform
 
 MATRICES = {0, 1, 2, 3, 4, 5, 6, 7, 9, 10}
-"""Color matrices that FFmpeg converts, by their numbers in ITU-T H.273."""
+"""Color matrices that FFmpeg can convert, as numbered in ITU-T H.273."""
 
 NAMES = {8: "YCgCo", 11: "YDzDx", 12: "chromaticity-derived", 13: "chromaticity-derived", 14: "ICtCp", 15: "IPT-C2"}
-"""Color matrices that it does not."""
+"""Names of color matrices that FFmpeg cannot convert."""
 
 
 class Scaler:
-    """Frames of one video to upright RGB pictures of one size. A frame that comes again is not converted again."""
+    """Converter of one video's frames to upright RGB of one size. Reuses the last result for a repeated frame.
+
+    Args:
+        path: Path of the video, for error messages.
+        stream: The video stream.
+        transform: Size and cropping of the frames.
+    """
 
     def __init__(self, path: str, stream: VideoStream, transform: FrameTransform) -> None:
         self.path, self.stream, self.transform = path, stream, transform
@@ -31,27 +37,35 @@ class Scaler:
         self.last: tuple[VideoFrame, NDArray[np.uint8]] | None = None
 
     def __call__(self, frame: VideoFrame, alpha: VideoFrame | None = None) -> NDArray[np.uint8]:
-        """[H, W, 3] uint8. Scaled (antialiased) within the conversion to RGB, then turned, cropped, padded.
+        """Scale a frame (antialiased) while converting it to RGB, then turn it upright and crop or pad it.
 
-        alpha: a frame whose brightness is the opacity of `frame`, for formats that store it apart.
+        Args:
+            frame: A decoded frame.
+            alpha: A frame whose brightness is the opacity of `frame`, for formats that store it separately.
+
+        Returns:
+            Pixels [H, W, 3] uint8.
+
+        Raises:
+            MediaError: If the frame's size or color matrix is not supported.
         """
         if self.last is not None and self.last[0] is frame:
             return self.last[1]
         _check_matrix(self.path, frame)
         turn = Turn(frame)
-        if self.size is None:  # a video may change its size on the way, a clip may not
+        if self.size is None:  # the size may change within a video, but not within a clip
             upright = upright_size(frame, self.stream)
             check_dimensions(self.path, *upright)
             self.size = self.transform.scaled(*upright)
         height, width = self.size[::-1] if turn.swap else self.size
-        plain = self._plain(frame, alpha)
-        scaled = convert(self.reformatter, plain, height, width, resample=self.transform.resample)
-        picture = self.transform.finish(turn(scaled.to_ndarray().view(np.uint8)))
-        self.last = frame, picture
-        return picture
+        opaque = self._flatten(frame, alpha)
+        scaled = convert(self.reformatter, opaque, height, width, resample=self.transform.resample)
+        pixels = self.transform.finish(turn(scaled.to_ndarray().view(np.uint8)))
+        self.last = frame, pixels
+        return pixels
 
-    def _plain(self, frame: VideoFrame, alpha: VideoFrame | None) -> VideoFrame:
-        """A frame that can be scaled as it is: opaque on `BACKGROUND`, and not of fields, which are scaled apart."""
+    def _flatten(self, frame: VideoFrame, alpha: VideoFrame | None) -> VideoFrame:
+        """Blend a frame with `BACKGROUND`, and join interlaced fields, which would be scaled separately."""
         if alpha is None and not has_alpha(frame) and not frame.interlaced_frame:
             return frame
         size = frame.height, frame.width
@@ -64,9 +78,15 @@ class Scaler:
 
 
 class Turn:
-    """How a frame is turned and mirrored to be upright, from its display matrix.
+    """Rotation and mirroring that turn a frame upright, from its display matrix.
 
-    swap: rows become columns, before columns (`left`) or rows (`up`) are put in reverse order.
+    Args:
+        frame: A decoded frame.
+
+    Attributes:
+        swap: Whether rows and columns are exchanged, which happens first.
+        left: Whether columns are reversed.
+        up: Whether rows are reversed.
     """
 
     def __init__(self, frame: VideoFrame) -> None:
@@ -75,22 +95,30 @@ class Turn:
         self.swap = abs(b) > abs(a)
         self.left, self.up = (c < 0, b < 0) if self.swap else (a < 0, d < 0)
 
-    def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Turn an [H, W, 3] picture upright."""
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn pixels [H, W, 3] upright."""
         if self.swap:
-            picture = picture.swapaxes(0, 1)
-        return picture[:: -1 if self.up else 1, :: -1 if self.left else 1]
+            pixels = pixels.swapaxes(0, 1)
+        return pixels[:: -1 if self.up else 1, :: -1 if self.left else 1]
 
 
 def upright_size(frame: VideoFrame, stream: VideoStream) -> tuple[int, int]:
-    """Height and width at which a frame is shown: upright, and with square pixels, which change the width alone."""
+    """Compute a frame's size as displayed: upright and with square pixels, which affect only the width.
+
+    Args:
+        frame: A decoded frame.
+        stream: Its video stream, which gives the aspect ratio of the pixels.
+
+    Returns:
+        Height and width in pixels.
+    """
     ratio = stream.sample_aspect_ratio
     width = max(round(frame.width * float(ratio)), 1) if ratio else frame.width
     return (width, frame.height) if Turn(frame).swap else (frame.height, width)
 
 
 def has_alpha(frame: VideoFrame) -> bool:
-    """Whether a frame may be transparent; a palette may hold transparent colors."""
+    """Return whether a frame may be transparent. A palette may contain transparent colors."""
     return frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
 
 
@@ -99,5 +127,5 @@ def _check_matrix(path: str, frame: VideoFrame) -> None:
     if matrix not in MATRICES:
         raise MediaError(
             f"{path}: the color matrix {NAMES.get(matrix, matrix)} is not supported, "
-            "expected BT.601, BT.709 or BT.2020: encode the video again with one of these"
+            "expected BT.601, BT.709 or BT.2020: encode the video again with one of them"
         )

@@ -1,4 +1,4 @@
-"""Whether a video file ends before its container does: cut off by a broken download, for one."""
+"""Detection of truncated video files, for example after a broken download."""
 
 import io
 from typing import BinaryIO
@@ -7,23 +7,30 @@ from composer.data.media.opened import open_media
 from composer.sample import Media
 
 SLACK = 8
-"""Bytes: some writers count a header into its own size."""
+"""Tolerance in bytes. Some writers include a header in its own size."""
 
 BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"pnot")
-"""What an MP4 or QuickTime file may start with."""
+"""Types of the first box of an MP4 or QuickTime file."""
 
 SEGMENT = bytes.fromhex("18538067")
-"""Matroska's element that holds all others but the first."""
+"""ID of Matroska's segment, the element that contains all others except the header."""
 
 
 def is_truncated(media: Media) -> bool:
-    """Whether an AVI, Matroska or MP4 file is shorter than its outermost parts say. False for any other format."""
+    """Return whether an AVI, Matroska or MP4 file is shorter than the sizes of its top-level parts.
+
+    Args:
+        media: A video.
+
+    Returns:
+        True if the file is truncated; False if it is complete or in another format.
+    """
     with open_media(media) as source, open(source, "rb") if isinstance(source, str) else source as file:
         return _end_of_parts(file) > file.seek(0, io.SEEK_END) + SLACK
 
 
 def _end_of_parts(file: BinaryIO) -> int:
-    """Where the last of a file's outermost parts ends by its own header; 0 if that is not known."""
+    """Return the offset at which the last top-level part ends by its own header; 0 if unknown."""
     magic = file.read(12)
     file.seek(0)
     if magic[:4] == b"RIFF":
@@ -34,7 +41,7 @@ def _end_of_parts(file: BinaryIO) -> int:
 
 
 def _end_of_chunks(file: BinaryIO) -> int:
-    """AVI: chunks "RIFF", one or more, each of which says how many bytes follow its size."""
+    """End of an AVI file: one or more "RIFF" chunks, each with the number of bytes after its size field."""
     end = 0
     while (head := file.read(8))[:4] == b"RIFF" and len(head) == 8:
         end = file.tell() + int.from_bytes(head[4:], "little")
@@ -43,13 +50,13 @@ def _end_of_chunks(file: BinaryIO) -> int:
 
 
 def _end_of_boxes(file: BinaryIO) -> int:
-    """MP4: boxes, each of which says its size; 1 stands for a size of 8 bytes, 0 for the rest of the file."""
+    """End of an MP4 file: boxes with their sizes; 1 means that a 64-bit size follows, 0 the rest of the file."""
     end = 0
     while len(head := file.read(16)) >= 8:
         size = int.from_bytes(head[:4], "big")
         if size == 1:
             size = int.from_bytes(head[8:], "big")
-        if size < 8 or not head[4:8].isascii():  # the rest of the file, or nothing that belongs to it
+        if size < 8 or not head[4:8].isascii():  # the rest of the file, or bytes after its end
             break
         end += size
         file.seek(end)
@@ -57,7 +64,7 @@ def _end_of_boxes(file: BinaryIO) -> int:
 
 
 def _end_of_segment(file: BinaryIO) -> int:
-    """Matroska: a header, then a segment. A size of all ones is that of a stream whose end was not known."""
+    """End of a Matroska file: a header, then a segment. A size of all ones means a stream of unknown length."""
     for _ in range(2):
         name = file.read(4)
         first = file.read(1)

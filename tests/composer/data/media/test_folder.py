@@ -37,7 +37,7 @@ def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     media = Media("video", str(tmp_path), fps=1.0)
     assert [picture.path for picture in list_images(media)] == [str(tmp_path / "1.jpg")]
     (tmp_path / "1.jpg").unlink()
-    with pytest.raises(MediaError, match="no pictures in it"):
+    with pytest.raises(MediaError, match="no images in this folder"):
         list_images(media)
 
 

@@ -198,7 +198,7 @@ OTHER_FILES = {
     "PDF: convert": b"%PDF-1.4\n",
     "a Windows metafile": b"\xd7\xcd\xc6\x9a\0\0" + bytes(40),
     "a Windows metafile: ": b"\1\0\0\0" + bytes(36) + b" EMF" + bytes(80),
-    "a pointer of Git LFS: run `git lfs pull`": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
+    "a Git LFS pointer: run `git lfs pull`": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n",
     "a web page: download": b"\n<!DOCTYPE html><html><title>404</title>",
     "SVG: convert": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
 }
@@ -238,10 +238,10 @@ def test_missing_files_say_what_to_do(tmp_path: Path) -> None:
     folder.mkdir()
     save(folder / "\u00e9.png", Image.fromarray(SQUARE))
     for name in ("caf\u00e9/e\u0301.png", "cafe\u0301/\u00e9.png", "cafe\u0301/e\u0301.png"):
-        with pytest.raises(MediaError, match=r"no such file, but one .* other Unicode characters \(NFC\)"):
+        with pytest.raises(MediaError, match=r"no such file, but one .* different Unicode characters \(NFC\)"):
             read_image(str(tmp_path / name), SAME)
     for path in ("https://example.com/a.jpg", f"{tmp_path}/https:/example.com/a.jpg", "s3://bucket/a.jpg"):
-        with pytest.raises(MediaError, match="an address on the web, expected a file: download it first"):
+        with pytest.raises(MediaError, match="got a web address, expected a file: download it"):
             read_image(path, SAME)
 
 
@@ -264,5 +264,5 @@ def test_a_small_file_that_would_fill_the_memory(tmp_path: Path, side: int) -> N
 
 def test_too_thin(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", Image.new("RGB", (limits.MAX_ASPECT * 4 + 1, 4)))
-    with pytest.raises(MediaError, match=r"a\.png: 129 x 4 is too thin, expected sides of at most 1:32"):
+    with pytest.raises(MediaError, match=r"a\.png: 129 x 4 is too thin, expected an aspect ratio of at most 32:1"):
         read_image(path, SAME)

@@ -71,7 +71,7 @@ def test_a_picture_in_an_archive_and_what_is_wrong_with_some(tmp_path: Path) -> 
     assert shown(media, 1) == [5]
     whole = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "a.tar").write_bytes(whole[:600])
-    with pytest.raises(MediaError, match=r"a\.tar: got an archive of 600 bytes, expected a file at 1,536 to"):
+    with pytest.raises(MediaError, match=r"a\.tar: got an archive of 600 bytes, expected a file at bytes 1,536 to"):
         load_clip(media, PLAIN, 1)
     for kind in ("image", "video"):
         with pytest.raises(MediaError, match=r"gone\.tar: no such file"):
@@ -89,7 +89,7 @@ def test_a_stretch_reads_as_the_bytes_themselves() -> None:
         count = int(random.integers(0, 40))
         assert stretch.read(count) == plain.read(count)
         assert stretch.tell() == plain.tell()
-    with pytest.raises(ValueError, match="before the start"):
+    with pytest.raises(ValueError, match="expected 0 or more"):
         ByteRange(io.BytesIO(whole), 50, 100).seek(-1)
 
 
@@ -151,26 +151,29 @@ def test_mvbench_counts_pictures_from_one(folder: Path, bound: tuple[float, floa
 
 def test_mvbench_beyond_the_end(tmp_path: Path, folder: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 20)
-    with pytest.raises(MediaError, match=r"a\.mp4: no frame between number 50 and 19, the video's last is 19 at 10 a"):
+    with pytest.raises(
+        MediaError,
+        match=r"a\.mp4: no frames between 50 and 19; the last of the video is frame 19, at 10 frames per second",
+    ):
         shown(Media("video", str(path), 5.0, 7.0, rule="mvbench"), 4)
-    with pytest.raises(MediaError, match=r"frames: no frame between number 60 and 30"):
+    with pytest.raises(MediaError, match=r"frames: no frames between 60 and 30"):
         shown(Media("video", str(folder), 20.0, 22.0, fps=3.0, rule="mvbench"), 4)
 
 
 def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(MediaError, match=r"gone: no such folder"):
         shown(Media("video", str(tmp_path / "gone"), fps=3.0), 4)
-    with pytest.raises(MediaError, match=r"00001\.png: cannot read this folder of pictures: Not a directory"):
+    with pytest.raises(MediaError, match=r"00001\.png: cannot read this folder of frames: Not a directory"):
         shown(Media("video", str(folder / "00001.png"), fps=3.0), 4)
-    with pytest.raises(MediaError, match=r"frames: got 0 pictures a second, expected more than 0"):
+    with pytest.raises(MediaError, match=r"frames: got 0 frames per second, expected more than 0"):
         shown(Media("video", str(folder), fps=0.0), 4)
-    with pytest.raises(MediaError, match=r"frames: no picture between 11 and 10 s, the video is 10\.00 s long"):
+    with pytest.raises(MediaError, match=r"frames: no frame between 11 and 10 s, the video is 10\.00 s long"):
         shown(Media("video", str(folder), 11.0, fps=3.0), 4)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MediaError, match=r"empty: no pictures in it, expected files that end in \.bmp"):
+    with pytest.raises(MediaError, match=r"empty: no images in this folder, expected files that end in \.bmp"):
         shown(Media("video", str(tmp_path / "empty"), fps=3.0), 4)
     Image.fromarray(numbered(3, 32, 64)).save(folder / "00005.png")
-    with pytest.raises(MediaError, match=r"frames: got pictures of several sizes"):
+    with pytest.raises(MediaError, match=r"frames: got frames of several sizes"):
         load_clip(Media("video", str(folder), fps=3.0), FrameTransform(64, 8, "keep-aspect"), 30)
 
 

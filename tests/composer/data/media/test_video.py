@@ -76,7 +76,7 @@ def test_segment(tmp_path: Path) -> None:
     assert numbers(pictures) == [42, 47, 52, 57]
     assert numbers(read_video(str(path), PLAIN, 2, start=8.0)[0]) == [85, 95]
     assert numbers(read_video(str(path), PLAIN, 2, start=8.0, end=99.0)[0]) == [85, 95]
-    with pytest.raises(MediaError, match=r"a\.mp4: no picture between 12 and 14 s, the video is 10\.00 s long"):
+    with pytest.raises(MediaError, match=r"a\.mp4: no frame between 12 and 14 s, the video is 10\.00 s long"):
         read_video(str(path), PLAIN, 4, start=12.0, end=14.0)
 
 
@@ -205,7 +205,7 @@ def test_truncated(tmp_path: Path, name: str, muxer: dict[str, str]) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 6 // 10])
     with pytest.raises(
-        MediaError, match=rf"{name}: .*(truncated|corrupt).*: no picture can be decoded at [34]\.50 s of 6\.00 s"
+        MediaError, match=rf"{name}: .*(truncated|corrupt).*: no frame can be decoded at [34]\.50 s of 6\.00 s"
     ):
         read_video(str(path), PLAIN, 6)
     assert numbers(read_video(str(path), PLAIN, 4, end=2.0)[0]) == [2, 7, 12, 17]
@@ -280,7 +280,7 @@ def test_no_video_stream(tmp_path: Path) -> None:
         samples = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
         samples.rate = 8000
         container.mux(stream.encode(samples))
-    with pytest.raises(MediaError, match=r"a\.wav: no video stream, only audio"):
+    with pytest.raises(MediaError, match=r"a\.wav: no video stream; the file contains audio"):
         read_video(str(path), PLAIN, 4)
 
 

@@ -68,7 +68,7 @@ def test_all_problems_are_said_by_file_and_line(
         ("videos", "videos.jsonl:6", "neither text nor media"),
         ("videos", "videos.jsonl:7", "no answer to learn from"),
         ("videos", "videos.jsonl:8", "images: got a folder"),
-        ("frames", "frames.jsonl:2", "no pictures in it"),
+        ("frames", "frames.jsonl:2", "no images in this folder"),
     ]
     assert len(said) == len(expected)
     for one, (source, place, words) in zip(said, expected, strict=True):
