@@ -1,13 +1,23 @@
-"""What of a conversation is trained on. No torch here."""
+"""Selection of the turns of a conversation to train on. Does not import torch."""
 
 from composer.errors import DataError
 from composer.sample import Message, Sample
 
 
 def drop_unanswered_turns(sample: Sample) -> Sample:
-    """A sample without its trailing user turns, which no answer follows. Raises DataError if no answer has loss."""
+    """Remove the trailing user turns of a sample, which have no answer.
+
+    Args:
+        sample: A conversation.
+
+    Returns:
+        The sample, up to its last assistant turn.
+
+    Raises:
+        DataError: If no assistant turn has text to train on.
+    """
     if not any(map(is_trained_on, sample.messages)):
-        raise DataError(f"{sample.source}: sample {sample.id!r} has no assistant turn to learn from")
+        raise DataError(f"{sample.source}: sample {sample.id!r} has no assistant turn to train on")
     messages = list(sample.messages)
     while messages[-1].role != "assistant":
         del messages[-1]
@@ -15,6 +25,6 @@ def drop_unanswered_turns(sample: Sample) -> Sample:
 
 
 def is_trained_on(message: Message) -> bool:
-    """Whether a turn is an answer with loss on some text."""
+    """Return whether a message is an assistant turn with loss on nonempty text."""
     texts = (part for part in message.content if isinstance(part, str))
     return message.role == "assistant" and message.loss and any(text.strip() for text in texts)

@@ -1,12 +1,12 @@
-"""The conformance kit: what composer relies on, checked on a built part in one line of a plugin's own tests.
+"""Conformance kit: checks that a part follows composer's contract, in one line of a plugin's own tests.
 
     from composer.testing import check_encoder
 
     def test_it_keeps_the_contract():
         check_encoder(MyEncoder(dim=32))
 
-Every check raises AssertionError with what was got, what was expected and what to do. Parts should be small: the
-checks run on the CPU in fp32, some of them several times.
+Each check raises AssertionError with the actual value, the expected value and the remedy. Use small parts: the checks
+run on the CPU in float32, some of them several times.
 """
 
 from composer.testing.backbone import check_backbone

@@ -11,10 +11,15 @@ from composer.transform import FrameTransform
 
 
 def check_encoder(encoder: Encoder, *, in_blocks: bool = False) -> None:
-    """Whether an encoder keeps the contract of `composer.parts.Encoder`; leaves it in eval mode on the CPU.
+    """Check that an encoder follows the contract of `composer.parts.Encoder`. Leaves it in eval mode.
 
-    in_blocks: whether its component says that it hosts reducers, which is then checked with one that merges a pair of
-    neighbours in every block. Raises AssertionError with what to mend.
+    Args:
+        encoder: A small encoder on the CPU.
+        in_blocks: Whether its component declares that it runs reducers inside its blocks. If so, this is checked with
+            a reducer that merges a pair of neighbors in every block.
+
+    Raises:
+        AssertionError: If the contract is broken. Names what to fix.
     """
     _check_attributes(encoder)
     square = (encoder.transform.size, encoder.transform.size)
@@ -30,7 +35,7 @@ def check_encoder(encoder: Encoder, *, in_blocks: bool = False) -> None:
 
 
 class MergeFirstPair(BlockReducer):
-    """Merges the first two tokens of every block: the smallest reducer that works inside blocks."""
+    """Minimal reducer inside blocks: merges the first two tokens in every block."""
 
     def schedule(self, patches: int) -> tuple[int, ...]:
         return (1,) * self.depth
@@ -43,26 +48,36 @@ class MergeFirstPair(BlockReducer):
 
 
 class MergeNothing(MergeFirstPair):
-    """Hosted, and never asks for a merge."""
+    """Reducer inside blocks that never merges."""
 
     def schedule(self, patches: int) -> tuple[int, ...]:
         return (0,) * self.depth
 
 
 def check_tokens(tokens: VisualTokens, shape: TokenShape, frames: int, patches: int) -> None:
-    """Whether tokens of `frames` frames of `patches` patches have the announced shape and keep the accounts."""
+    """Check that tokens have the shape that `shape()` returned, and that sizes and sources are consistent.
+
+    Args:
+        tokens: Output of an encoder or reducer.
+        shape: Result of its `shape()`.
+        frames: Number of frames of the input.
+        patches: Number of patches per frame.
+
+    Raises:
+        AssertionError: If they do not match.
+    """
     features, sizes, sources = tokens.features, tokens.sizes, tokens.sources
     expected = (frames, shape.count, shape.dim)
-    require(features.shape == expected, f"features are {tuple(features.shape)}, and shape() announced {expected}")
+    require(features.shape == expected, f"features are {tuple(features.shape)}, but shape() returned {expected}")
     require(features.is_floating_point(), f"features are {features.dtype}, expected floating point")
-    require(tokens.grid == shape.grid, f"grid is {tokens.grid}, and shape() announced {shape.grid}")
+    require(tokens.grid == shape.grid, f"grid is {tokens.grid}, but shape() returned {shape.grid}")
     require(sizes.shape == expected[:2], f"sizes are {tuple(sizes.shape)}, expected {expected[:2]}")
-    require(sizes.dtype == torch.float32, f"sizes are {sizes.dtype}, expected float32 (bf16 cannot hold 257)")
+    require(sizes.dtype == torch.float32, f"sizes are {sizes.dtype}, expected float32 (bf16 cannot represent 257)")
     sums = sizes.sum(dim=1)
     require(
         close(sums, torch.full_like(sums, patches)),
-        f"sizes sum to {sums.tolist()}, expected {patches} patches: a merged token has the sum of its tokens' sizes, "
-        "and the size of a dropped one (and its patches in sources) goes to a token that is kept",
+        f"sizes sum to {sums.tolist()}, expected {patches} patches: a merged token has the sum of its tokens' sizes; "
+        "add the size of a dropped token (and its patches in sources) to a remaining one",
     )
     for name, value in (("clip", tokens.clip), ("time", tokens.time)):
         require(value.shape == (frames,), f"{name} is {tuple(value.shape)}, expected ({frames},)")
@@ -71,7 +86,7 @@ def check_tokens(tokens: VisualTokens, shape: TokenShape, frames: int, patches: 
     require(sources.shape == (frames, patches), f"sources are {tuple(sources.shape)}, expected {(frames, patches)}")
     require(sources.dtype == torch.int64, f"sources are {sources.dtype}, expected int64")
     counted = torch.zeros_like(sizes).scatter_add(1, sources, torch.ones(sources.shape))
-    require(torch.equal(counted, sizes), "sources send other numbers of patches to the tokens than sizes say")
+    require(torch.equal(counted, sizes), "sources assign different numbers of patches to the tokens than sizes")
 
 
 def _check_attributes(encoder: Encoder) -> None:
@@ -85,7 +100,7 @@ def _check_attributes(encoder: Encoder) -> None:
     )
     require(
         encoder.transform.patch_size == encoder.patch_size,
-        f"transform.patch_size is {encoder.transform.patch_size}, and patch_size is {encoder.patch_size}",
+        f"transform.patch_size is {encoder.transform.patch_size}, but patch_size is {encoder.patch_size}",
     )
     require(pickle.loads(pickle.dumps(encoder.transform)) == encoder.transform, "transform does not survive pickling")
 
@@ -93,22 +108,22 @@ def _check_attributes(encoder: Encoder) -> None:
 def _check_tokens(encoder: Encoder, frames: Tensor) -> None:
     height, width = frames.shape[2:]
     shape = encoder.shape(height, width)
-    require(shape.dim == encoder.dim, f"shape() announces {shape.dim} channels, and dim is {encoder.dim}")
+    require(shape.dim == encoder.dim, f"shape() returned {shape.dim} channels, but dim is {encoder.dim}")
     before = frames.clone()
     with torch.no_grad():
         tokens, kept = encoder(frames), encoder(frames, keep_sources=True)
-    require(torch.equal(frames, before), "forward changed the frames it was given: copy before writing")
-    require(tokens.sources is None, "sources are given though nobody asked: keep them under keep_sources=True only")
-    require(kept.sources is not None, "sources are None though keep_sources=True asked for them")
-    for answer in (tokens, kept):
-        check_tokens(answer, shape, len(frames), shape.count)
+    require(torch.equal(frames, before), "forward changed its input frames: copy them before writing")
+    require(tokens.sources is None, "forward returned sources, although keep_sources is False: return None")
+    require(kept.sources is not None, "sources are None, although keep_sources is True")
+    for output in (tokens, kept):
+        check_tokens(output, shape, len(frames), shape.count)
 
 
 def _check_batch(encoder: Encoder, frames: Tensor) -> None:
     with torch.no_grad():
         together = encoder(frames).features
         alone = torch.cat([encoder(frame[None]).features for frame in frames])
-    require(close(together, alone), "a frame's tokens depend on the other frames of its batch")
+    require(close(together, alone), "a frame's tokens depend on other frames of its batch")
 
 
 def _check_hosting(encoder: Encoder, frames: Tensor) -> None:
@@ -118,18 +133,19 @@ def _check_hosting(encoder: Encoder, frames: Tensor) -> None:
     with torch.no_grad():
         plain, unmerged = encoder(frames), encoder(frames, idle)
         merged, kept = encoder(frames, merging), encoder(frames, merging, keep_sources=True)
-    require(
-        torch.equal(plain.features, unmerged.features), "hosting a reducer that merges nothing changes the features"
-    )
+    require(torch.equal(plain.features, unmerged.features), "a reducer that merges nothing changes the features")
     check_tokens(merged, merging.shape(shape), len(frames), shape.count)
     check_tokens(kept, merging.shape(shape), len(frames), shape.count)
     expected = torch.ones_like(merged.sizes)
     expected[:, 0] += encoder.depth
-    require(torch.equal(merged.sizes, expected), "a merge in every block did not add up: merge once in every block")
+    require(
+        torch.equal(merged.sizes, expected),
+        "sizes do not match one merge per block: call the reducer once per block",
+    )
     check_module(encoder, lambda part: part(frames, merging).features)
 
 
 def _frames(count: int, height: int, width: int) -> Tensor:
-    """Frames of noise, the same on every call: [F, 3, H, W] uint8."""
+    """Create frames of noise, equal on every call: [F, 3, H, W] uint8."""
     generator = torch.Generator().manual_seed(height * 10_000 + width)
     return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=generator)

@@ -1,4 +1,4 @@
-"""Checks that hold for every part: what its `forward` may write, what it saves, and where gradients arrive."""
+"""Checks for parts of every kind: side effects of `forward`, state dict and gradients."""
 
 import copy
 from collections.abc import Callable
@@ -12,23 +12,46 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 )
 
 
-def require(holds: bool, message: str) -> None:
-    """Raise AssertionError with `message` unless it holds (unlike `assert`, also under `python -O`)."""
-    if not holds:
+def require(condition: bool, message: str) -> None:
+    """Raise AssertionError if a condition is false, also under `python -O`.
+
+    Args:
+        condition: The condition to check.
+        message: Message of the error.
+
+    Raises:
+        AssertionError: If the condition is false.
+    """
+    if not condition:
         raise AssertionError(message)
 
 
 def close(got: Tensor, expected: Tensor) -> bool:
-    """Whether two tensors are the same but for the order of floating-point sums: within 1e-4 of the largest value."""
+    """Return whether two tensors are equal up to rounding: within 1e-4 of the largest expected value.
+
+    Args:
+        got: Actual values.
+        expected: Expected values.
+
+    Returns:
+        Whether shapes are equal and values are close.
+    """
     scale = expected.abs().max().clamp(min=1.0)
     return got.shape == expected.shape and bool(((got - expected).abs() <= 1e-4 * scale).all())
 
 
 def check_module(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> None:
-    """What every part must do, `run` being one forward of it, on inputs that never change, to one float tensor.
+    """Check the rules for every part.
 
-    The same input gives the same output; `forward` writes no attribute; every tensor it holds is a parameter or a
-    buffer; gradients reach every trainable parameter; its state dict is all of it. Leaves the part in eval mode.
+    `forward` is deterministic and writes no attributes; every tensor attribute is a parameter or a buffer; gradients
+    reach every trainable parameter; the state dict is complete. Leaves the part in eval mode.
+
+    Args:
+        part: A part on the CPU.
+        run: Function that runs the part on the same inputs each time and returns one floating-point tensor.
+
+    Raises:
+        AssertionError: If a rule is broken. Names what to fix.
     """
     part.eval()
     _check_loose_tensors(part)
@@ -41,8 +64,8 @@ def check_module(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> None:
     require(
         not written, f"forward wrote the attribute {', '.join(written)}: return it instead, forward runs in parallel"
     )
-    require(torch.equal(first, second), "two runs on one input differ in eval mode: make forward deterministic")
-    require(bool(first.isfinite().all()), "forward gives values that are not finite")
+    require(torch.equal(first, second), "two runs on the same input differ in eval mode: make forward deterministic")
+    require(bool(first.isfinite().all()), "forward returned values that are not finite")
     _check_state(part, run, first)
     _check_gradients(part, run)
 
@@ -50,15 +73,21 @@ def check_module(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> None:
 def check_checkpointing(
     part: nn.Module, run: Callable[[nn.Module], Tensor], blocks: tuple[type[nn.Module], ...]
 ) -> None:
-    """Whether the part gives the same output and gradients if its blocks compute their activations again.
+    """Check that activation checkpointing of a part's blocks changes neither its output nor its gradients.
 
-    run: see `check_module`. blocks: the part's `block_classes`; nothing is checked if there are none.
+    Args:
+        part: A part on the CPU.
+        run: Function that runs the part; see `check_module`.
+        blocks: The part's `block_classes`. If empty, nothing is checked.
+
+    Raises:
+        AssertionError: If checkpointing fails or changes a value. Names what to fix.
     """
     if not blocks:
         return
     names = ", ".join(block.__name__ for block in blocks)
-    found = any(isinstance(module, blocks) for module in part.modules())
-    require(found, f"block_classes names {names}, and no module is one: none could be checkpointed")
+    has_blocks = any(isinstance(module, blocks) for module in part.modules())
+    require(has_blocks, f"block_classes is {names}, but the part has no such module: none could be checkpointed")
     try:
         plain, wrapped = copy.deepcopy(part), copy.deepcopy(part)
     except RuntimeError as error:
@@ -68,18 +97,18 @@ def check_checkpointing(
     apply_activation_checkpointing(
         wrapped, checkpoint_wrapper_fn=checkpoint_wrapper, check_fn=lambda module: isinstance(module, blocks)
     )
-    remedy = f"{names} must not change what it is given (such as a cache), and must give the same when run again"
-    expected = _with_gradients(plain, run)
+    remedy = f"{names} must not change its inputs (such as a cache), and must return the same values if run again"
+    expected = _run_with_gradients(plain, run)
     try:
-        got = _with_gradients(wrapped, run)
+        got = _run_with_gradients(wrapped, run)
     except Exception as error:
         raise AssertionError(f"training.gradient_checkpointing fails with {error!r}: {remedy}") from error
     wrong = [name for name, value in expected.items() if not close(got[name], value)]
     require(not wrong, f"training.gradient_checkpointing changes the {', the '.join(wrong)}: {remedy}")
 
 
-def _with_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> dict[str, Tensor]:
-    """The output, and the gradient of every parameter that has one."""
+def _run_with_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> dict[str, Tensor]:
+    """Run a part forward and backward. Returns its output and the gradient of every parameter that has one."""
     output = run(part.eval())
     if output.requires_grad:
         generator = torch.Generator().manual_seed(0)
@@ -103,12 +132,12 @@ def _check_state(part: nn.Module, run: Callable[[nn.Module], Tensor], expected: 
     other = copy.deepcopy(part)
     with torch.no_grad():
         for value in [*other.parameters(), *other.buffers()]:
-            if value.is_floating_point() and _saved(other, value):
+            if value.is_floating_point() and _is_saved(other, value):
                 value.add_(torch.randn_like(value))
     other.load_state_dict(part.state_dict())
     with torch.no_grad():
         restored = run(other)
-    require(torch.equal(restored, expected), "loading its own state dict into a copy does not give the same output")
+    require(torch.equal(restored, expected), "a copy that loaded the part's state dict returns a different output")
 
 
 def _check_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> None:
@@ -118,7 +147,7 @@ def _check_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> Non
     part.train()
     part.zero_grad(set_to_none=True)
     output = run(part)
-    require(output.requires_grad, "the output has no gradient though the part has trainable parameters")
+    require(output.requires_grad, "the output has no gradient, although the part has trainable parameters")
     generator = torch.Generator().manual_seed(0)
     (output.float() * torch.randn(output.shape, generator=generator)).sum().backward()
     unreached = [name for name, p in trainable.items() if p.grad is None]
@@ -134,22 +163,22 @@ def _check_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> Non
 
 
 def _attributes(part: nn.Module) -> dict[str, Any]:
-    """Everything that the modules of a part hold. The values stay alive, so that no other gets the identity of one."""
-    found = {}
+    """Return every attribute of a part's modules. The values stay alive, so that no other object gets their `id`."""
+    attributes = {}
     for name, module in part.named_modules():
-        held = {**vars(module), **module._parameters, **module._buffers}
-        for attribute, value in held.items():
+        values = {**vars(module), **module._parameters, **module._buffers}
+        for attribute, value in values.items():
             if attribute not in ("_parameters", "_buffers", "_modules"):
-                found[_join(name, attribute)] = value
-    return found
+                attributes[_join(name, attribute)] = value
+    return attributes
 
 
 def _same(one: Any, another: Any) -> bool:
     return bool(one == another) if isinstance(one, int | float | str) else one is another
 
 
-def _saved(part: nn.Module, value: Tensor) -> bool:
-    return any(value.data_ptr() == kept.data_ptr() for kept in part.state_dict().values())
+def _is_saved(part: nn.Module, value: Tensor) -> bool:
+    return any(value.data_ptr() == saved.data_ptr() for saved in part.state_dict().values())
 
 
 def _join(module: str, attribute: str) -> str:

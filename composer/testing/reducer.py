@@ -11,9 +11,15 @@ GRIDS: tuple[Grid, ...] = ((8, 8), (6, 9), (5, 7))
 
 
 def check_reducer(reducer: Reducer | BlockReducer) -> None:
-    """Whether a reducer keeps the contract of `composer.parts`; leaves it in eval mode on the CPU.
+    """Check that a reducer follows the contract of `composer.parts`. Leaves it in eval mode.
 
-    It is run on square, oblong and odd grids of its own `dim` channels. Raises AssertionError with what to mend.
+    Runs it on square, rectangular and odd grids.
+
+    Args:
+        reducer: A small reducer on the CPU.
+
+    Raises:
+        AssertionError: If the contract is broken. Names what to fix.
     """
     reducer.eval()
     if isinstance(reducer, BlockReducer):
@@ -27,23 +33,23 @@ def _check_reducer(reducer: Reducer) -> None:
         tokens = _tokens(grid, reducer.dim)
         shape = reducer.shape(TokenShape(grid[0] * grid[1], reducer.dim, grid))
         again = reducer.shape(TokenShape(grid[0] * grid[1], reducer.dim, grid))
-        require(shape == again, f"shape() is not pure: it announced {shape}, then {again}")
+        require(shape == again, f"shape() is not pure: it returned {shape}, then {again}")
         before = _tokens(grid, reducer.dim)
         with torch.no_grad():
             reduced = reducer(tokens)
             alone = [reducer(_frame(tokens, f)).features for f in range(len(tokens.features))]
-        require(_same(tokens, before), "forward changed the tokens it was given: copy before writing")
+        require(_same(tokens, before), "forward changed its input tokens: copy them before writing")
         check_tokens(reduced, shape, len(tokens.features), grid[0] * grid[1])
-        require(close(reduced.features, torch.cat(alone)), "a frame's tokens depend on the other frames of its batch")
+        require(close(reduced.features, torch.cat(alone)), "a frame's tokens depend on other frames of its batch")
         same = torch.equal(reduced.clip, tokens.clip) and torch.equal(reduced.time, tokens.time)
-        require(same, "clip and time are not handed on as they came")
+        require(same, "clip and time differ from the input's: return them unchanged")
     check_module(reducer, lambda part: part(_tokens(GRIDS[1], reducer.dim)).features)
     leaf = _tokens(GRIDS[1], reducer.dim)
     leaf.features.requires_grad_(True)
     reduced = reducer(leaf)
-    require(reduced.features.requires_grad, "no gradient reaches the features: the encoder could not learn")
+    require(reduced.features.requires_grad, "no gradient reaches the features: the encoder could not be trained")
     reduced.features.square().sum().backward()
-    require(leaf.features.grad is not None, "no gradient reaches the features: the encoder could not learn")
+    require(leaf.features.grad is not None, "no gradient reaches the features: the encoder could not be trained")
 
 
 def _check_block_reducer(reducer: BlockReducer) -> None:
@@ -54,13 +60,13 @@ def _check_block_reducer(reducer: BlockReducer) -> None:
         require(len(schedule) == reducer.depth, f"schedule() has {len(schedule)} blocks, expected {reducer.depth}")
         require(
             all(isinstance(r, int) and r >= 0 for r in schedule) and sum(schedule) < patches,
-            f"schedule({patches}) is {schedule}: expected numbers >= 0 that leave a token",
+            f"schedule({patches}) is {schedule}, expected numbers >= 0 that leave at least one token",
         )
         _check_run(reducer, grid, schedule)
 
 
 def _check_run(reducer: BlockReducer, grid: Grid, schedule: tuple[int, ...]) -> None:
-    """All blocks' merges on random tokens behind one prefix token, then `finish`."""
+    """Run all blocks' merges on random tokens after one prefix token, then `finish`."""
     visual = _tokens(grid, reducer.dim)
     frames, patches, _ = visual.features.shape
     first = torch.full((frames, 1, reducer.dim), 7.0)
@@ -76,7 +82,8 @@ def _check_run(reducer: BlockReducer, grid: Grid, schedule: tuple[int, ...]) -> 
     total = visual.features.sum(dim=1)
     sizes = torch.ones(frames, patches) if tokens.sizes is None else tokens.sizes[:, 1:].float()
     require(
-        close((tokens.x[:, 1:] * sizes[..., None]).sum(dim=1), total), "features are not averaged by the tokens' sizes"
+        close((tokens.x[:, 1:] * sizes[..., None]).sum(dim=1), total),
+        "features are not averages weighted by size",
     )
     finished = reducer.finish(
         VisualTokens(tokens.x[:, 1:], sizes, tokens.sources, None if sum(schedule) else grid, visual.clip, visual.time)
@@ -84,7 +91,7 @@ def _check_run(reducer: BlockReducer, grid: Grid, schedule: tuple[int, ...]) -> 
     check_tokens(finished, reducer.shape(TokenShape(patches, reducer.dim, grid)), frames, patches)
     require(
         close((finished.features * finished.sizes[..., None]).sum(dim=1), total),
-        "finish() separates features from their sizes: reorder both alike",
+        "finish() separates features from their sizes: reorder both in the same way",
     )
 
 
@@ -95,14 +102,14 @@ def _check_plan(reducer: BlockReducer, metric: Tensor, r: int) -> None:
     require(plan.dtype == torch.int64, f"plan() is {plan.dtype}, expected int64")
     for row in plan:
         got = row.unique().tolist()
-        require(got == list(range(count - r)), f"plan() for r={r} of {count} tokens does not fill {count - r} new ones")
+        require(got == list(range(count - r)), f"plan() for r={r} of {count} tokens does not use all {count - r}")
     require(torch.equal(plan, reducer.plan(metric, r)), "plan() is not deterministic")
     alone = torch.cat([reducer.plan(row[None], r) for row in metric])
-    require(torch.equal(plan, alone), "plan() of a frame depends on the other frames of its batch")
+    require(torch.equal(plan, alone), "plan() of a frame depends on other frames of its batch")
 
 
 def _tokens(grid: Grid, dim: int, frames: int = 2) -> VisualTokens:
-    """Random tokens fresh from an encoder, the same on every call."""
+    """Create random tokens as an encoder returns them, equal on every call."""
     generator = torch.Generator().manual_seed(grid[0] * 100 + grid[1])
     patches = grid[0] * grid[1]
     return VisualTokens(
@@ -115,8 +122,8 @@ def _tokens(grid: Grid, dim: int, frames: int = 2) -> VisualTokens:
     )
 
 
-def _frame(tokens: VisualTokens, place: int) -> VisualTokens:
-    rows = slice(place, place + 1)
+def _frame(tokens: VisualTokens, index: int) -> VisualTokens:
+    rows = slice(index, index + 1)
     return VisualTokens(
         tokens.features[rows],
         tokens.sizes[rows],

@@ -143,7 +143,7 @@ def _faults(sample: Sample, needs_answers: bool) -> Iterator[str]:
     if not said and not sample.media:
         yield "neither text nor media in it"
     elif needs_answers and not any(map(is_trained_on, sample.messages)):
-        yield "no answer to learn from"
+        yield "no answer to train on"
     else:
         yield from _fault_of_turns(sample, needs_answers)
     for media in sample.media:

@@ -31,7 +31,7 @@ def test_the_first_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "'s1' of a.jsonl" in record.getMessage()
-    assert f"b.mp4: truncated. It is the first; all ignored samples are listed in {path}." in record.getMessage()
+    assert f"b.mp4: truncated. This is the first; all ignored samples are listed in {path}." in record.getMessage()
 
 
 @pytest.mark.parametrize(("good", "allowed"), [(0, 3), (10 * GRACE, 30)])
@@ -39,7 +39,7 @@ def test_more_than_the_share_stops_the_run(tmp_path: Path, good: int, allowed: i
     bad_samples = BadSamples(tmp_path / "bad.jsonl", 0.01)
     feed(bad_samples, good, allowed)
     with pytest.raises(
-        TrainingError, match=r"data\.max_bad_samples allows 1\.0%. The last: b\.mp4: truncated.*bad\.jsonl"
+        TrainingError, match=r"data\.max_bad_samples allows 1\.0%. The last one: b\.mp4: truncated.*bad\.jsonl"
     ):
         feed(bad_samples, 0, 1)
 

@@ -80,7 +80,7 @@ def test_too_many_bad_samples_and_a_strict_length_stop_the_run(
 ) -> None:
     path = recipe(tmp_path, BAD, max_bad_samples=0.0)
     assert main(["fit", "--config", str(path)]) == 1
-    assert "1 of 1 samples cannot be trained on, data.max_bad_samples allows 0.0%" in capsys.readouterr().err
+    assert "1 of 1 samples cannot be used for training, but data.max_bad_samples allows 0.0%" in capsys.readouterr().err
     write_lines(tmp_path / "set/images/train.jsonl", [BAD[1]] * 2)
     assert main(["fit", "--config", str(path), "--data.too_long=error"]) == 1
     assert "the backbone's context is 300" in capsys.readouterr().err

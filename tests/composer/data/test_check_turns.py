@@ -40,8 +40,8 @@ LLAVA: list[tuple[dict[str, Any], str | None]] = [
     (talk("img", img="0.png"), '"img": got media'),
     (talk("url", image="https://example.com/a.jpg"), "download it first"),
     (talk("audio", image="0.png", audio="a.wav"), "sound is not read yet"),
-    (talk("question", answer=" "), "no answer to learn from"),
-    (turns("human: What?"), "no answer to learn from"),
+    (talk("question", answer=" "), "no answer to train on"),
+    (turns("human: What?"), "no answer to train on"),
     ({"conversations": [{"from": "human", "value": "So?"}, {"from": "gpt", "value": "7", "loss": 0}]}, "no answer"),
     (
         {"conversations": [{"from": "human", "value": "So?"}, {"from": "gpt", "value": "7", "weight": 2}]},
@@ -53,7 +53,7 @@ LLAVA: list[tuple[dict[str, Any], str | None]] = [
 ]
 MESSAGES: list[tuple[dict[str, Any], str | None]] = [
     (chat(("user", "<image>So?"), ("assistant", "7"), images=["0.png"]), None),
-    (chat(("user", "So?"), ("assistant", [{"type": "image", "image": "0.png"}])), "no answer to learn from"),
+    (chat(("user", "So?"), ("assistant", [{"type": "image", "image": "0.png"}])), "no answer to train on"),
     (chat(("user", "So?"), ("assistant", ["7", {"type": "image", "image": "0.png"}])), "in a turn of the assistant"),
     (chat(("user", "So?"), ("assistant", "7"), audios=["a.wav"]), "sound is not read yet"),
     (chat(("user", "So?"), ("tool", "7")), "a call or a result of a tool"),

@@ -204,7 +204,7 @@ def test_errors_keep_their_class_and_their_words(tmp_path: Path, num_workers: in
 def test_bad_samples_are_counted_over_workers(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", 8, "gone.mp4")
     data = MultimodalDataModule(train=path, batch_size=1, num_workers=2)
-    with pytest.raises(TrainingError, match=r"[45] of [45] samples cannot be trained on"):
+    with pytest.raises(TrainingError, match=r"[45] of [45] samples cannot be used for training"):
         trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
 
 

@@ -114,13 +114,13 @@ def test_conditions_reach_the_example(source: LlavaReader) -> None:
 def test_trailing_questions_teach_nothing() -> None:
     turns = tuple(Message(role, (role,)) for role in ("user", "assistant", "user"))  # type: ignore[arg-type]
     assert drop_unanswered_turns(Sample("s", "a.jsonl", turns)).messages == turns[:2]
-    with pytest.raises(DataError, match=r"a\.jsonl: sample 's' has no assistant turn to learn from"):
+    with pytest.raises(DataError, match=r"a\.jsonl: sample 's' has no assistant turn to train on"):
         drop_unanswered_turns(Sample("s", "a.jsonl", turns[:1]))
 
 
 def test_an_answer_without_loss_teaches_nothing() -> None:
     turns = (Message("user", ("Q?",)), Message("assistant", ("A.",), loss=False), Message("assistant", (" ",)))
-    with pytest.raises(DataError, match="sample 's' has no assistant turn to learn from"):
+    with pytest.raises(DataError, match="sample 's' has no assistant turn to train on"):
         drop_unanswered_turns(Sample("s", "a.jsonl", turns))
     taught = (*turns, Message("assistant", ("B.",)))
     assert drop_unanswered_turns(Sample("s", "a.jsonl", taught)).messages == taught
@@ -143,7 +143,7 @@ def test_bad_records_are_named_by_their_place(tmp_path: Path) -> None:
     first, second = reasons(log)
     assert first[:2] == (f"{path}:2", str(path))
     assert "not JSON" in first[2]
-    assert "no assistant turn to learn from" in second[2]
+    assert "no assistant turn to train on" in second[2]
     with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON"):
         Conversations([LlavaReader(path)], PROCESSOR, 4).example(1)
 

@@ -181,24 +181,24 @@ def test_a_sound_encoder_passes(in_blocks: bool) -> None:
 
 
 VIOLATIONS: list[tuple[type[Sound], str]] = [
-    (WrongCount, r"shape\(\) announced \(2, 7, 6\)"),
-    (SwappedGrid, r"grid is \(4, 6\), and shape\(\) announced \(6, 4\)"),
-    (SquareOnly, r"features are \(2, 16, 6\), and shape\(\) announced \(2, 24, 6\)"),
+    (WrongCount, r"shape\(\) returned \(2, 7, 6\)"),
+    (SwappedGrid, r"grid is \(4, 6\), but shape\(\) returned \(6, 4\)"),
+    (SquareOnly, r"features are \(2, 16, 6\), but shape\(\) returned \(2, 24, 6\)"),
     (WritesAttribute, "forward wrote the attribute last"),
     (CountsCalls, "forward wrote the attribute calls"),
     (Random, "differ|depend on"),
     (NewParameter, "no gradient reaches position"),
     (Detached, r"no gradient reaches .*patches\.weight"),
-    (BatchNormalised, "depend on the other frames of its batch"),
+    (BatchNormalised, "depend on other frames of its batch"),
     (LooseTensor, "the tensor scale is neither a parameter nor a buffer"),
-    (UnsavedWeight, "loading its own state dict"),
+    (UnsavedWeight, "loaded the part's state dict"),
     (HalfSizes, r"sizes are torch\.bfloat16, expected float32"),
     (CountsPrefix, "expected 16 patches"),
-    (AlwaysKeepsSources, "sources are given though nobody asked"),
-    (NeverKeepsSources, "sources are None though keep_sources=True"),
-    (WritesFrames, "forward changed the frames"),
+    (AlwaysKeepsSources, "forward returned sources, although keep_sources is False"),
+    (NeverKeepsSources, "sources are None, although keep_sources is True"),
+    (WritesFrames, "forward changed its input frames"),
     (NotFinite, "not finite|depend on"),
-    (OtherPatch, r"transform\.patch_size is 8, and patch_size is 4"),
+    (OtherPatch, r"transform\.patch_size is 8, but patch_size is 4"),
     (NoTransform, "transform is None: set it to a FrameTransform"),
 ]
 
@@ -212,8 +212,8 @@ def test_planted_violations_are_caught(encoder: type[Sound], message: str) -> No
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        (IgnoresReducer, r"features are \(2, 24, 6\), and shape\(\) announced \(2, 22, 6\)"),
-        (RescalesUnderReducer, "hosting a reducer that merges nothing changes the features"),
+        (IgnoresReducer, r"features are \(2, 24, 6\), but shape\(\) returned \(2, 22, 6\)"),
+        (RescalesUnderReducer, "a reducer that merges nothing changes the features"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

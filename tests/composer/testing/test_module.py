@@ -72,7 +72,7 @@ def test_blocks_that_repeat_themselves_are_sound() -> None:
         (Counts, None, r"gradient_checkpointing changes the gradient of .*linear.*Counts must not change"),
         (Fails, None, r"gradient_checkpointing fails with IndexError\('one step at a time'\): Fails must not change"),
         (Otherwise, None, "gradient_checkpointing fails with CheckpointError"),
-        (Block, Unnamed, "block_classes names Unnamed, and no module is one"),
+        (Block, Unnamed, "block_classes is Unnamed, but the part has no such module"),
     ],
 )
 def test_the_kit_finds_blocks_that_do_not(block: type[Block], named: type[nn.Module] | None, said: str) -> None:

@@ -50,7 +50,7 @@ def test_a_sound_projector_passes() -> None:
     [
         (Mixing, "other frames"),
         (WrongWidth, r"\(2, 5, 3\), expected \(2, 5, 4\)"),
-        (Writing, "copy before writing"),
+        (Writing, "copy them before writing"),
         (Unused, "no gradient reaches scale"),
         (Detached, "no gradient reaches the features"),
         (Random, "deterministic"),

@@ -66,7 +66,7 @@ def test_all_problems_are_said_by_file_and_line(
         ("videos", "videos.jsonl:3", "not JSON"),
         ("videos", "videos.jsonl:5", "more placeholders than media"),
         ("videos", "videos.jsonl:6", "neither text nor media"),
-        ("videos", "videos.jsonl:7", "no answer to learn from"),
+        ("videos", "videos.jsonl:7", "no answer to train on"),
         ("videos", "videos.jsonl:8", "images: got a folder"),
         ("frames", "frames.jsonl:2", "no images in this folder"),
     ]
