@@ -1,28 +1,24 @@
-"""`composer data check`: what is missing or unreadable in a recipe's data, by file and line."""
+"""`composer data check`: find missing or unreadable data of a recipe, by file and line."""
 
 import argparse
-import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from composer.cli.data.recipe import Named, add_recipe, distinct, read_stages
-from composer.errors import ConfigError, DataError
+from composer.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from composer.data.tools.check import CheckedSource, Problem
+    from composer.data.tools.check import CheckResult, Problem
 
-SUMMARY = "read every record, and look for every image and video"
+SUMMARY = "read every record, and check that every image and video exists"
 DESCRIPTION = (
-    "Open every source of a recipe, read every record, and look for every image and video. Everything that is wrong "
-    "is said by file and line; the exit status is 1 where something is."
+    "Open every source of a recipe, read every record, and check that every image and video exists. Reports all "
+    "problems by file and line; the exit status is 1 if there are any."
 )
 
 
@@ -32,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-workers", type=int, default=os.cpu_count(), metavar="N", help="processes (default: %(default)s)"
     )
-    parser.add_argument("--show", type=int, default=5, metavar="N", help="problems shown a source (default: 5)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write all problems there, as JSON Lines")
+    parser.add_argument("--show", type=int, default=5, metavar="N", help="problems to show per source (default: 5)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write all problems to FILE, as JSON Lines")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,72 +46,43 @@ def run(args: argparse.Namespace) -> int:
     from composer.data.tools.check import check
 
     console = Console(soft_wrap=True, highlight=False)
-    wrong: Counter[int] = Counter()
-    """Problems of each of `named`, by its place there: stages may read one name in several ways."""
+    shown: Counter[int] = Counter()
 
-    def note(place: int, problem: "Problem", report: TextIO | None) -> None:
-        wrong[place] += 1
-        if report is not None:
-            report.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
-        if wrong[place] <= args.show:
+    def show(source: int, problem: "Problem") -> None:
+        shown[source] += 1
+        if shown[source] <= args.show:
             console.print(f"{problem.source}: {problem}", markup=False)
-        elif wrong[place] == args.show + 1:
-            console.print(f"{problem.source}: and more; --report FILE keeps all", markup=False)
+        elif shown[source] == args.show + 1:
+            console.print(f"{problem.source}: more problems are not shown; --report FILE writes all", markup=False)
 
-    with _written(args.report) as report:
-        sources, closed = _open(named)
-        for place, problem in closed:
-            note(place, problem, report)
-        columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("", total=sum(len(source.reader) for source in sources.values()))
-            places = list(sources)
-            for found in check(list(sources.values()), decode=args.decode, num_workers=args.num_workers):
-                bar.advance(task, found.records)
-                for problem in found.problems:
-                    note(places[found.source], problem, report)
-    _summarize(console, named, {place: len(source.reader) for place, source in sources.items()}, wrong)
-    return 1 if wrong else 0
-
-
-def _open(named: list[Named]) -> tuple[dict[int, "CheckedSource"], list[tuple[int, "Problem"]]]:
-    """The sources that can be opened, and what is wrong with sources as a whole, each by its place in `named`."""
-    from composer.data.open_sources import check_size, open_source
-    from composer.data.tools.check import CheckedSource, Problem
-
-    sources, problems = {}, []
-    for place, one in enumerate(named):
-        try:
-            reader = open_source(one.source)
-            sources[place] = CheckedSource(one.source.name, reader, one.learned)
-            check_size(one.source, len(reader))
-        except DataError as error:
-            problems.append((place, Problem(one.source.name, None, f"data.sources.{one.source.name}", str(error))))
-    return sources, problems
+    columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=None)
+        result = check(
+            [(one.source, one.learned) for one in named],
+            decode=args.decode,
+            num_workers=args.num_workers,
+            report=args.report,
+            on_problem=show,
+            on_start=lambda records: bar.update(task, total=records),
+            on_progress=lambda records: bar.advance(task, records),
+        )
+    if args.report is not None:
+        sys.stderr.write(f"composer: all problems are in {args.report}.\n")
+    _summarize(console, named, result)
+    return 1 if result.problems else 0
 
 
-@contextmanager
-def _written(path: Path | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    from composer.atomic import replacing
-
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        yield file
-    sys.stderr.write(f"composer: all problems are in {path}.\n")
-
-
-def _summarize(console: "Console", named: list[Named], sizes: dict[int, int], wrong: Counter[int]) -> None:
+def _summarize(console: "Console", named: list[Named], result: "CheckResult") -> None:
     from rich.table import Table
 
     table = Table("source", box=None, padding=(0, 2), header_style="bold")
     for column in ("records", "expected", "problems"):
         table.add_column(column, justify="right")
-    for place, one in enumerate(named):
+    for index, one in enumerate(named):
         expected = one.source.samples
-        size = f"{sizes[place]:,}" if place in sizes else "unreadable"
-        table.add_row(one.source.name, size, "" if expected is None else f"{expected:,}", f"{wrong[place]:,}")
+        size = f"{result.records[index]:,}" if index in result.records else "unreadable"
+        table.add_row(one.source.name, size, "" if expected is None else f"{expected:,}", f"{result.problems[index]:,}")
     console.print(table)
-    total = wrong.total()
-    console.print(f"{total:,} problems in {sum(sizes.values()):,} records" if total else "Nothing is wrong.")
+    total, records = result.problems.total(), sum(result.records.values())
+    console.print(f"{total:,} problems in {records:,} records" if total else "No problems found.")

@@ -1,41 +1,38 @@
-"""Every record of every source read, and every medium in it looked for, by several processes. No torch here."""
+"""Checking of every record of every source, in several processes. Does not import torch."""
 
-import os
+import json
 import signal
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import NamedTuple
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TextIO
 
-from composer.data.answers import drop_unanswered_turns, is_trained_on
-from composer.data.media.folder import list_images, read_folder
-from composer.data.media.image import check_image, read_image
-from composer.data.media.opened import open_media
-from composer.data.media.video import read_video
-from composer.errors import DataError, MediaError
-from composer.prompt import WORLD, pieces, split_question
+from composer.atomic import replacing
+from composer.data.open_sources import check_size, open_source
+from composer.data.tools.faults import file_fault, find_faults
+from composer.errors import DataError
 from composer.reader import Reader
-from composer.sample import Media, Sample
-from composer.transform import FrameTransform
+from composer.recipe.sources import SourceConfig
 
 RANGE = 256
-"""Records that a process checks at a time."""
+"""Number of records that a process checks at a time."""
 
 AHEAD = 4
-"""Ranges that wait for each process: enough that none is idle, and few enough for millions of records."""
-
-THUMBNAIL = FrameTransform(size=32, patch_size=1, resize="squash")
-"""What decoding is asked for: the decoder reads all of a picture, and nothing large is kept."""
-
-GLIMPSE = 1e-3
-"""Seconds of a video that are asked for: those of its first frame."""
+"""Number of ranges queued per process: enough to keep it busy, few enough for millions of records."""
 
 
-class CheckedSource(NamedTuple):
-    """An opened source to be checked. needs_answers: whether its answers are needed."""
+class OpenSource(NamedTuple):
+    """Source to check.
+
+    Attributes:
+        name: Name in the recipe.
+        reader: Its reader.
+        needs_answers: Whether every record must have an answer to train on.
+    """
 
     name: str
     reader: Reader
@@ -44,7 +41,14 @@ class CheckedSource(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with one record. record: its number, from 0, None where it is the source; place: "file:line"."""
+    """Fault of a record or of an entire source.
+
+    Attributes:
+        source: Name of the source.
+        record: Index of the record, from 0; None if the source itself is at fault.
+        place: "file:line" of the record, or the source's key in the recipe.
+        reason: What is wrong.
+    """
 
     source: str
     record: int | None
@@ -55,8 +59,27 @@ class Problem:
         return f"{self.place}: {self.reason}"
 
 
+@dataclass
+class CheckResult:
+    """Outcome of a check. Sources are identified by their index, because several may have the same name.
+
+    Attributes:
+        records: Number of records of each source that could be opened.
+        problems: Number of problems of each source.
+    """
+
+    records: dict[int, int] = field(default_factory=dict)
+    problems: Counter[int] = field(default_factory=Counter)
+
+
 class RangeResult(NamedTuple):
-    """What a range of records was found to be. source: its place among those checked, for names may be the same."""
+    """Outcome for a range of records.
+
+    Attributes:
+        source: Index of the source.
+        records: Number of records that were checked.
+        problems: Their problems, in order.
+    """
 
     source: int
     records: int
@@ -69,12 +92,88 @@ class _Range(NamedTuple):
     stop: int
 
 
-def check(sources: Sequence[CheckedSource], *, decode: bool, num_workers: int) -> Iterator[RangeResult]:
-    """How many more records of which source are read, and what is wrong with them, in their order.
+def check(
+    sources: Sequence[tuple[SourceConfig, bool]],
+    *,
+    decode: bool = False,
+    num_workers: int = 0,
+    report: Path | None = None,
+    on_problem: Callable[[int, Problem], None] = lambda source, problem: None,
+    on_start: Callable[[int], None] = lambda records: None,
+    on_progress: Callable[[int], None] = lambda records: None,
+) -> CheckResult:
+    """Check every record of sources: its text, its answers and its media.
 
-    By default a medium must be there, hold something, and lie inside its archive; with `decode` an image must be
-    decodable as a whole, and of a video the first frame. num_workers: processes, 0 for this one. Raises DataError
-    where a process is killed.
+    Args:
+        sources: Sources of a recipe, each with whether its records must have answers to train on.
+        decode: Whether to decode images and the first frame of videos. Otherwise media must exist and not be empty.
+        num_workers: Number of processes; 0 for the current one.
+        report: File for all problems, as JSON Lines with the attributes of `Problem`.
+        on_problem: Called with each problem and the index of its source, in order.
+        on_start: Called once with the total number of records.
+        on_progress: Called with the number of records checked since the last call.
+
+    Returns:
+        Counts of records and problems.
+
+    Raises:
+        DataError: If a worker process is killed.
+    """
+    result = CheckResult()
+    with _open_report(report) as file:
+
+        def note(source: int, problem: Problem) -> None:
+            result.problems[source] += 1
+            if file is not None:
+                file.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+            on_problem(source, problem)
+
+        opened = _open(sources, note)
+        result.records = {index: len(source.reader) for index, source in opened.items()}
+        on_start(sum(result.records.values()))
+        indices = list(opened)
+        for part in check_records(list(opened.values()), decode=decode, num_workers=num_workers):
+            on_progress(part.records)
+            for problem in part.problems:
+                note(indices[part.source], problem)
+    return result
+
+
+@contextmanager
+def _open_report(path: Path | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        yield file
+
+
+def _open(sources: Sequence[tuple[SourceConfig, bool]], note: Callable[[int, Problem], None]) -> dict[int, OpenSource]:
+    """Open sources, by index. Notes those that cannot be opened or whose size is wrong."""
+    opened = {}
+    for index, (source, needs_answers) in enumerate(sources):
+        try:
+            reader = open_source(source)
+            opened[index] = OpenSource(source.name, reader, needs_answers)
+            check_size(source, len(reader))
+        except DataError as error:
+            note(index, Problem(source.name, None, f"data.sources.{source.name}", str(error)))
+    return opened
+
+
+def check_records(sources: Sequence[OpenSource], *, decode: bool, num_workers: int) -> Iterator[RangeResult]:
+    """Check the records of open sources.
+
+    Args:
+        sources: The sources.
+        decode: Whether to decode images and the first frame of videos.
+        num_workers: Number of processes; 0 for the current one.
+
+    Yields:
+        Results of ranges of records, in order.
+
+    Raises:
+        DataError: If a worker process is killed.
     """
     ranges = (
         _Range(number, start, min(start + RANGE, len(source.reader)))
@@ -99,103 +198,39 @@ def check(sources: Sequence[CheckedSource], *, decode: bool, num_workers: int) -
         pool.shutdown(cancel_futures=True)
 
 
-def _result(sources: Sequence[CheckedSource], one: _Range, future: Future[list[Problem]]) -> RangeResult:
+def _result(sources: Sequence[OpenSource], one: _Range, future: Future[list[Problem]]) -> RangeResult:
     try:
         return RangeResult(one.source, one.stop - one.start, future.result())
     except BrokenProcessPool:
         reader = sources[one.source].reader
         raise DataError(
-            f"a process was killed that checked records from {reader.place(one.start)} on, or near them: it ran out of "
+            f"a worker process was killed while it checked records near {reader.place(one.start)}: it ran out of "
             "memory (use fewer --num-workers), or a decoder crashed (--num-workers 0 shows where)"
         ) from None
 
 
-_sources: Sequence[CheckedSource] = ()
+_sources: Sequence[OpenSource] = ()
 _decode = False
-"""What a process checks, set once: readers are too large to be sent with each range."""
+"""Arguments of a worker process, set once: readers are too large to be sent with each range."""
 
 
-def _begin(sources: Sequence[CheckedSource], decode: bool, child: bool = False) -> None:
+def _begin(sources: Sequence[OpenSource], decode: bool, child: bool = False) -> None:
     global _sources, _decode
     _sources, _decode = sources, decode
-    _fault_of_file.cache_clear()
+    file_fault.cache_clear()
     if child:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
 
 
 def _check(one: _Range) -> list[Problem]:
     name, reader, needs_answers = _sources[one.source]
-    found = []
+    problems = []
     for index in range(one.start, one.stop):
         try:
-            faults = list(_faults(reader[index], needs_answers))
+            faults = list(find_faults(reader[index], needs_answers=needs_answers, decode=_decode))
         except DataError as error:
             faults = [str(error)]
         if faults:
             place = reader.place(index)
-            found += [Problem(name, index, place, fault.removeprefix(f"{place}: ")) for fault in faults]
-    return found
-
-
-def _faults(sample: Sample, needs_answers: bool) -> Iterator[str]:
-    """What is wrong with a record that can be read."""
-    said = any(part.strip() for m in sample.messages for part in m.content if isinstance(part, str))
-    if not said and not sample.media:
-        yield "neither text nor media in it"
-    elif needs_answers and not any(map(is_trained_on, sample.messages)):
-        yield "no answer to train on"
-    else:
-        yield from _fault_of_turns(sample, needs_answers)
-    for media in sample.media:
-        fault = _fault_of_file(media) if media.data is None else _fault(media)
-        if fault is not None:
-            yield fault
-
-
-def _fault_of_turns(sample: Sample, needs_answers: bool) -> Iterator[str]:
-    """What would stop the conversation from becoming a prompt: its turns fit every template alike, or none."""
-    try:
-        prompt = drop_unanswered_turns(sample) if needs_answers else split_question(sample)[0]
-        pieces(prompt, "media-first", WORLD, answer=not needs_answers)
-    except DataError as error:
-        yield str(error)
-
-
-@lru_cache(maxsize=2**14)
-def _fault_of_file(media: Media) -> str | None:
-    """The same, remembered: several records in a row are often about one file."""
-    return _fault(media)
-
-
-def _fault(media: Media) -> str | None:
-    try:
-        check_media_exists(media)
-        if _decode:
-            _read(media)
-    except MediaError as error:
-        return str(error)
-    except OSError as error:
-        return f"{media.path}: cannot be read: {error.strerror}"
-    return None
-
-
-def check_media_exists(media: Media) -> None:
-    """Raises MediaError where a medium is missing, holds nothing, or lies outside its archive."""
-    if media.fps is not None:
-        media = list_images(media)[-1]  # what is cut off is cut off at the end
-    with open_media(media):
-        pass
-    if media.data is None and media.span is None and os.path.isdir(media.path):
-        raise MediaError(f"{media.path}: got a folder, expected a file; videos as folders need the reader's `fps`")
-    size = len(media.data) if media.data is not None else media.span[1] if media.span else os.path.getsize(media.path)
-    if not size:
-        raise MediaError(f"{media.path}: the file is empty")
-
-
-def _read(media: Media) -> None:
-    if media.kind == "image":
-        read_image(media, THUMBNAIL)
-        check_image(media)
-        return
-    first = replace(media, end=(media.start or 0.0) + GLIMPSE, rule="middle")
-    (read_video if media.fps is None else read_folder)(first, THUMBNAIL, 1)
+            problems += [Problem(name, index, place, fault.removeprefix(f"{place}: ")) for fault in faults]
+    return problems

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from composer.atomic import FULL, replacing, writing
 from composer.data.media.folder import list_images
 from composer.data.media.opened import open_media
-from composer.data.tools.check import check_media_exists
+from composer.data.tools.faults import check_media_exists
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Sample

@@ -10,7 +10,7 @@ from PIL import Image
 
 from composer.data.media.image import check_image, read_image
 from composer.data.media.jpeg import find_damage
-from composer.data.tools.check import CheckedSource, check
+from composer.data.tools.check import OpenSource, check_records
 from composer.errors import MediaError
 from composer.reader import Reader
 from composer.sample import Media, Message, Sample
@@ -148,7 +148,7 @@ class OneImage(Reader):
 def test_data_check_finds_it_if_it_decodes(decode: bool, problems: int) -> None:
     file = save(scene())
     reader = OneImage(file[: len(file) * 2 // 3] + b"\xff\xd9")
-    (found,) = check([CheckedSource("s", reader, needs_answers=False)], decode=decode, num_workers=0)
+    (found,) = check_records([OpenSource("s", reader, needs_answers=False)], decode=decode, num_workers=0)
     assert len(found.problems) == problems
     assert all("this JPEG is damaged" in str(problem) for problem in found.problems)
 

@@ -10,7 +10,7 @@ import pytest
 
 from composer.cli import main
 from composer.data.tools import check as checking
-from composer.data.tools.check import CheckedSource, Problem, check
+from composer.data.tools.check import OpenSource, Problem, check_records
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Message, Sample
@@ -35,7 +35,7 @@ def problems(recipe: Path, *flags: str) -> tuple[int, list[dict[str, Any]]]:
 @pytest.mark.parametrize("flags", [["--num-workers=2"], ["--num-workers=0", "--decode"]], ids=["look", "decode"])
 def test_good_data_are_good(recipe: Path, flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert problems(recipe, *flags) == (0, [])
-    assert "Nothing is wrong." in capsys.readouterr().out
+    assert "No problems found." in capsys.readouterr().out
 
 
 def test_all_problems_are_said_by_file_and_line(
@@ -77,7 +77,7 @@ def test_all_problems_are_said_by_file_and_line(
     out = capsys.readouterr().out
     assert "10 problems in 23 records" in out
     assert out.count("images.jsonl:") == 2
-    assert "images: and more; --report FILE keeps all" in out
+    assert "images: more problems are not shown; --report FILE writes all" in out
 
 
 def test_decoding_finds_what_looking_does_not(recipe: Path, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_one_name_that_stages_read_in_several_ways_is_counted_apart(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines[-4:-1]] == [["x", "10", "3"], ["x", "4", "1"], ["x", "unreadable", "1"]]
     assert lines[-1] == "5 problems in 14 records"
-    assert sum("and more" in line for line in lines) == 1
+    assert sum("more problems are not shown" in line for line in lines) == 1
 
 
 def test_answers_are_needed_where_they_are_learned(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_files_in_archives_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(checking, "RANGE", 2)
     (tmp_path / "a.tar").write_bytes(bytes(100))
     reader = Numbers(tmp_path / "a.tar", [(0, 50), (60, 41), (70, 0)])
-    items = list(check([CheckedSource("n", reader, True)], decode=False, num_workers=1))
+    items = list(check_records([OpenSource("n", reader, True)], decode=False, num_workers=1))
     assert [(found.source, found.records) for found in items] == [(0, 2), (0, 1)]
     first, second = (problem for found in items for problem in found.problems)
     assert (first.record, second.record) == (1, 2)
@@ -196,5 +196,5 @@ def test_files_in_archives_and_order(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_killed_process_is_an_error_that_says_where(tmp_path: Path) -> None:
     reader = Numbers(tmp_path, [(0, 0)] * 4)
-    with pytest.raises(DataError, match="a process was killed that checked records from record 0 on"):
-        list(check([CheckedSource("n", reader, True)], decode=False, num_workers=1))
+    with pytest.raises(DataError, match="a worker process was killed while it checked records near record 0"):
+        list(check_records([OpenSource("n", reader, True)], decode=False, num_workers=1))
