@@ -82,7 +82,7 @@ class Summary:
     averages: Mapping[str, float]
     unparsed: float | None = 0.0
     ungraded: int = 0
-    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    other_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -130,7 +130,7 @@ class Benchmark(ABC):
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
         """Means per task, and averages over tasks."""
 
-    def judge(self) -> Mapping[str, Any] | None:
+    def judge_id(self) -> Mapping[str, Any] | None:
         """Who grades, with all that changes grades, such as a digest of its prompts; None where this code alone does.
 
         A judge's grades are kept in `grades.jsonl` as they are given. An answer whose grade has a `problem` is graded

@@ -20,5 +20,5 @@ class Reader(Sequence[Sample], ABC):
         """Raises DataError, with file and line, for a record that cannot be read."""
 
     @abstractmethod
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a sample stands, for messages: "file:line"."""

@@ -49,7 +49,7 @@ class _Lines(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Any: ...
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a record stands: "file:line"."""
         start = int(self._starts[index])
         stride, rest = divmod(start, STRIDE)
@@ -70,7 +70,7 @@ class _Lines(ABC):
             return line.decode(self.encoding)
         except UnicodeDecodeError as error:
             name = self.encoding.removesuffix("-sig").upper()
-            raise DataError(f"{_Lines.place(self, index)}: not {name}: {error}") from None
+            raise DataError(f"{_Lines.location(self, index)}: not {name}: {error}") from None
 
 
 class JsonRecords(_Lines):
@@ -94,16 +94,16 @@ class JsonRecords(_Lines):
         try:  # behind an element stand a comma and what follows
             value = json.JSONDecoder().raw_decode(text)[0] if self._listed else json.loads(text)
         except json.JSONDecodeError as error:
-            raise DataError(f"{self.place(index)}: not JSON: {error.msg} (column {error.colno})") from None
+            raise DataError(f"{self.location(index)}: not JSON: {error.msg} (column {error.colno})") from None
         except (ValueError, RecursionError) as error:  # thousands of digits or of brackets
-            raise DataError(f"{self.place(index)}: not JSON that Python reads: {error}") from None
+            raise DataError(f"{self.location(index)}: not JSON that Python reads: {error}") from None
         if "\\ud" in text or "\\uD" in text:
             self._check_whole(value, index)
         return value
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a record stands: "file:line", or its number (from 1) in a JSON list."""
-        return f"{self.path}: record {index + 1}" if self._listed else super().place(index)
+        return f"{self.path}: record {index + 1}" if self._listed else super().location(index)
 
     def _check_whole(self, value: Any, index: int) -> None:
         """Raises DataError for half of a surrogate pair, which is no text and fails in every tokenizer."""
@@ -112,7 +112,7 @@ class JsonRecords(_Lines):
         except UnicodeEncodeError as error:
             half = error.object[error.start]
             raise DataError(
-                f"{self.place(index)}: got {half!r}, half of a character, expected both halves: mend the text"
+                f"{self.location(index)}: got {half!r}, half of a character, expected both halves: mend the text"
             ) from None
 
 
@@ -136,21 +136,23 @@ class CsvRecords(_Lines):
         index = range(len(self))[index]
         row = self._row(index + 1)
         if len(row) != len(self.columns):
-            raise DataError(f"{self.place(index)}: got {len(row)} values, expected {len(self.columns)}, one per column")
+            raise DataError(
+                f"{self.location(index)}: got {len(row)} values, expected {len(self.columns)}, one per column"
+            )
         return dict(zip(self.columns, row, strict=True))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a row stands: the file and its first line."""
-        return super().place(index + 1)
+        return super().location(index + 1)
 
     def _row(self, line: int) -> list[str]:
         try:
             row, *more = csv.reader(io.StringIO(self._text(line), newline=""), strict=True)
         except csv.Error as error:
-            raise DataError(f"{super().place(line)}: not CSV: {error}") from None
+            raise DataError(f"{super().location(line)}: not CSV: {error}") from None
         if any("".join(other).strip() for other in more):
             raise DataError(
-                f"{super().place(line)}: got several rows, expected one: "
+                f"{super().location(line)}: got several rows, expected one: "
                 "end rows in a line feed, not in a carriage return alone"
             )
         return row
@@ -208,7 +210,7 @@ def _check_lines(records: JsonRecords) -> None:
             return
         lists = [key for key, item in value.items() if isinstance(item, list)]
     except json.JSONDecodeError as error:  # in one of the first lines: records follow a broken one
-        if len(records) < 3 or error.lineno <= int(records.place(2).rpartition(":")[2]):
+        if len(records) < 3 or error.lineno <= int(records.location(2).rpartition(":")[2]):
             return
     except (ValueError, RecursionError):
         return

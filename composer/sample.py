@@ -23,7 +23,7 @@ class Media:
     data: bytes | None = field(default=None, repr=False)
     span: tuple[int, int] | None = None
     fps: float | None = None
-    pictures: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
+    frame_spans: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
     rule: Literal["middle", "mvbench"] = "middle"
 
 

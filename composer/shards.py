@@ -54,11 +54,11 @@ class Shards:
             return to_sample(json.loads(text), str(path))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{self.place(index)}: no record of a packed source ({error}): its index is of another tar, or one of "
-                "them is damaged; pack the source again"
+                f"{self.location(index)}: not a record of a packed source ({error}): its index does not "
+                "match its tar, or one of them is damaged; pack the source again"
             ) from None
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """The tar, and the member that holds a sample's record."""
         return f"{self.paths[self._find(index)[0]]}: {member(range(len(self))[index])}"
 
@@ -104,7 +104,7 @@ def _described(media: Media) -> dict[str, Any]:
 def _media(record: Mapping[str, Any], path: str) -> Media:
     options = {name: record[name] for name in MEDIA_OPTIONS if name in record}
     if "pictures" in record:
-        return Media(record["kind"], path, pictures=tuple((o, s) for o, s in record["pictures"]), **options)
+        return Media(record["kind"], path, frame_spans=tuple((o, s) for o, s in record["pictures"]), **options)
     offset, size = record["span"]
     return Media(record["kind"], path, span=(offset, size), **options)
 

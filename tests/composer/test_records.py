@@ -32,7 +32,7 @@ def test_rows_are_those_that_csv_reads(tmp_path: Path, monkeypatch: pytest.Monke
     assert [found[i] for i in range(len(found))] == rows
     assert found[-1] == rows[-1]
     for index in (0, 3, 17, 59):
-        name, _, line = found.place(index).rpartition(":")
+        name, _, line = found.location(index).rpartition(":")
         assert name == str(path)
         assert path.read_bytes().split(b"\n")[int(line) - 1].startswith(str(index).encode())
     with pytest.raises(IndexError):
@@ -71,7 +71,7 @@ def test_a_quote_opens_a_value_only_at_its_beginning(tmp_path: Path, end: str, e
     found = CsvRecords(path)
     assert [found[i] for i in range(len(found))] == expected
     assert len(found) == 8
-    assert found.place(7).endswith("a.csv:10")
+    assert found.location(7).endswith("a.csv:10")
 
 
 def test_rows_of_random_text(tmp_path: Path) -> None:
@@ -103,8 +103,8 @@ def test_json_values_of_any_kind(tmp_path: Path) -> None:
     listed.write_text(json.dumps(values))
     assert [JsonRecords(lines)[i] for i in range(3)] == values[:1] + values[2:]
     assert [JsonRecords(listed)[i] for i in range(4)] == values
-    assert JsonRecords(listed).place(2) == f"{listed}: record 3"
-    assert JsonRecords(lines).place(2) == f"{lines}:3"
+    assert JsonRecords(listed).location(2) == f"{listed}: record 3"
+    assert JsonRecords(lines).location(2) == f"{lines}:3"
 
 
 LIST = '\ufeff \r\n [{"é": "ü]", "n": [1, {"x": []}]} ,\n"a,b\\"]" , 1.5e3,null\r\n, [], "\U0001f600",\tNaN ] \n\n'
@@ -202,7 +202,7 @@ def test_places_are_right_in_any_order(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_text("\n1\n\n\n2\n3\n\n4\n")
     found = JsonRecords(path)
     for index in (2, 0, 1, 3, 3, 0):
-        assert found.place(index) == f"{path}:{[2, 5, 6, 8][index]}"
+        assert found.location(index) == f"{path}:{[2, 5, 6, 8][index]}"
 
 
 PRETTY = {"data": [{"id": n, "turns": [{"from": "human", "value": "é\n"}]} for n in range(5)], "version": 1}

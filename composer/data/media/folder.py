@@ -43,8 +43,8 @@ def read_folder(media: Media, transform: FrameTransform, frames: int) -> tuple[N
 def list_images(media: Media) -> list[Media]:
     """The pictures of a folder, or of one inside an archive, in order. Raises MediaError where there are none."""
     path = media.path
-    if media.pictures is not None:
-        return [Media("image", path, span=span) for span in media.pictures]
+    if media.frame_spans is not None:
+        return [Media("image", path, span=span) for span in media.frame_spans]
     try:
         names = sorted(filter(_is_image, os.listdir(path)), key=natural_key)
     except FileNotFoundError:

@@ -53,7 +53,7 @@ def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
         image.load()  # before EXIF, which PNG may keep behind the pixels, and says if the file is cut off
         turn = TURNS.get(orientation(image))
         upright = _rgb(image if turn is None else image.transpose(turn))
-    height, width = transform.scaled(upright.height, upright.width)
+    height, width = transform.scaled_size(upright.height, upright.width)
     return transform.finish(_scale(upright, height, width, transform))
 
 

@@ -42,7 +42,7 @@ class Scaler:
         if self.size is None:  # a video may change its size on the way, a clip may not
             upright = upright_size(frame, self.stream)
             check_dimensions(self.path, *upright)
-            self.size = self.transform.scaled(*upright)
+            self.size = self.transform.scaled_size(*upright)
         height, width = self.size[::-1] if turn.swap else self.size
         plain = self._plain(frame, alpha)
         scaled = convert(self.reformatter, plain, height, width, resample=self.transform.resample)

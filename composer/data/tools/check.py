@@ -105,8 +105,8 @@ def _result(sources: Sequence[CheckedSource], one: _Range, future: Future[list[P
     except BrokenProcessPool:
         reader = sources[one.source].reader
         raise DataError(
-            f"a process was killed that checked records from {reader.place(one.start)} on, or near them: it ran out of "
-            "memory (use fewer --num-workers), or a decoder crashed (--num-workers 0 shows where)"
+            f"a process was killed that checked records from {reader.location(one.start)} on, or near them: it ran "
+            "out of memory (use fewer --num-workers), or a decoder crashed (--num-workers 0 shows where)"
         ) from None
 
 
@@ -132,7 +132,7 @@ def _check(one: _Range) -> list[Problem]:
         except DataError as error:
             faults = [str(error)]
         if faults:
-            place = reader.place(index)
+            place = reader.location(index)
             found += [Problem(name, index, place, fault.removeprefix(f"{place}: ")) for fault in faults]
     return found
 

@@ -166,9 +166,9 @@ def _check_unchanged(reader: Reader, folder: Path, done: Progress) -> None:
         for record, digest in shard.get("ends", {}).items():  # tars of before have none
             if _digest(reader[int(record)]) != digest:
                 raise DataError(
-                    f"{reader.place(int(record))}: the source has changed: it is not what {folder / shard['name']}.tar "
-                    "holds of it. Put the old source back, give another --output, or remove this folder to pack all of "
-                    "it again"
+                    f"{reader.location(int(record))}: the source has changed: it is not what "
+                    f"{folder / shard['name']}.tar holds of it. Put the old source back, give "
+                    "another --output, or remove this folder to pack all of it again"
                 )
 
 
@@ -192,7 +192,7 @@ def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
         _text(sample, ({} for _ in sample.media))
         return sample
     except DataError as error:
-        place = reader.place(done.records)
+        place = reader.location(done.records)
         reason = str(error).removeprefix(f"{place}: ")
         if not skip_bad:
             raise DataError(
@@ -220,7 +220,7 @@ def _placed(reader: Reader, record: int) -> Iterator[None]:
     except (DataError, OSError, TypeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        raise DataError(f"{reader.place(record)}: {error}") from None
+        raise DataError(f"{reader.location(record)}: {error}") from None
 
 
 class _Shard:
@@ -240,7 +240,7 @@ class _Shard:
         return offset, size
 
     def _add_media(self, media: Media, place: int) -> dict[str, Any]:
-        origin = Media(media.kind, media.path, span=media.span, fps=media.fps, pictures=media.pictures)
+        origin = Media(media.kind, media.path, span=media.span, fps=media.fps, frame_spans=media.frame_spans)
         if media.data is None and origin in self.packed:
             return self.packed[origin]
         if media.fps is None:

@@ -146,7 +146,7 @@ def test_lines_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     found = LlavaReader(path)
     assert [sample.id for sample in found] == [str(i) for i in range(30)]
     assert found[29].messages[0].content == ("é" * 29,)
-    assert found.place(1) == f"{path}:4"
+    assert found.location(1) == f"{path}:4"
 
 
 GOOD = {"id": "g", "conversations": talk("Q?", "A.")}

@@ -314,7 +314,7 @@ def test_damaged_shards_say_so(tmp_path: Path, data: dict[str, Any]) -> None:
     pack_all(tmp_path, data)
     folder = tmp_path / "packed/images"
     reader = PackedReader(folder)
-    assert reader.place(9) == f"{folder / '00002.tar'}: 000000009.json"
+    assert reader.location(9) == f"{folder / '00002.tar'}: 000000009.json"
     assert reader[-1].id == "text"
     with pytest.raises(IndexError):
         reader[10]
@@ -346,7 +346,7 @@ class Odd(Reader):
         media = Media("image", str(self.path), span=(3, 40))
         return Sample("a", "here", (Message("user", (media, "\ud800")),), {"kind": self.meta})
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return f"{self.path}:1"
 
 
@@ -397,7 +397,7 @@ class OneOdd(Reader):
             media = Media("image", "here", data=b"x")
         return Sample(str(index), "here", (Message("user", (media, "So?")),))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return f"line {index}"
 
 
