@@ -53,7 +53,7 @@ def test_a_row_of_another_width_and_other_bad_files(tmp_path: Path) -> None:
     assert CsvRecords(path, "cp1252")[0] == {"id": "1", "x": "é"}
     for text in ("", "\n\n", "id,x\n"):
         path.write_text(text)
-        with pytest.raises(DataError, match=r"a\.csv: no rows in it, expected CSV"):
+        with pytest.raises(DataError, match=r"a\.csv: no rows, expected CSV"):
             CsvRecords(path)
     with pytest.raises(DataError, match=r"gone\.csv: cannot read the data file: No such file"):
         CsvRecords(tmp_path / "gone.csv")
@@ -91,7 +91,7 @@ def test_rows_of_random_text(tmp_path: Path) -> None:
 def test_rows_that_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"id,x\n1,a\r2,b\n\n3,c\n\n \n")
-    with pytest.raises(DataError, match=r"a\.csv:2: got several rows, expected one: end rows in a line feed"):
+    with pytest.raises(DataError, match=r"a\.csv:2: got several rows, expected one: end rows with a line feed"):
         CsvRecords(path)[0]
     assert CsvRecords(path)[1] == {"id": "3", "x": "c"}
 
@@ -165,9 +165,9 @@ def test_an_element_that_is_not_utf8(tmp_path: Path) -> None:
 def test_what_python_cannot_read(tmp_path: Path, value: str) -> None:
     (tmp_path / "a.jsonl").write_text(f'1\n{{"x": {value}}}\n')
     (tmp_path / "a.json").write_text(f'[1, {{"x": {value}}}]')
-    with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON that Python reads: "):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON that Python can parse: "):
         JsonRecords(tmp_path / "a.jsonl")[1]
-    with pytest.raises(DataError, match=r"a\.json: record 2: not JSON that Python reads: "):
+    with pytest.raises(DataError, match=r"a\.json: record 2: not JSON that Python can parse: "):
         JsonRecords(tmp_path / "a.json")
 
 
@@ -191,7 +191,7 @@ def test_half_a_character(tmp_path: Path, escape: str) -> None:
     for path, place in ((lines, "a.jsonl:3"), (listed, "b.json: record 3")):
         records = JsonRecords(path)
         assert [records[0], records[1]] == [{"x": [good[0]]}, good[1]]
-        with pytest.raises(DataError, match=rf"{place}: got '\\ud[0-9a-f]+', half of a character, expected both"):
+        with pytest.raises(DataError, match=rf"{place}: got '\\ud[0-9a-f]+', half of a surrogate pair, expected both"):
             records[2]
 
 
@@ -220,10 +220,10 @@ PRETTY = {"data": [{"id": n, "turns": [{"from": "human", "value": "é\n"}]} for 
 def test_an_object_over_several_lines(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    words = r"a\.json: got a JSON object over several lines, expected a JSON list or one object per line: save its list"
-    with pytest.raises(DataError, match=words + " 'data' alone"):
+    words = r"a\.json: got a JSON object over several lines, expected a JSON list or one object per line"
+    with pytest.raises(DataError, match=words + ": save only its list 'data'"):
         JsonRecords(path)
-    path.write_text(text[:-20], encoding="utf-8")  # cut off: it is still no JSON Lines
+    path.write_text(text[:-20], encoding="utf-8")  # truncated: still not JSON Lines
     with pytest.raises(DataError, match="got a JSON object over several lines"):
         JsonRecords(path)
 

@@ -19,7 +19,7 @@ from composer.data.tools.check import check_media_exists
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Sample
-from composer.shards import FORMAT, INDEX, PLACE, member, to_record
+from composer.shards import FORMAT, INDEX, SPAN, member, to_record
 
 PARTIAL = "partial.json"
 """The index of what is packed so far; it gets its last name when all of it is."""
@@ -133,7 +133,7 @@ def _pack(
                 done.records += 1
                 advance(1)
         with replacing(folder / f"{name}.idx") as temporary:
-            temporary.write_bytes(b"".join(PLACE.pack(*place) for place in places))
+            temporary.write_bytes(b"".join(SPAN.pack(*place) for place in places))
         digests = {str(record): _digest(sample) for record, sample in ends}
         done.shards.append({"name": name, "samples": len(places), "ends": digests})
         done.write(folder / PARTIAL)

@@ -205,7 +205,7 @@ def test_a_line_that_is_no_record(tmp_path: Path, line: bytes, message: str) -> 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
 def test_empty_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(DataError, match=r"a\.json: no records in it"):
+    with pytest.raises(DataError, match=r"a\.json: no records"):
         LlavaReader(tmp_path / "a.json")
 
 
