@@ -95,7 +95,7 @@ def _of_open_clip() -> Iterator[tuple[str, Resize, dict[Resize, Encoder], dict[R
     def reference(mode: Resize) -> Reference:
         def transformed(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
             if mode in WHOLE_PATCHES:
-                scaled = TorchvisionResize(transform.scaled(image.height, image.width), 3)  # type: ignore[arg-type]
+                scaled = TorchvisionResize(transform.scaled_size(image.height, image.width), 3)  # type: ignore[arg-type]
                 return np.asarray(scaled(image))
             steps = image_transform(transform.size, False, resize_mode=names[mode], fill_color=PAD_VALUE).transforms
             for step in steps[:-2]:  # the last two make a tensor and normalize it
@@ -134,7 +134,7 @@ def _processors(processor: Any) -> dict[Resize, dict[str, Reference]]:
         return pixels.transpose(1, 2, 0)
 
     def same_size(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
-        height, width = transform.scaled(image.height, image.width)
+        height, width = transform.scaled_size(image.height, image.width)
         return scaled(image, size={"height": height, "width": width})
 
     def cropped(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Writing a file so that it is whole or absent, and saying what the system refuses to read or write. No torch here."""
+"""Atomic writes, and readable errors for files that cannot be read or written. Does not import torch."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from composer.errors import ComposerError, DiskFullError, FileError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a write fails with where the disk is full, the user's share of it, or what a process may write (ulimit -f)."""
+"""Error numbers of a write that fails because of a full disk, a disk quota, or a limit on file size (ulimit -f)."""
 
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 _OF_WORKER = re.compile(r"\[Errno (\d+)\] [^:\n]*(?:: '(.+)')?$", re.MULTILINE)
@@ -23,28 +23,36 @@ _OPEN_FILES = "raise the limit (`ulimit -n`), or use fewer workers"
 REMEDIES = {
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
-    errno.EROFS: "give a path on a file system that can be written",
-    errno.ENOTDIR: "a file is where a folder should be: give another path, or remove that file",
-    errno.EISDIR: "this is a folder: give a file's path",
+    errno.EROFS: "give a path on a writable file system",
+    errno.ENOTDIR: "expected a folder, got a file: give another path, or remove that file",
+    errno.EISDIR: "expected a file, got a folder: give the path of a file",
     errno.ENOTEMPTY: "this folder is not empty: give another path, or remove it",
-    errno.EEXIST: "something of this name exists: give another path, or remove it",
-    errno.ENOENT: "check the path: it, or a folder on the way to it, is missing",
+    errno.EEXIST: "this name is taken: give another path, or remove the file or folder of this name",
+    errno.ENOENT: "check the path: it or one of its parent folders is missing",
     errno.ENAMETOOLONG: "give a shorter path",
-    errno.ELOOP: "symbolic links lead in a circle: give another path",
+    errno.ELOOP: "symbolic links form a cycle: give another path",
     errno.EMFILE: _OPEN_FILES,
     errno.ENFILE: _OPEN_FILES,
-    **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), "another process uses it: try again later, or give another path"),
+    **dict.fromkeys((errno.EBUSY, errno.ETXTBSY), "in use by another process: try again later, or give another path"),
     **dict.fromkeys((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE), _DISK),
 }
-"""What a user can do where the system refuses to read or write a file, by the error's number."""
+"""Remedy by error number, for files that cannot be read or written."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved there when the block has written it and it is on the disk.
+    """Write a file atomically.
 
-    A process killed at any moment leaves the old file, the new one, or none of this name, and never a part of one.
-    Makes the folder where it is missing. Raises FileError as `writing` does.
+    A process that is killed leaves the old file, the new one, or none, but never part of a file.
+
+    Args:
+        path: The file to write; missing parent folders are created.
+
+    Yields:
+        Temporary path next to `path`. Once the block has written it, it is synced to disk and renamed to `path`.
+
+    Raises:
+        FileError: As in `writing`.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,10 +69,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path | None = None) -> Iterator[None]:
-    """Raises FileError if the system refuses to read or write a file inside the block; DiskFullError if it is full.
+    """Convert operating system errors about files in the block to errors for users.
 
-    path: what the block writes, a file or a folder, named where the system's error names no file; None if it is not
-    known. An error that was raised because of a full disk is a DiskFullError too.
+    Args:
+        path: File or folder that the block writes, named if the system's error names no file; None if unknown.
+
+    Raises:
+        FileError: If a file cannot be read or written.
+        DiskFullError: If the disk is full, also if this is only the cause of another error.
     """
     try:
         yield
@@ -78,19 +90,23 @@ def writing(path: Path | None = None) -> Iterator[None]:
             if (code := _code(cause)) in FULL:
                 raise DiskFullError(_no_room(path or Path.cwd(), os.strerror(code))) from error
         if not isinstance(error, ComposerError) and _code(error) in REMEDIES:
-            raise FileError(_refused(error, path)) from error
+            raise FileError(_refusal(error, path)) from error
         raise
 
 
 def check_writable(path: Path) -> None:
-    """Raise FileError if the file `path` cannot be written, before the work whose result it will hold.
+    """Check that a file can be written, before the work that produces its content. Writes nothing.
 
-    Leaves no trace. Folders on the way to it may be missing: they are made later.
+    Args:
+        path: The file; its parent folders may be missing, they are created later.
+
+    Raises:
+        FileError: If the file cannot be written.
     """
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        folder = next(place for place in path.absolute().parents if os.path.lexists(place))
+        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
         for name in (*path.absolute().relative_to(folder).parts, _temporary(path)):
             with suppress(FileNotFoundError):
                 os.lstat(folder / name)  # fails if the name is too long there
@@ -99,27 +115,26 @@ def check_writable(path: Path) -> None:
     except OSError as error:
         if _code(error) in FULL:
             raise DiskFullError(_no_room(path, os.strerror(_code(error)))) from error
-        raise FileError(_refused(OSError(error.errno, error.strerror), path)) from error
+        raise FileError(_refusal(OSError(error.errno, error.strerror), path)) from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from, and so on."""
+    """An error, followed by its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def _code(error: BaseException) -> int:
-    """The system's number of an error, 0 if it has none. It is in the text of those of safetensors, and of those that
-    come from a data loader's worker."""
+    """The system's number of an error, or 0. Errors of safetensors and of data workers have it in their text."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     match = (_OF_WORKER if isinstance(error, OSError) else _OF_RUST).search(str(error))
     return int(match[1]) if match else 0
 
 
-def _refused(error: Exception, path: Path | None) -> str:
-    """What the system refuses, with the path of the error, else `path`, and what a user can do."""
+def _refusal(error: Exception, path: Path | None) -> str:
+    """Message of a refused access: the error's own path or `path`, the reason, and the remedy."""
     name = getattr(error, "filename", None)
     if name is None and (match := _OF_WORKER.search(str(error))):
         name = match[2]
@@ -133,16 +148,16 @@ def _refused(error: Exception, path: Path | None) -> str:
 
 
 def _temporary(path: Path) -> str:
-    """The name that a file has while it is written."""
+    """Name of a file while it is being written."""
     return f".{path.name}.tmp"
 
 
 def _no_room(path: Path, reason: str) -> str:
-    folder = next(place for place in (path, *path.absolute().parents) if place.is_dir())
+    folder = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free / 2**20
     return (
-        f"{path}: cannot be written: {reason}; {free:,.0f} MiB are free in {folder}. Make room there, then run the "
-        "same command again: what was finished is kept, and no file is left half written as if it were whole."
+        f"{path}: cannot be written: {reason}; {free:,.0f} MiB are free in {folder}. Free some space and run the same "
+        "command again: finished work is kept, and no incomplete file was left"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark asks, how it grades an answer, and how it sums up. No torch here."""
+"""Interface of benchmarks: questions, grades and summaries. Does not import torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,11 +13,17 @@ from composer.sample import Sample
 
 @dataclass(frozen=True)
 class Question:
-    """One question. id: unique in the benchmark. task: the column of the table that it counts for.
+    """One question of a benchmark.
 
-    sample: a conversation that ends with the user's turn, media included. prefill: text that opens the answer.
-    options: the choices in the order A, B, ...; () where the answer is open. references: right answers; of a choice
-    the letter alone; () if the record has no right option. frames: taken of each video. max_new_tokens: longest answer.
+    Attributes:
+        id: Identifier, unique within the benchmark.
+        task: Task of the question, a column of the result table.
+        sample: Conversation with its media, ending with a user turn.
+        references: Correct answers; letters for multiple choice; () if no option is correct.
+        options: Options A, B, ... of multiple choice; () for an open question.
+        prefill: Text that the answer starts with; the model continues it.
+        frames: Frames per video.
+        max_new_tokens: Maximum length of the answer in tokens.
     """
 
     id: str
@@ -31,7 +37,7 @@ class Question:
 
 
 class Metric(NamedTuple):
-    """A metric as tables show it: its values times `factor`, with so many digits, below `name unit`."""
+    """Display format of a metric: values times `factor` with `digits` decimals, in the column `name unit`."""
 
     name: str
     unit: str = "%"
@@ -41,7 +47,7 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge said, word for word, and the model that said it, by its own account."""
+    """Unmodified reply of a judge, and the model name that the judge reports."""
 
     text: str
     model: str
@@ -49,10 +55,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Grade:
-    """What an answer is worth. scores: by metric; empty where it could not be graded (`problem` says why).
+    """Grade of one answer. Corpus metrics, for example CIDEr, are part of the summary instead.
 
-    Metrics of all answers together, such as CIDEr, are in no grade but in the summary. parsed: the choice that was read
-    from the answer, None where there was none (which is wrong, never guessed). replies: all that a judge said about it.
+    Attributes:
+        scores: Value of each metric; empty if the answer could not be graded.
+        parsed: Option that was parsed from the answer; None if there is none, which is wrong (never guessed).
+        problem: Reason why the answer could not be graded.
+        replies: All replies of the judge about the answer.
     """
 
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -62,7 +71,7 @@ class Grade:
 
 
 class Skipped(NamedTuple):
-    """A record that is not asked. place: where it is, such as `FILE: record 7`. reason: what is wrong with it."""
+    """A record that is skipped. place: its location, for example `FILE: record 7`. reason: the problem with it."""
 
     place: str
     reason: str
@@ -70,11 +79,16 @@ class Skipped(NamedTuple):
 
 @dataclass(frozen=True)
 class Summary:
-    """A benchmark's result. tasks: task -> metric -> mean. counts: questions of each task.
+    """Result of a benchmark.
 
-    averages: of the first metric, by name. beside: other metrics of the same averages, name -> metric -> value.
-    unparsed: share of choices that could not be read; None where there is nothing to choose. ungraded: questions
-    without a grade, in no mean. notes: what a reader of the numbers must know.
+    Attributes:
+        tasks: Mean by task and metric.
+        counts: Number of questions by task.
+        averages: Averages of the first metric over tasks or questions, by name.
+        unparsed: Fraction of answers without a parsed option; None if the benchmark has no options.
+        ungraded: Number of questions without a grade; they are excluded from all means.
+        other_metrics: The same averages of the other metrics, by name and metric.
+        notes: Remarks that are needed to interpret the numbers.
     """
 
     tasks: Mapping[str, Mapping[str, float]]
@@ -82,15 +96,17 @@ class Summary:
     averages: Mapping[str, float]
     unparsed: float | None = 0.0
     ungraded: int = 0
-    beside: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    other_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 class Benchmark(ABC):
-    """A set of questions in its official files.
+    """A set of questions, read from its official files.
 
-    metrics: what tables show; averages and published rows are of the first. grading_options: options that change grades
-    and no answer. at_once: answers that may be graded at the same time, each in a thread of its own.
+    Attributes:
+        metrics: Metrics of the result table; averages and published rows use the first one.
+        grading_options: Names of the options that change grades but not answers.
+        at_once: Maximum number of answers that are graded concurrently, in threads.
     """
 
     metrics: tuple[Metric, ...] = (Metric("accuracy"),)
@@ -99,12 +115,16 @@ class Benchmark(ABC):
 
     @cached_property
     def skipped(self) -> list[Skipped]:
-        """The records that `questions` did not turn into questions; tables and `results.json` show them."""
+        """Records that `questions` skipped; the table and `results.json` list them."""
         return []
 
     @contextmanager
     def skipping(self, place: str) -> Iterator[None]:
-        """Read one record: a DataError that is raised inside is why `skipped` has it."""
+        """Read one record in the block; a DataError in the block adds it to `skipped`.
+
+        Args:
+            place: Location of the record, for messages.
+        """
         try:
             yield
         except DataError as error:
@@ -112,32 +132,47 @@ class Benchmark(ABC):
 
     @property
     def metric(self) -> str:
-        """The first metric's name."""
+        """Name of the first metric."""
         return self.metrics[0].name
 
     @abstractmethod
     def questions(self) -> Sequence[Question]:
-        """All questions, in the files' order. A record that cannot be asked goes to `skipped` and stops no other.
+        """Read all questions, in the order of the files. Invalid records are added to `skipped`.
 
-        Raises DataError if a file is missing or is not what the benchmark publishes.
+        Raises:
+            DataError: If a file is missing or does not have the benchmark's official format.
         """
 
     @abstractmethod
     def grade(self, question: Question, answer: str) -> Grade:
-        """Grade one answer (without the question's `prefill`). Pure, except where a judge is asked."""
+        """Grade one answer. Deterministic, except if a judge is asked.
+
+        Args:
+            question: The question.
+            answer: The answer, without the question's `prefill`.
+        """
 
     @abstractmethod
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
-        """Means per task, and averages over tasks."""
+        """Compute means by task, and averages over them.
 
-    def judge(self) -> Mapping[str, Any] | None:
-        """Who grades, with all that changes grades, such as a digest of its prompts; None where this code alone does.
+        Args:
+            questions: The questions that were asked.
+            answers: Their answers, in the same order.
+            grades: Their grades, in the same order.
+        """
 
-        A judge's grades are kept in `grades.jsonl` as they are given. An answer whose grade has a `problem` is graded
-        again by the next `composer evaluate`.
+    def judge_id(self) -> Mapping[str, Any] | None:
+        """Return the identity of the judge: all values that change its grades, for example a hash of its prompts.
+
+        A judge's grades are appended to `grades.jsonl` one by one. The next `composer evaluate` grades answers again
+        whose grade has a `problem`.
+
+        Returns:
+            JSON-compatible values; None if no judge is needed.
         """
         return None
 
     def published(self) -> Mapping[str, Mapping[str, float]]:
-        """Rows that papers print, in percent: row -> task or average -> value."""
+        """Return published results in percent, by row and by task or average."""
         return {}

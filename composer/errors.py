@@ -1,20 +1,24 @@
-"""Errors meant for users. Each message says what was got, what was expected, where, and what to do.
+"""Errors meant for users. Each message names what was got, what was expected, the place, and the remedy.
 
-The command line prints these without a traceback and exits with `exit_status`; every other exception is a defect
-and keeps its traceback.
+The command line prints these without a traceback and exits with `exit_status`. Any other exception is a bug and keeps
+its traceback.
 """
 
 from collections.abc import Sequence
 
 
 class ComposerError(Exception):
-    """Base of every error that a user can mend."""
+    """Base class of every error that a user can fix."""
 
     exit_status = 1
 
 
 class ConfigError(ComposerError):
-    """A configuration that cannot be used: all its problems at once, each with its key and origin."""
+    """An invalid configuration. Lists all problems, each with its key and origin.
+
+    Args:
+        problems: The problem, or all of them; one line each.
+    """
 
     exit_status = 2
 
@@ -24,44 +28,44 @@ class ConfigError(ComposerError):
 
 
 class PluginError(ComposerError):
-    """A plugin that is broken, missing a dependency, or provides a name that another one provides too."""
+    """A plugin that is broken, lacks a dependency, or provides a name that another plugin also provides."""
 
     exit_status = 2
 
 
 class ComposeError(ComposerError):
-    """Parts that are valid alone and do not fit together."""
+    """Parts that are valid on their own but do not fit together."""
 
     exit_status = 2
 
 
 class DataError(ComposerError):
-    """A record that cannot be read: names the file and the line, or the sample."""
+    """A record that cannot be read. Names the file and line, or the sample."""
 
 
 class ContextLengthError(DataError):
-    """A sample that is longer than the backbone's context: gives its length and the limit."""
+    """A sample that is longer than the backbone's context. Gives its length and the limit."""
 
 
 class MediaError(DataError):
-    """An image or a video that cannot be decoded: names the file and the reason."""
+    """An image or video that cannot be decoded. Names the file and the reason."""
 
 
 class JudgeError(ComposerError):
-    """A judge that cannot be asked, or does not answer: names it and what it said."""
+    """A judge that cannot be reached or does not answer. Names the judge and quotes its response."""
 
 
 class CheckpointError(ComposerError):
-    """A checkpoint that is missing, truncated, or made for another model."""
+    """A checkpoint that is missing, truncated, or does not match the model."""
 
 
 class FileError(ComposerError):
-    """A file or folder that the system does not let composer read or write: names it, the reason and the remedy."""
+    """A file or folder that cannot be read or written. Names it, the reason and the remedy."""
 
 
 class DiskFullError(FileError):
-    """No room for a file: names it, and how much room its folder has."""
+    """A disk without space for a file. Names the file and the free space."""
 
 
 class TrainingError(ComposerError):
-    """A run that must stop: losses that are not finite, too many bad samples."""
+    """A run that cannot continue, for example because of non-finite losses or too many bad samples."""

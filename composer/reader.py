@@ -1,4 +1,4 @@
-"""What a reader gives: the samples of one source, by number. No torch here."""
+"""Interface of readers: the samples of one source, by index. Does not import torch."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from composer.sample import Sample
 
 
 class Reader(Sequence[Sample], ABC):
-    """The samples of one source, in a fixed order: a pure function of the number, so that training resumes exactly.
+    """The samples of one source in a fixed order. A sample depends only on its index, so training resumes exactly.
 
-    Opening one indexes the source and reads no sample. It goes to data workers, so it pickles small.
+    The constructor indexes the source without reading samples. A reader is sent to data workers, so its pickle must be
+    small.
     """
 
     @abstractmethod
@@ -17,8 +18,20 @@ class Reader(Sequence[Sample], ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]  # no slices
-        """Raises DataError, with file and line, for a record that cannot be read."""
+        """Read one sample.
+
+        Args:
+            index: Index of the sample; negative ones count from the end.
+
+        Raises:
+            IndexError: If there is no such sample.
+            DataError: If the record cannot be read, with its file and line.
+        """
 
     @abstractmethod
-    def place(self, index: int) -> str:
-        """Where a sample stands, for messages: "file:line"."""
+    def location(self, index: int) -> str:
+        """Return the location of a sample for messages: "file:line".
+
+        Args:
+            index: Index of the sample.
+        """

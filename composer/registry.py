@@ -62,13 +62,13 @@ class Registry:
         shared = len(self.matches(provider.component.kind, provider.component.name)) > 1
         return (provider.qualified_name,) if shared else (provider.component.name, provider.qualified_name)
 
-    def canonical(self, kind: Kind, name: str) -> str:
+    def canonical_name(self, kind: Kind, name: str) -> str:
         """The one name of a component in this process; a name that selects none, or several, stays as it is."""
         matches = self.matches(kind, name)
         return self.aliases(matches[0])[0] if len(matches) == 1 else name
 
-    def qualified(self, kind: Kind, name: str) -> str:
-        """The name of a component in files, the same whatever else is installed later; others as `canonical`."""
+    def qualified_name(self, kind: Kind, name: str) -> str:
+        """The name of a component in files, the same whatever else is installed later; others as `canonical_name`."""
         matches = self.matches(kind, name)
         return matches[0].qualified_name if len(matches) == 1 else name
 

@@ -1,4 +1,4 @@
-"""One normalised sample: the form that every reader gives and every other part takes. No torch here."""
+"""The normalized sample that every reader returns and every other part consumes. Does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,13 +7,18 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Media:
-    """One image or video, with an optional segment of a video in seconds.
+    """One image or video, optionally limited to a segment of the video.
 
-    path: the file, and what errors name. data: the encoded file itself where a record carries it. span: (offset, size)
-    in bytes where the file lies inside the uncompressed archive `path`. fps: frames a second where `path` is a folder
-    of pictures, in the order of their names. pictures: (offset, size) of each, where that folder lies inside the
-    uncompressed archive `path`. rule: the times of the frames that are taken: the middle of equal parts,
-    or as MVBench's own code counts frames.
+    Attributes:
+        kind: Type of the media item.
+        path: File, archive or folder; errors name it.
+        start: Start of the segment in seconds; None for the start of the video.
+        end: End of the segment in seconds; None for the end of the video.
+        data: Encoded file, if the record contains it.
+        span: Offset and size in bytes of the file within the uncompressed archive `path`.
+        fps: Frames per second of a video that is stored as a folder of images, in the order of their names.
+        frame_spans: Offset and size in bytes of each frame, if the folder is within the uncompressed archive `path`.
+        rule: How frames are sampled: at the middle of equal parts, or as in MVBench's code.
     """
 
     kind: Literal["image", "video"]
@@ -23,15 +28,18 @@ class Media:
     data: bytes | None = field(default=None, repr=False)
     span: tuple[int, int] | None = None
     fps: float | None = None
-    pictures: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
+    frame_spans: tuple[tuple[int, int], ...] | None = field(default=None, repr=False)
     rule: Literal["middle", "mvbench"] = "middle"
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn. `content` mixes text and media in reading order.
+    """One turn of a conversation.
 
-    loss: whether an assistant turn is trained on; other turns never are.
+    Attributes:
+        role: Speaker of the turn.
+        content: Text and media in reading order.
+        loss: Whether an assistant turn is trained on; other turns never are.
     """
 
     role: Literal["system", "user", "assistant"]
@@ -41,9 +49,13 @@ class Message:
 
 @dataclass(frozen=True)
 class Sample:
-    """One conversation about zero or more media.
+    """One conversation about any number of media items.
 
-    id: unique in its source. source: the file it came from. meta: what evaluation needs, such as a question's type.
+    Attributes:
+        id: Identifier, unique within its source.
+        source: File of the record.
+        messages: Turns of the conversation.
+        meta: Values for evaluation, such as a question's type.
     """
 
     id: str
@@ -53,5 +65,5 @@ class Sample:
 
     @property
     def media(self) -> tuple[Media, ...]:
-        """All media, in the order in which the conversation names them."""
+        """All media items, in the order of the conversation."""
         return tuple(part for m in self.messages for part in m.content if isinstance(part, Media))

@@ -1,12 +1,12 @@
-"""Packed sources: samples and the bytes of their media in plain tar files, and where each of them lies. No torch here.
+"""Packed sources: samples and their encoded media in plain tar files with an index. Does not import torch.
 
-What `composer data pack` writes and the reader `packed` reads, a folder for each source:
+`composer data pack` writes and the reader `packed` reads one folder per source:
 
     index.json   {"format": 1, "samples": 2, "shards": [{"name": "00000", "samples": 2}], ...}
-    00000.tar    000000000.0.jpg, 000000000.json, 000000001.json: a sample's media, then its record, named by its number
-    00000.idx    where each record lies in the tar: offset and size in bytes, two int64 (little-endian)
+    00000.tar    000000000.0.jpg, 000000000.json, 000000001.json: media and record of each sample, named by its index
+    00000.idx    offset and size in bytes of each record in the tar, two int64 (little-endian)
 
-A record says of each medium which members of its own tar hold it, and where: (offset, size).
+A record lists the tar members of each media item, with their offset and size in bytes.
 """
 
 import json
@@ -23,17 +23,21 @@ from composer.sample import Media, Message, Sample
 FORMAT = 1
 INDEX = "index.json"
 READER = "packed"
-"""The reader whose files these are, as an overlay names it."""
+"""Name of the reader of these files, for overlays."""
 
-PLACE = struct.Struct("<qq")
+SPAN = struct.Struct("<qq")
 MEDIA_OPTIONS = ("start", "end", "fps", "rule")
-"""What a record keeps of a medium beside its kind and its bytes."""
+"""Attributes of a media item that a record contains in addition to its kind and its bytes."""
 
 
 class Shards:
-    """The samples of one packed source, by number. Opening reads the index alone; it pickles small.
+    """The samples of one packed source. The constructor reads only the index, and the pickle is small.
 
-    Raises DataError for a folder that holds no whole packed source, and for shards that are missing or cut off.
+    Args:
+        folder: Folder of the packed source.
+
+    Raises:
+        DataError: If the packed source is incomplete, or a shard is missing or truncated.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,40 +49,53 @@ class Shards:
         return self.starts[-1]
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample whose media lie in its shard."""
+        """Read a sample; its media items refer to its tar file."""
         shard, number = self._find(index)
         path = self.paths[shard]
-        place = _read(path.with_suffix(".idx"), number * PLACE.size, PLACE.size)
-        text = _read(path, *PLACE.unpack(place))
+        span = _read(path.with_suffix(".idx"), number * SPAN.size, SPAN.size)
+        text = _read(path, *SPAN.unpack(span))
         try:
             return to_sample(json.loads(text), str(path))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{self.place(index)}: no record of a packed source ({error}): its index is of another tar, or one of "
-                "them is damaged; pack the source again"
+                f"{self.location(index)}: not a record of a packed source ({error}): its index does not "
+                "match its tar, or one of them is damaged; pack the source again"
             ) from None
 
-    def place(self, index: int) -> str:
-        """The tar, and the member that holds a sample's record."""
+    def location(self, index: int) -> str:
+        """Return the tar file and the member of a sample's record."""
         return f"{self.paths[self._find(index)[0]]}: {member(range(len(self))[index])}"
 
     def _find(self, index: int) -> tuple[int, int]:
-        """The shard of a sample, and its number there."""
+        """The shard of a sample, and the sample's index within it."""
         index = range(len(self))[index]
         shard = bisect_right(self.starts, index) - 1
         return shard, index - self.starts[shard]
 
 
 def member(number: int, ending: str = "json") -> str:
-    """The name of a member of sample `number`: webdataset tells samples apart by what comes before the first point."""
+    """Return the name of a tar member: webdataset groups members by the text before the first dot.
+
+    Args:
+        number: Index of the sample.
+        ending: Text after the first dot.
+    """
     return f"{number:09d}.{ending}"
 
 
 def to_record(sample: Sample, media: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A sample as plain values. media: where each of its media lies, in their order, as keys of a record."""
-    places = iter(media)
+    """Convert a sample to JSON-compatible values.
+
+    Args:
+        sample: The sample.
+        media: Location of each media item in the tar (`span` or `pictures`), in the order of `sample.media`.
+    """
+    locations = iter(media)
     messages = [
-        {"role": m.role, "content": [p if isinstance(p, str) else {**_described(p), **next(places)} for p in m.content]}
+        {
+            "role": m.role,
+            "content": [p if isinstance(p, str) else {**_describe(p), **next(locations)} for p in m.content],
+        }
         | ({} if m.loss else {"loss": False})
         for m in sample.messages
     ]
@@ -86,7 +103,12 @@ def to_record(sample: Sample, media: Iterable[Mapping[str, Any]]) -> dict[str, A
 
 
 def to_sample(record: Mapping[str, Any], path: str) -> Sample:
-    """The sample of a record, whose media lie in the tar `path`."""
+    """Convert a record to a sample.
+
+    Args:
+        record: Result of `to_record`.
+        path: Tar file that contains the media.
+    """
     messages = tuple(
         Message(
             m["role"], tuple(p if isinstance(p, str) else _media(p, path) for p in m["content"]), m.get("loss", True)
@@ -96,7 +118,7 @@ def to_sample(record: Mapping[str, Any], path: str) -> Sample:
     return Sample(record["id"], record["source"], tuple(messages), record["meta"])
 
 
-def _described(media: Media) -> dict[str, Any]:
+def _describe(media: Media) -> dict[str, Any]:
     options = {name: getattr(media, name) for name in MEDIA_OPTIONS}
     return {"kind": media.kind} | {name: value for name, value in options.items() if value is not None}
 
@@ -104,7 +126,7 @@ def _described(media: Media) -> dict[str, Any]:
 def _media(record: Mapping[str, Any], path: str) -> Media:
     options = {name: record[name] for name in MEDIA_OPTIONS if name in record}
     if "pictures" in record:
-        return Media(record["kind"], path, pictures=tuple((o, s) for o, s in record["pictures"]), **options)
+        return Media(record["kind"], path, frame_spans=tuple((o, s) for o, s in record["pictures"]), **options)
     offset, size = record["span"]
     return Media(record["kind"], path, span=(offset, size), **options)
 
@@ -115,14 +137,14 @@ def _index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read ({error.strerror}), expected the index of a packed source: it is written last, so "
-            "go on with `composer data pack` where packing was interrupted"
+            f"{path}: cannot be read ({error.strerror}), expected the index of a packed source. If packing was "
+            "interrupted, run the same `composer data pack` again to resume: it writes the index last"
         ) from None
     except ValueError as error:
         raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(index, dict) or index.get("format") != FORMAT or not index.get("shards"):
         got = index.get("format") if isinstance(index, dict) else None
-        raise DataError(f"{path}: got format {got!r}, expected {FORMAT}, that of this composer: pack the source again")
+        raise DataError(f"{path}: got format {got!r}, expected {FORMAT} for this version: pack the source again")
     return index
 
 
@@ -133,8 +155,8 @@ def _read(path: Path, offset: int, size: int) -> bytes:
             data = file.read(size)
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read: {error.strerror}; copy the whole folder of the packed source"
+            f"{path}: cannot be read: {error.strerror}; copy the complete folder of the packed source"
         ) from None
     if len(data) < size:
-        raise DataError(f"{path}: ends before {offset + size:,} bytes: the file is cut off; copy it again")
+        raise DataError(f"{path}: ends before {offset + size:,} bytes: the file is truncated; copy it again")
     return data

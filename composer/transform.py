@@ -37,8 +37,8 @@ class FrameTransform:
     like: the library whose pixels are equal. open_clip scales images with Pillow and rounds half a pixel of the offset
     of "center-crop" to even; transformers scales them with torchvision, and rounds it down.
 
-    A frame is first scaled to `scaled(height, width)`, best inside the decoder's own conversion, then `finish` crops
-    or pads it to `size_of(height, width)`.
+    A frame is first scaled to `scaled_size(height, width)`, best inside the decoder's own conversion, then `finish`
+    crops or pads it to `size_of(height, width)`.
     """
 
     size: int
@@ -76,9 +76,9 @@ class FrameTransform:
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what becomes of a frame of `height` x `width` pixels. Pure."""
-        return self.scaled(height, width) if self.resize in WHOLE_PATCHES else (self.size, self.size)
+        return self.scaled_size(height, width) if self.resize in WHOLE_PATCHES else (self.size, self.size)
 
-    def scaled(self, height: int, width: int) -> tuple[int, int]:
+    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to scale a frame to before it is cropped or padded. Pure."""
         short, long = sorted((height, width))
         if self.resize == "squash":

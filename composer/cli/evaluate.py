@@ -76,7 +76,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    args.benchmark = load_registry().canonical("benchmark", args.benchmark)
+    args.benchmark = load_registry().canonical_name("benchmark", args.benchmark)
     model_flags, rest = from_flags(args.other, "model")
     options = _options(args.benchmark, rest)
     rank, world = _processes()
@@ -242,7 +242,7 @@ def _report(
     summary = benchmark.summarize(questions, answers, grades)
     published = benchmark.published()
     about = header | own
-    if judge := benchmark.judge():
+    if judge := benchmark.judge_id():
         about["judge"] = {**judge, "answered_as": sorted({r.model for grade in grades for r in grade.replies})}
     path = write_result(result_record(summary, benchmark.metric, published, benchmark.skipped, **about), folder)
     Console().print(result_table(summary, benchmark.metrics, published, benchmark.skipped))

@@ -58,7 +58,7 @@ def evaluations_of(recipe: Path, overlays: Sequence[Path]) -> list[Evaluation]:
         benchmark = options.pop("benchmark", None) if isinstance(options, dict) else None
         if not isinstance(benchmark, str):
             raise ConfigError(f"{item.origin}: evaluation: got {item.plain()!r}, expected {{benchmark: NAME, ...}}.")
-        benchmark = load_registry().canonical("benchmark", benchmark)
+        benchmark = load_registry().canonical_name("benchmark", benchmark)
         given = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
         stem = benchmark.replace("/", "-") + (f"-{options['condition']}" if "condition" in options else "")
         names = chain([stem], (f"{stem}-{number}" for number in count(2)))

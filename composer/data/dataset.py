@@ -99,7 +99,7 @@ class Conversations(Examples):
             sample = self.sample(index)
         except DataError as error:
             source, record = self.mixture[index]
-            place = self.sources[source].place(record)
+            place = self.sources[source].location(record)
             bad_samples.bad(place, place.rpartition(":")[0], error)
             return without_loss(place)
         try:

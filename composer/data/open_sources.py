@@ -61,7 +61,7 @@ def check_ids(sources: Sequence[Reader]) -> None:
             if sample.id in seen:
                 first, at = seen[sample.id]
                 raise DataError(
-                    f"{source.place(index)}: id {sample.id!r} is already that of {first.place(at)}; "
+                    f"{source.location(index)}: id {sample.id!r} is already that of {first.location(at)}; "
                     "give each record an id of its own"
                 )
             seen[sample.id] = source, index

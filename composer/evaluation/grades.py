@@ -28,7 +28,7 @@ def graded(
     asked again, unless the answer is another one or its grade has a problem. Raises DataError where the grades are of
     another judge or other answers, JudgeError where `GIVE_UP` answers in a row, none judged before, get no grade.
     """
-    judge = benchmark.judge()
+    judge = benchmark.judge_id()
     pairs = list(zip(questions, answers, strict=True))
     if judge is None:
         return [benchmark.grade(question, answer) for question, answer in pairs]

@@ -28,8 +28,8 @@ def result_record(
     metric: the one of the averages. skipped: records that were not asked. about: what it is the result of.
     """
     extra: dict[str, Any] = {}
-    if summary.beside:
-        extra["beside"] = {name: dict(values) for name, values in summary.beside.items()}
+    if summary.other_metrics:
+        extra["other_metrics"] = {name: dict(values) for name, values in summary.other_metrics.items()}
     if summary.notes:
         extra["notes"] = list(summary.notes)
     if skipped:
@@ -94,7 +94,7 @@ def result_table(
     table.add_section()
     first = metrics[0].name
     for name, average in summary.averages.items():
-        add(name, None, {first: average, **summary.beside.get(name, {})}, "bold")
+        add(name, None, {first: average, **summary.other_metrics.get(name, {})}, "bold")
     if summary.unparsed is not None:
         add("unparsed", round(summary.unparsed * sum(summary.counts.values())), {first: summary.unparsed})
     if summary.ungraded:

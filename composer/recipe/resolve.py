@@ -70,7 +70,7 @@ def recorded(model: ModelConfig) -> dict[str, Any]:
     dump = model.model_dump(mode="json")
     for kind in SLOTS:
         for slot in dump[kind] if kind == "reducer" else [dump[kind]]:
-            slot["name"] = load_registry().qualified(kind, slot["name"])
+            slot["name"] = load_registry().qualified_name(kind, slot["name"])
     return dump
 
 
@@ -171,7 +171,7 @@ def _select(kind: Slot, layers: Sequence[Layer], problems: list[str], dropped: l
 def _canonical(kind: Slot, statement: Statement) -> Statement:
     """The statement with each component by its canonical name, so that all its names are one to the swap rule."""
     for choice in statement.chain or []:
-        choice.name = load_registry().canonical(kind, choice.name)
+        choice.name = load_registry().canonical_name(kind, choice.name)
     return statement
 
 

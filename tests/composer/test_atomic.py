@@ -66,7 +66,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_the_room(tmp_path: Path
     with pytest.raises(DiskFullError, match=r"new/file\.bin: cannot be written: .*; [\d,]+ MiB are free in ") as caught:
         write()
     assert os.strerror(code) in str(caught.value)
-    assert "Make room there, then run the same command again" in str(caught.value)
+    assert "Free some space and run the same command again" in str(caught.value)
     assert os.listdir(path.parent) == []
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "it comes out of worker processes"
 
@@ -125,11 +125,11 @@ def of_the_kernel(folder: Path) -> Path:
 
 
 REFUSED = {
-    below_a_file: r"(Not a directory; a file is where a folder should be|File exists; )",
-    a_folder: "Is a directory; this is a folder: give a file's path",
+    below_a_file: r"(Not a directory; expected a folder, got a file|File exists; )",
+    a_folder: "Is a directory; expected a file, got a folder",
     a_long_name: "File name too long; give a shorter path",
     a_name_that_is_too_long_while_it_is_written: "File name too long; give a shorter path",
-    a_circle_of_links: r"(Too many levels of symbolic links; symbolic links lead in a circle|File exists; )",
+    a_circle_of_links: r"(Too many levels of symbolic links; symbolic links form a cycle|File exists; )",
     of_the_kernel: "No such file or directory; check the path",
 }
 

@@ -32,7 +32,7 @@ def test_rows_are_those_that_csv_reads(tmp_path: Path, monkeypatch: pytest.Monke
     assert [found[i] for i in range(len(found))] == rows
     assert found[-1] == rows[-1]
     for index in (0, 3, 17, 59):
-        name, _, line = found.place(index).rpartition(":")
+        name, _, line = found.location(index).rpartition(":")
         assert name == str(path)
         assert path.read_bytes().split(b"\n")[int(line) - 1].startswith(str(index).encode())
     with pytest.raises(IndexError):
@@ -53,7 +53,7 @@ def test_a_row_of_another_width_and_other_bad_files(tmp_path: Path) -> None:
     assert CsvRecords(path, "cp1252")[0] == {"id": "1", "x": "é"}
     for text in ("", "\n\n", "id,x\n"):
         path.write_text(text)
-        with pytest.raises(DataError, match=r"a\.csv: no rows in it, expected CSV"):
+        with pytest.raises(DataError, match=r"a\.csv: no rows, expected CSV"):
             CsvRecords(path)
     with pytest.raises(DataError, match=r"gone\.csv: cannot read the data file: No such file"):
         CsvRecords(tmp_path / "gone.csv")
@@ -71,7 +71,7 @@ def test_a_quote_opens_a_value_only_at_its_beginning(tmp_path: Path, end: str, e
     found = CsvRecords(path)
     assert [found[i] for i in range(len(found))] == expected
     assert len(found) == 8
-    assert found.place(7).endswith("a.csv:10")
+    assert found.location(7).endswith("a.csv:10")
 
 
 def test_rows_of_random_text(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_rows_of_random_text(tmp_path: Path) -> None:
 def test_rows_that_end_in_a_carriage_return_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(b"id,x\n1,a\r2,b\n\n3,c\n\n \n")
-    with pytest.raises(DataError, match=r"a\.csv:2: got several rows, expected one: end rows in a line feed"):
+    with pytest.raises(DataError, match=r"a\.csv:2: got several rows, expected one: end rows with a line feed"):
         CsvRecords(path)[0]
     assert CsvRecords(path)[1] == {"id": "3", "x": "c"}
 
@@ -103,8 +103,8 @@ def test_json_values_of_any_kind(tmp_path: Path) -> None:
     listed.write_text(json.dumps(values))
     assert [JsonRecords(lines)[i] for i in range(3)] == values[:1] + values[2:]
     assert [JsonRecords(listed)[i] for i in range(4)] == values
-    assert JsonRecords(listed).place(2) == f"{listed}: record 3"
-    assert JsonRecords(lines).place(2) == f"{lines}:3"
+    assert JsonRecords(listed).location(2) == f"{listed}: record 3"
+    assert JsonRecords(lines).location(2) == f"{lines}:3"
 
 
 LIST = '\ufeff \r\n [{"é": "ü]", "n": [1, {"x": []}]} ,\n"a,b\\"]" , 1.5e3,null\r\n, [], "\U0001f600",\tNaN ] \n\n'
@@ -165,9 +165,9 @@ def test_an_element_that_is_not_utf8(tmp_path: Path) -> None:
 def test_what_python_cannot_read(tmp_path: Path, value: str) -> None:
     (tmp_path / "a.jsonl").write_text(f'1\n{{"x": {value}}}\n')
     (tmp_path / "a.json").write_text(f'[1, {{"x": {value}}}]')
-    with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON that Python reads: "):
+    with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON that Python can parse: "):
         JsonRecords(tmp_path / "a.jsonl")[1]
-    with pytest.raises(DataError, match=r"a\.json: record 2: not JSON that Python reads: "):
+    with pytest.raises(DataError, match=r"a\.json: record 2: not JSON that Python can parse: "):
         JsonRecords(tmp_path / "a.json")
 
 
@@ -191,7 +191,7 @@ def test_half_a_character(tmp_path: Path, escape: str) -> None:
     for path, place in ((lines, "a.jsonl:3"), (listed, "b.json: record 3")):
         records = JsonRecords(path)
         assert [records[0], records[1]] == [{"x": [good[0]]}, good[1]]
-        with pytest.raises(DataError, match=rf"{place}: got '\\ud[0-9a-f]+', half of a character, expected both"):
+        with pytest.raises(DataError, match=rf"{place}: got '\\ud[0-9a-f]+', half of a surrogate pair, expected both"):
             records[2]
 
 
@@ -202,7 +202,7 @@ def test_places_are_right_in_any_order(tmp_path: Path, monkeypatch: pytest.Monke
     path.write_text("\n1\n\n\n2\n3\n\n4\n")
     found = JsonRecords(path)
     for index in (2, 0, 1, 3, 3, 0):
-        assert found.place(index) == f"{path}:{[2, 5, 6, 8][index]}"
+        assert found.location(index) == f"{path}:{[2, 5, 6, 8][index]}"
 
 
 PRETTY = {"data": [{"id": n, "turns": [{"from": "human", "value": "é\n"}]} for n in range(5)], "version": 1}
@@ -220,10 +220,10 @@ PRETTY = {"data": [{"id": n, "turns": [{"from": "human", "value": "é\n"}]} for 
 def test_an_object_over_several_lines(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text, encoding="utf-8")
-    words = r"a\.json: got a JSON object over several lines, expected a JSON list or one object per line: save its list"
-    with pytest.raises(DataError, match=words + " 'data' alone"):
+    words = r"a\.json: got a JSON object over several lines, expected a JSON list or one object per line"
+    with pytest.raises(DataError, match=words + ": save only its list 'data'"):
         JsonRecords(path)
-    path.write_text(text[:-20], encoding="utf-8")  # cut off: it is still no JSON Lines
+    path.write_text(text[:-20], encoding="utf-8")  # truncated: still not JSON Lines
     with pytest.raises(DataError, match="got a JSON object over several lines"):
         JsonRecords(path)
 

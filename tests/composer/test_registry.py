@@ -106,21 +106,21 @@ def test_two_providers_of_one_name_are_an_error_only_when_that_name_is_used(site
 def test_all_names_of_a_component_are_one(site: Path) -> None:
     install(site, "One", pool("puddle"))
     registry = load_registry()
-    assert {registry.canonical("reducer", name) for name in ("puddle", "One/puddle", "one/puddle")} == {"puddle"}
-    assert registry.qualified("reducer", "puddle") == "One/puddle"
+    assert {registry.canonical_name("reducer", name) for name in ("puddle", "One/puddle", "one/puddle")} == {"puddle"}
+    assert registry.qualified_name("reducer", "puddle") == "One/puddle"
     config = slot_config("reducer", "one/puddle")
     assert config is slot_config("reducer", "puddle")
     assert config.model_validate({"name": "One/puddle"}).name == "puddle"
-    assert registry.canonical("reducer", "no-such") == "no-such"
+    assert registry.canonical_name("reducer", "no-such") == "no-such"
 
 
 def test_of_a_shared_name_only_the_qualified_ones_are_names(site: Path) -> None:
     install(site, "one", pool("puddle"))
     install(site, "two", pool("puddle"))
     registry = load_registry()
-    assert registry.canonical("reducer", "two/puddle") == "two/puddle"
+    assert registry.canonical_name("reducer", "two/puddle") == "two/puddle"
     assert slot_config("reducer", "two/puddle")().name == "two/puddle"
-    assert registry.canonical("reducer", "puddle") == "puddle", "find says that it is ambiguous"
+    assert registry.canonical_name("reducer", "puddle") == "puddle", "find says that it is ambiguous"
 
 
 def test_an_unknown_qualified_name_says_what_to_install() -> None:

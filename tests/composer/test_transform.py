@@ -48,7 +48,7 @@ def test_keep_aspect_keeps_the_short_side_and_rounds_the_long_one(h: int, w: int
 )
 def test_sizes(frame: tuple[int, int], resize: str, scaled: tuple[int, int], size: tuple[int, int]) -> None:
     transform = FrameTransform(384, 16, resize)  # type: ignore[arg-type]
-    assert transform.scaled(*frame) == scaled
+    assert transform.scaled_size(*frame) == scaled
     assert transform.size_of(*frame) == size
 
 
@@ -62,7 +62,7 @@ def test_at_most_so_many_patches_as_siglip2_has(h: int, w: int, patch: int, side
 def test_finish_gives_what_size_of_says(h: int, w: int, resize: str) -> None:
     h, w = max(h, w // 32), max(w, h // 32)
     transform = FrameTransform(16, 8, resize)  # type: ignore[arg-type]
-    frame = np.zeros((*transform.scaled(h, w), 3), np.uint8)
+    frame = np.zeros((*transform.scaled_size(h, w), 3), np.uint8)
     assert transform.finish(frame).shape == (*transform.size_of(h, w), 3)
 
 
@@ -89,10 +89,10 @@ def test_half_a_pixel_of_the_crop_is_rounded_as_the_library_does(width: int) -> 
 @given(SIDES, SIDES, st.integers(16, 600))
 def test_sides_are_those_of_torchvision_and_open_clip(h: int, w: int, size: int) -> None:
     expected = _compute_resized_output_size((h, w), [size])
-    assert FrameTransform(16, 8, "center-crop", short_side=size).scaled(h, w) == tuple(expected)
+    assert FrameTransform(16, 8, "center-crop", short_side=size).scaled_size(h, w) == tuple(expected)
     image = Image.new("1", (w, h))
     padded = ResizeKeepRatio.get_params(image, (size, size), 1.0)
-    assert FrameTransform(size, 8, "pad").scaled(h, w) == tuple(max(side, 1) for side in padded)
+    assert FrameTransform(size, 8, "pad").scaled_size(h, w) == tuple(max(side, 1) for side in padded)
 
 
 def test_pad_puts_the_frame_in_the_middle_of_grey() -> None:

@@ -63,8 +63,8 @@ def list_images(media: Media) -> list[Media]:
         MediaError: If the folder is missing, unreadable or contains no images.
     """
     path = media.path
-    if media.pictures is not None:
-        return [Media("image", path, span=span) for span in media.pictures]
+    if media.frame_spans is not None:
+        return [Media("image", path, span=span) for span in media.frame_spans]
     try:
         names = sorted(filter(_is_image, os.listdir(path)), key=natural_key)
     except FileNotFoundError:

@@ -60,7 +60,7 @@ def read_image(media: Media, transform: FrameTransform) -> NDArray[np.uint8]:
         image.load()  # PNG may store EXIF after the pixels; also fails if the file is truncated
         turn = TURNS.get(orientation(image))
         upright = _rgb(image if turn is None else image.transpose(turn))
-    height, width = transform.scaled(upright.height, upright.width)
+    height, width = transform.scaled_size(upright.height, upright.width)
     return transform.finish(_scale(upright, height, width, transform))
 
 

@@ -56,7 +56,7 @@ class Scaler:
         if self.size is None:  # the size may change within a video, but not within a clip
             upright = upright_size(frame, self.stream)
             check_dimensions(self.path, *upright)
-            self.size = self.transform.scaled(*upright)
+            self.size = self.transform.scaled_size(*upright)
         height, width = self.size[::-1] if turn.swap else self.size
         opaque = self._flatten(frame, alpha)
         scaled = convert(self.reformatter, opaque, height, width, resample=self.transform.resample)

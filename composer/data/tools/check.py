@@ -204,7 +204,7 @@ def _result(sources: Sequence[OpenSource], one: _Range, future: Future[list[Prob
     except BrokenProcessPool:
         reader = sources[one.source].reader
         raise DataError(
-            f"a worker process was killed while it checked records near {reader.place(one.start)}: it ran out of "
+            f"a worker process was killed while it checked records near {reader.location(one.start)}: it ran out of "
             "memory (use fewer --num-workers), or a decoder crashed (--num-workers 0 shows where)"
         ) from None
 
@@ -231,6 +231,6 @@ def _check(one: _Range) -> list[Problem]:
         except DataError as error:
             faults = [str(error)]
         if faults:
-            place = reader.place(index)
+            place = reader.location(index)
             problems += [Problem(name, index, place, fault.removeprefix(f"{place}: ")) for fault in faults]
     return problems

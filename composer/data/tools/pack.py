@@ -19,7 +19,7 @@ from composer.data.tools.faults import check_media_exists
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.sample import Media, Sample
-from composer.shards import FORMAT, INDEX, PLACE, member, to_record
+from composer.shards import FORMAT, INDEX, SPAN, member, to_record
 
 PARTIAL = "partial.json"
 """The index of what is packed so far; it gets its last name when all of it is."""
@@ -133,7 +133,7 @@ def _pack(
                 done.records += 1
                 advance(1)
         with replacing(folder / f"{name}.idx") as temporary:
-            temporary.write_bytes(b"".join(PLACE.pack(*place) for place in places))
+            temporary.write_bytes(b"".join(SPAN.pack(*place) for place in places))
         digests = {str(record): _digest(sample) for record, sample in ends}
         done.shards.append({"name": name, "samples": len(places), "ends": digests})
         done.write(folder / PARTIAL)
@@ -166,9 +166,9 @@ def _check_unchanged(reader: Reader, folder: Path, done: Progress) -> None:
         for record, digest in shard.get("ends", {}).items():  # tars of before have none
             if _digest(reader[int(record)]) != digest:
                 raise DataError(
-                    f"{reader.place(int(record))}: the source has changed: it is not what {folder / shard['name']}.tar "
-                    "holds of it. Put the old source back, give another --output, or remove this folder to pack all of "
-                    "it again"
+                    f"{reader.location(int(record))}: the source has changed: it is not what "
+                    f"{folder / shard['name']}.tar holds of it. Put the old source back, give "
+                    "another --output, or remove this folder to pack all of it again"
                 )
 
 
@@ -192,7 +192,7 @@ def _sample(reader: Reader, done: Progress, skip_bad: bool) -> Sample | None:
         _text(sample, ({} for _ in sample.media))
         return sample
     except DataError as error:
-        place = reader.place(done.records)
+        place = reader.location(done.records)
         reason = str(error).removeprefix(f"{place}: ")
         if not skip_bad:
             raise DataError(
@@ -220,7 +220,7 @@ def _placed(reader: Reader, record: int) -> Iterator[None]:
     except (DataError, OSError, TypeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise
-        raise DataError(f"{reader.place(record)}: {error}") from None
+        raise DataError(f"{reader.location(record)}: {error}") from None
 
 
 class _Shard:
@@ -240,7 +240,7 @@ class _Shard:
         return offset, size
 
     def _add_media(self, media: Media, place: int) -> dict[str, Any]:
-        origin = Media(media.kind, media.path, span=media.span, fps=media.fps, pictures=media.pictures)
+        origin = Media(media.kind, media.path, span=media.span, fps=media.fps, frame_spans=media.frame_spans)
         if media.data is None and origin in self.packed:
             return self.packed[origin]
         if media.fps is None:

@@ -38,7 +38,7 @@ class ActivityNetQA(Judged):
 
     def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Any) -> None:
         super().__init__(**judge)
-        if self.judge() is None:
+        if self.judge_id() is None:
             self.metrics = (EXACT,)
         self.root, self.frames = Path(root), frames
         self.tasks = chosen(tasks, TYPES, self.name)

@@ -11,14 +11,14 @@ from composer.benchmark import Reply
 T = TypeVar("T")
 
 
-class Said(NamedTuple):
+class JudgeMessage(NamedTuple):
     """One message to a judge. role: `system` or `user`."""
 
     role: str
     text: str
 
 
-class Unanswered(Exception):  # noqa: N818  a row's problem, not an error of the program
+class NoReply(Exception):  # noqa: N818  a row's problem, not an error of the program
     """No reply. again: whether asking again may help. wait: seconds that the judge asks for."""
 
     def __init__(self, problem: str, *, again: bool = True, wait: float = 0.0) -> None:
@@ -34,12 +34,12 @@ class Judge(ABC):
     longest_wait: float = 600.0
 
     @abstractmethod
-    def reply(self, messages: Sequence[Said], max_tokens: int) -> Reply:
-        """One reply, of at most so many tokens. Raises Unanswered; JudgeError where no question can be answered."""
+    def reply(self, messages: Sequence[JudgeMessage], max_tokens: int) -> Reply:
+        """One reply, of at most so many tokens. Raises NoReply; JudgeError where no question can be answered."""
 
     def ask(
         self,
-        messages: Sequence[Said],
+        messages: Sequence[JudgeMessage],
         read: Callable[[str], T | None],
         replies: list[Reply],
         *,
@@ -47,13 +47,13 @@ class Judge(ABC):
     ) -> T:
         """What `read` makes of a reply, None for one that cannot be used. Every reply is added to `replies`.
 
-        Raises Unanswered where no attempt gives a usable reply, JudgeError where no question can be answered.
+        Raises NoReply where no attempt gives a usable reply, JudgeError where no question can be answered.
         """
         problem = ""
         for attempt in range(self.attempts):
             try:
                 reply = self.reply(messages, max_tokens)
-            except Unanswered as error:
+            except NoReply as error:
                 problem, wait = str(error), error.wait
                 if not error.again:
                     break
@@ -67,4 +67,4 @@ class Judge(ABC):
                 # The random part keeps requests apart that failed together.
                 backoff = self.first_wait * 2**attempt * random.uniform(1.0, 1.5)
                 time.sleep(min(max(wait, backoff), self.longest_wait))
-        raise Unanswered(problem)
+        raise NoReply(problem)

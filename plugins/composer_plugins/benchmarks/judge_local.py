@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from composer.benchmark import Reply
 from composer.errors import JudgeError
-from composer_plugins.benchmarks.judge import Judge, Said
+from composer_plugins.benchmarks.judge import Judge, JudgeMessage
 
 
 class LocalJudge(Judge):
@@ -25,7 +25,7 @@ class LocalJudge(Judge):
     def __init__(self, model: str, revision: str | None) -> None:
         self.model, self.revision = model, revision
 
-    def reply(self, messages: Sequence[Said], max_tokens: int) -> Reply:
+    def reply(self, messages: Sequence[JudgeMessage], max_tokens: int) -> Reply:
         tokenizer, model, name = self._loaded
         ids = self._ids(tokenizer, messages).to(model.device)  # [1, T]
         with torch.inference_mode():
@@ -58,7 +58,7 @@ class LocalJudge(Judge):
         return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), name
 
     @staticmethod
-    def _ids(tokenizer: Any, messages: Sequence[Said]) -> torch.Tensor:
+    def _ids(tokenizer: Any, messages: Sequence[JudgeMessage]) -> torch.Tensor:
         """The prompt by the model's own chat template; without one, the messages as paragraphs."""
         if not tokenizer.chat_template:
             return tokenizer("\n\n".join(m.text for m in messages), return_tensors="pt").input_ids

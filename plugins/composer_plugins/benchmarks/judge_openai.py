@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 from composer.benchmark import Reply
 from composer.errors import JudgeError
-from composer_plugins.benchmarks.judge import Judge, Said, Unanswered
+from composer_plugins.benchmarks.judge import Judge, JudgeMessage, NoReply
 
 KEY = "OPENAI_API_KEY"
 BUSY = {408, 409, 425, 429}
@@ -29,7 +29,7 @@ class OpenAIJudge(Judge):
     def __init__(self, model: str, url: str) -> None:
         self.model, self.url = model, f"{url.rstrip('/')}/chat/completions"
 
-    def reply(self, messages: Sequence[Said], max_tokens: int) -> Reply:
+    def reply(self, messages: Sequence[JudgeMessage], max_tokens: int) -> Reply:
         said = [{"role": message.role, "content": message.text} for message in messages]
         body = {"model": self.model, "messages": said, "temperature": 0, "max_tokens": max_tokens}
         answer = self._post(body)
@@ -37,7 +37,7 @@ class OpenAIJudge(Judge):
             text = answer["choices"][0]["message"]["content"]
             served = answer.get("model") or self.model
         except (KeyError, IndexError, TypeError, AttributeError):
-            raise Unanswered(f"{self.url} gave {str(answer)[:200]!r}, which is no chat completion") from None
+            raise NoReply(f"{self.url} gave {str(answer)[:200]!r}, which is no chat completion") from None
         return Reply(str(text or ""), str(served))
 
     def _post(self, body: dict[str, Any]) -> Any:
@@ -51,9 +51,9 @@ class OpenAIJudge(Judge):
         except HTTPError as error:
             self._refused(error)
         except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
-            raise Unanswered(f"{self.url} does not answer: {error}") from None
+            raise NoReply(f"{self.url} does not answer: {error}") from None
         except ValueError:
-            raise Unanswered(f"{self.url} answered no JSON") from None
+            raise NoReply(f"{self.url} answered no JSON") from None
 
     def _refused(self, error: HTTPError) -> None:
         """Raise what an HTTP status means."""
@@ -63,9 +63,9 @@ class OpenAIJudge(Judge):
             said = ""
         problem = f"{self.url} answered {error.code} {error.reason}: {said}"
         if error.code in BUSY or error.code >= 500:
-            raise Unanswered(problem, wait=_seconds(error.headers.get("Retry-After"))) from None
+            raise NoReply(problem, wait=_seconds(error.headers.get("Retry-After"))) from None
         if error.code in REFUSED:
-            raise Unanswered(problem, again=False) from None
+            raise NoReply(problem, again=False) from None
         raise JudgeError(f"{problem}. Check --judge-url, --judge-model and ${KEY}.") from None
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from composer.benchmark import Benchmark, Grade, Metric, Question, Reply, Summary
 from composer.errors import ConfigError
-from composer_plugins.benchmarks.judge import Judge, Said, Unanswered
+from composer_plugins.benchmarks.judge import Judge, JudgeMessage, NoReply
 
 MATCH_SYSTEM = (
     "You are an intelligent chatbot designed for evaluating the correctness of generative outputs for question-answer "
@@ -82,7 +82,7 @@ class Judged(Benchmark):
         """Made when it is needed: a local one imports torch, which a check of options does without."""
         return self._made()
 
-    def judge(self) -> Mapping[str, Any] | None:
+    def judge_id(self) -> Mapping[str, Any] | None:
         if self._judge is None:
             return None
         return {**self._about, "prompts": hashlib.sha256("\0".join(self.prompts).encode()).hexdigest()[:16]}
@@ -93,13 +93,13 @@ class Judged(Benchmark):
         replies: list[Reply] = []
         try:
             scores = self.judged(self._judge, question, answer, replies)
-        except Unanswered as problem:
+        except NoReply as problem:
             return Grade(problem=str(problem), replies=tuple(replies))
         return Grade(scores, replies=tuple(replies))
 
     @abstractmethod
     def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
-        """The answer's scores by the judge, whose replies are added to `replies`. Raises Unanswered."""
+        """The answer's scores by the judge, whose replies are added to `replies`. Raises NoReply."""
 
     def without_judge(self, question: Question, answer: str) -> Grade:
         """The answer's grade where no judge is to be asked; of a benchmark that can do without one."""
@@ -119,7 +119,10 @@ class Judged(Benchmark):
             tasks=tasks,
             counts={task: len(given) for task, given in of_task.items() if given},
             averages={name: values[self.metric] for name, values in averages.items()},
-            beside={name: {k: v for k, v in values.items() if k != self.metric} for name, values in averages.items()},
+            other_metrics={
+                name: {metric: value for metric, value in values.items() if metric != self.metric}
+                for name, values in averages.items()
+            },
             unparsed=None,
             ungraded=sum(grade.problem is not None for grade in grades),
         )
@@ -132,9 +135,9 @@ def means_of(grades: Sequence[Grade]) -> dict[str, float]:
 
 
 def rate(judge: Judge, question: str, answer: str, prediction: str, replies: list[Reply]) -> Rating:
-    """The judge's rating of a prediction beside the right answer. Raises Unanswered."""
+    """The judge's rating of a prediction beside the right answer. Raises NoReply."""
     asked = MATCH.format(question=question, answer=answer, prediction=prediction)
-    messages = (Said("system", MATCH_SYSTEM), Said("user", asked))
+    messages = (JudgeMessage("system", MATCH_SYSTEM), JudgeMessage("user", asked))
     return judge.ask(messages, read_rating, replies, max_tokens=MATCH_TOKENS)
 
 

@@ -19,7 +19,7 @@ from composer.benchmark import Grade, Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.files import checked, first_of, parse_json, read_text, video_named
-from composer_plugins.benchmarks.judge import Judge, Said
+from composer_plugins.benchmarks.judge import Judge, JudgeMessage
 from composer_plugins.benchmarks.judged import MATCH, MATCH_SYSTEM, Judged, means_of, rate
 from composer_plugins.benchmarks.tasks import chosen
 from composer_plugins.benchmarks.vdc_prompts import ANSWER, ANSWER_SYSTEM, CAPTION
@@ -108,8 +108,11 @@ class VDC(Judged):
     def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         ratings = []
         for asked, right in question.sample.meta["pairs"]:
-            messages = (Said("system", ANSWER_SYSTEM), Said("user", ANSWER.format(caption=answer, question=asked)))
-            found = judge.ask(messages, _said, replies, max_tokens=ANSWER_TOKENS)
+            messages = (
+                JudgeMessage("system", ANSWER_SYSTEM),
+                JudgeMessage("user", ANSWER.format(caption=answer, question=asked)),
+            )
+            found = judge.ask(messages, _text_of, replies, max_tokens=ANSWER_TOKENS)
             ratings.append(rate(judge, asked, right, found, replies))
         return {"accuracy": fmean(r.right for r in ratings), "score": fmean(r.score for r in ratings)}
 
@@ -128,7 +131,7 @@ def _prompt(kind: str, key: str) -> str:
     return choices[int.from_bytes(sha256(key.encode()).digest()[:8]) % len(choices)]
 
 
-def _said(text: str) -> str | None:
+def _text_of(text: str) -> str | None:
     return text.strip() or None
 
 

@@ -55,11 +55,11 @@ class MiraDataReader(Reader):
         try:
             return self._sample(row, index)
         except DataError as error:
-            raise DataError(f"{self.place(index)}: {error}") from None
+            raise DataError(f"{self.location(index)}: {error}") from None
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """The file and the row's first line."""
-        return self.rows.place(index)
+        return self.rows.location(index)
 
     def _check_columns(self) -> None:
         try:

@@ -19,6 +19,6 @@ class PackedReader(Reader):
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]  # no slices
         return self.shards[index]
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """The tar and the member."""
-        return self.shards.place(index)
+        return self.shards.location(index)

@@ -47,9 +47,9 @@ class ParquetRecords:
         try:
             return _row_group(self.path, self._changed, group).slice(index - first, 1).to_pylist()[0]
         except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(f"{self.place(index)}: cannot read this row: {error}") from None
+            raise DataError(f"{self.location(index)}: cannot read this row: {error}") from None
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a row stands: the file and its number (from 1)."""
         return f"{self.path}: row {index + 1}"
 

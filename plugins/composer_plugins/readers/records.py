@@ -25,7 +25,7 @@ class Records(Protocol):
 
     def __getitem__(self, index: int) -> Any: ...
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a record stands, for messages."""
         ...
 
@@ -53,12 +53,12 @@ class RecordReader(Reader):
                 raise DataError(f"expected a JSON object, got {type(record).__name__}")
             return self.sample(record, index)
         except DataError as error:
-            raise DataError(f"{self.place(index)}: {error}") from None
+            raise DataError(f"{self.location(index)}: {error}") from None
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         """Where a record stands: "file:line", or its number (from 1) in a JSON list or a parquet file."""
         number, row = self._find(index)
-        return self.records[number].place(row)
+        return self.records[number].location(row)
 
     def where(self, index: int) -> tuple[Path, int]:
         """The file that holds a record, and the record's number (from 0) in it."""

@@ -174,7 +174,7 @@ def test_vdc_from_its_files_to_a_table(trained: Path, tmp_path: Path, server: Ju
     assert main(command(trained, root, tmp_path / "out", server, "vdc")) == 0
     written = results(tmp_path / "out")
     assert set(written["averages"]) == {"all kinds"}
-    assert set(written["beside"]["all kinds"]) == {"score"}
+    assert set(written["other_metrics"]["all kinds"]) == {"score"}
     assert len(server.asked) >= 5 * 2 * 2
 
 

@@ -42,7 +42,7 @@ def test_it_is_said_before_the_work(
     assert main([word.format("file/new/output") for word in COMMANDS[command]]) == 1
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith("composer: file")
-    assert "Not a directory; a file is where a folder should be" in captured.err
+    assert "Not a directory; expected a folder, got a file" in captured.err
     assert sorted(os.listdir()) == before
 
 

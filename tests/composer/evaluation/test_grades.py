@@ -35,7 +35,7 @@ class Stub(Benchmark):
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
         raise NotImplementedError
 
-    def judge(self) -> Mapping[str, Any] | None:
+    def judge_id(self) -> Mapping[str, Any] | None:
         return None if self.name is None else {"model": self.name}
 
 

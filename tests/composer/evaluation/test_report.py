@@ -51,7 +51,7 @@ def test_every_metric_has_its_column_and_notes_stand_below() -> None:
         counts={"one": 2},
         averages={"all": 1.234},
         unparsed=None,
-        beside={"all": {"score": 3.456}},
+        other_metrics={"all": {"score": 3.456}},
         notes=("Tokens are words.",),
     )
     console = Console(width=80)
@@ -66,7 +66,7 @@ def test_every_metric_has_its_column_and_notes_stand_below() -> None:
     assert captured.get().splitlines()[-1].strip() == "Tokens are words."
     record = result_record(summary, "CIDEr", {})
     assert record["averages"] == {"all": 1.234}
-    assert record["beside"] == {"all": {"score": 3.456}}
+    assert record["other_metrics"] == {"all": {"score": 3.456}}
     assert record["notes"] == ["Tokens are words."]
     assert record["unparsed"] is None
 

@@ -14,13 +14,13 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from composer.benchmark import Reply
 from composer.errors import JudgeError
 from composer_plugins.benchmarks import judge as judges
-from composer_plugins.benchmarks.judge import Said, Unanswered
+from composer_plugins.benchmarks.judge import JudgeMessage, NoReply
 from composer_plugins.benchmarks.judge_local import LocalJudge
 from composer_plugins.benchmarks.judge_openai import OpenAIJudge
 from composer_plugins.benchmarks.judged import Rating, read_rating
 from tests.plugins.benchmarks.judge_server import judge_server
 
-MESSAGES = (Said("system", "You judge."), Said("user", "Is it right?"))
+MESSAGES = (JudgeMessage("system", "You judge."), JudgeMessage("user", "Is it right?"))
 GOOD = "{'pred': 'yes', 'score': 4}"
 
 
@@ -94,14 +94,14 @@ def test_a_judge_that_never_answers_leaves_a_problem(slept: list[float], kind: s
     with judge_server(lambda *_: BAD[kind]) as server:
         judge = OpenAIJudge("small", server.url)
         judge.timeout, judge.attempts = 0.1, 2
-        with pytest.raises(Unanswered, match=r"127\.0\.0\.1|cannot use the reply"):
+        with pytest.raises(NoReply, match=r"127\.0\.0\.1|cannot use the reply"):
             ask(judge, [])
         assert len(server.asked) == 2
     assert len(slept) == 1
 
 
 def test_an_endpoint_that_is_not_there_is_a_problem_too(slept: list[float]) -> None:
-    with pytest.raises(Unanswered, match="does not answer"):
+    with pytest.raises(NoReply, match="does not answer"):
         ask(OpenAIJudge("small", "http://127.0.0.1:9/v1"), [])
     assert len(slept) == 5
 
@@ -117,7 +117,7 @@ def test_retry_after_is_honoured_as_seconds_and_as_a_date(slept: list[float], da
 
 def test_a_request_that_is_refused_is_not_repeated(slept: list[float]) -> None:
     with judge_server(lambda *_: (400, {}, "content filter")) as server:
-        with pytest.raises(Unanswered, match="400 Bad Request: content filter"):
+        with pytest.raises(NoReply, match="400 Bad Request: content filter"):
             ask(OpenAIJudge("small", server.url), [])
         assert len(server.asked) == 1
 
@@ -192,7 +192,7 @@ def test_a_local_judge_is_greedy_and_says_what_the_model_does(folder: Path) -> N
 
 def test_a_local_judges_nonsense_is_not_asked_for_again(folder: Path) -> None:
     replies: list[Reply] = []
-    with pytest.raises(Unanswered, match="cannot use the reply"):
+    with pytest.raises(NoReply, match="cannot use the reply"):
         ask(LocalJudge(str(folder), None), replies)
     assert len(replies) == 1
 

@@ -83,13 +83,13 @@ def test_activitynet_qa_means_are_over_questions(roots: dict[str, Path]) -> None
     assert grades[0].replies[0].text == "{'pred': 'yes', 'score': 4}"
     assert summary.tasks["motion"] == {"accuracy": 1.0, "score": 4.0, "exact match": 0.0}
     assert summary.averages == {"free": pytest.approx(1 / 6), "all questions": pytest.approx(3 / 9)}
-    assert summary.beside["all questions"]["score"] == pytest.approx((3 * 4 + 6 * 1) / 9)
+    assert summary.other_metrics["all questions"]["score"] == pytest.approx((3 * 4 + 6 * 1) / 9)
     assert (summary.unparsed, summary.ungraded) == (None, 0)
 
 
 def test_activitynet_qa_without_a_judge_is_the_official_exact_match(roots: dict[str, Path]) -> None:
     benchmark = build("activitynet-qa", roots["activitynet-qa"], judge="none", tasks="yes_no,color")
-    assert benchmark.judge() is None
+    assert benchmark.judge_id() is None
     assert [metric.name for metric in benchmark.metrics] == ["exact match"]
     _, summary = results(benchmark, lambda q: "Answer  3." if q.task == "yes_no" else "an answer 4")
     assert summary.averages == {"2 of 6 free types": 0.5, "2 of 9 types": 0.5}
@@ -132,7 +132,7 @@ def test_vdcscore_asks_the_judge_to_answer_from_the_caption_and_then_to_rate(roo
     assert summary.tasks["camera"] == {"accuracy": 0.75, "score": 3.25}
     assert summary.tasks["short"] == {"accuracy": 0.5, "score": 2.5}
     assert summary.averages == {"2 of 5 kinds": 0.625}
-    assert summary.beside == {"2 of 5 kinds": {"score": 2.875}}
+    assert summary.other_metrics == {"2 of 5 kinds": {"score": 2.875}}
 
 
 def test_vdc_reads_a_question_with_a_line_separator(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_answer_that_the_judge_does_not_grade_is_in_no_mean(roots: dict[str, 
 
 
 def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) -> None:
-    judged = build("moviechat-1k", roots["moviechat-1k"]).judge()
+    judged = build("moviechat-1k", roots["moviechat-1k"]).judge_id()
     assert judged is not None
     assert judged == {
         "kind": "openai",
@@ -176,12 +176,12 @@ def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) ->
         "url": "https://api.openai.com/v1",
         "prompts": judged["prompts"],
     }
-    other = build("vdc", roots["vdc"]).judge()
+    other = build("vdc", roots["vdc"]).judge_id()
     assert other is not None
     assert other["prompts"] != judged["prompts"]
     local = build("vdc", roots["vdc"], judge="local", judge_model="someone/judge", judge_revision="abc")
     pinned = {"kind": "local", "model": "someone/judge", "revision": "abc", "prompts": other["prompts"]}
-    assert local.judge() == pinned
+    assert local.judge_id() == pinned
     assert isinstance(local._judge, LocalJudge)  # type: ignore[attr-defined]
     assert local.at_once == 1
 

@@ -146,7 +146,7 @@ def test_lines_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     found = LlavaReader(path)
     assert [sample.id for sample in found] == [str(i) for i in range(30)]
     assert found[29].messages[0].content == ("é" * 29,)
-    assert found.place(1) == f"{path}:4"
+    assert found.location(1) == f"{path}:4"
 
 
 GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
@@ -205,7 +205,7 @@ def test_a_line_that_is_no_record(tmp_path: Path, line: bytes, message: str) -> 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
 def test_empty_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(DataError, match=r"a\.json: no records in it"):
+    with pytest.raises(DataError, match=r"a\.json: no records"):
         LlavaReader(tmp_path / "a.json")
 
 

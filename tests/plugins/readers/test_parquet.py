@@ -46,7 +46,7 @@ def test_llava_onevision(tmp_path: Path) -> None:
     assert found[3].messages == (Message("user", (image, "What is 3?")), Message("assistant", ("A 3.",)))
     assert (found[3].source, found[3].meta) == (str(first), {"data_source": "ai2d"})
     assert found[-1].messages[0].content == ("Hi?",)
-    assert found.place(6) == f"{tmp_path}/ai2d(gpt4v)/train-00001-of-00002.parquet: row 2"
+    assert found.location(6) == f"{tmp_path}/ai2d(gpt4v)/train-00001-of-00002.parquet: row 2"
 
 
 def test_any_order_and_another_process_give_the_same(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class OneImage(Reader):
     def __getitem__(self, index: int) -> Sample:
         return Sample("0", "s", (Message("user", (self.media, "What is it?")),))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return "records.jsonl:1"
 
 

@@ -24,7 +24,7 @@ class Native:
 
     resample = "bicubic"
 
-    def scaled(self, height: int, width: int) -> tuple[int, int]:
+    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
         return height, width
 
     def finish(self, frame: np.ndarray) -> np.ndarray:

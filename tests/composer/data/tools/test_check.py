@@ -177,7 +177,7 @@ class Numbers(Reader):
         media = Media("image", str(self.path), span=self.spans[index])
         return Sample(str(index), "here", (Message("user", (media, "So?")), Message("assistant", ("So.",))))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return f"record {index}"
 
 

@@ -189,7 +189,7 @@ def test_an_interrupted_pack_goes_on(tmp_path: Path, data: dict[str, Any], after
     options: dict[str, Any] = {"shard_size": 4000, "skip_bad": False}
     with pytest.raises(StopError):
         pack(reader, tmp_path / "a", {}, **options, advance=stop)
-    with pytest.raises(DataError, match=r"index\.json: cannot be read .* it is written last"):
+    with pytest.raises(DataError, match=r"index\.json: cannot be read .* to resume: it writes the index last"):
         PackedReader(tmp_path / "a")
     kept = sorted((tmp_path / "a").glob("*.tar"))
     assert len(kept) == after // 2
@@ -314,7 +314,7 @@ def test_damaged_shards_say_so(tmp_path: Path, data: dict[str, Any]) -> None:
     pack_all(tmp_path, data)
     folder = tmp_path / "packed/images"
     reader = PackedReader(folder)
-    assert reader.place(9) == f"{folder / '00002.tar'}: 000000009.json"
+    assert reader.location(9) == f"{folder / '00002.tar'}: 000000009.json"
     assert reader[-1].id == "text"
     with pytest.raises(IndexError):
         reader[10]
@@ -323,10 +323,10 @@ def test_damaged_shards_say_so(tmp_path: Path, data: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=r"00000\.tar: ends before .* copy it again"):
         reader[0]
     path.unlink()
-    with pytest.raises(DataError, match=r"00000\.tar: cannot be read: .* copy the whole folder"):
+    with pytest.raises(DataError, match=r"00000\.tar: cannot be read: .* copy the complete folder"):
         reader[0]
     path.write_bytes(bytes(100_000))
-    with pytest.raises(DataError, match=r"00000\.tar: 000000000\.json: no record of a packed source"):
+    with pytest.raises(DataError, match=r"00000\.tar: 000000000\.json: not a record of a packed source"):
         reader[0]
     (folder / "index.json").write_text('{"format": 99}')
     with pytest.raises(DataError, match="got format 99, expected 1"):
@@ -346,7 +346,7 @@ class Odd(Reader):
         media = Media("image", str(self.path), span=(3, 40))
         return Sample("a", "here", (Message("user", (media, "\ud800")),), {"kind": self.meta})
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return f"{self.path}:1"
 
 
@@ -397,7 +397,7 @@ class OneOdd(Reader):
             media = Media("image", "here", data=b"x")
         return Sample(str(index), "here", (Message("user", (media, "So?")),))
 
-    def place(self, index: int) -> str:
+    def location(self, index: int) -> str:
         return f"line {index}"
 
 
