@@ -1,6 +1,7 @@
 """Conformance of backbones. Legend: B rows, T positions, D width, V vocabulary."""
 
 import copy
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -178,7 +179,7 @@ def _check_kept_states(backbone: Backbone) -> None:
 def _check_packing(backbone: Backbone) -> None:
     """Sequences in one row, first from nothing and then from a state of one row each, beside each alone."""
     embeds = _embeds(backbone)
-    cu_seqlens = torch.tensor([0, *LENGTHS]).cumsum(0)
+    cu_seqlens = tuple(accumulate(LENGTHS, initial=0))
     packed = torch.cat([embeds[row, :length] for row, length in enumerate(LENGTHS)])[None]
     state: State | None = None
     alone: list[State | None] = [None] * len(LENGTHS)
@@ -186,7 +187,7 @@ def _check_packing(backbone: Backbone) -> None:
         hidden, state = backbone(packed, state=state, cu_seqlens=cu_seqlens)
         found = [_row(backbone, embeds[row, :length], alone[row]) for row, length in enumerate(LENGTHS)]
         require(hidden.shape == packed.shape, f"with {what}, forward gives {tuple(hidden.shape)}")
-        for start, (expected, _) in zip(cu_seqlens.tolist(), found, strict=False):
+        for start, (expected, _) in zip(cu_seqlens, found, strict=False):
             require(
                 close(hidden[0, start : start + len(expected)], expected),
                 f"with {what}, a sequence's hidden states are not those of it alone",
@@ -197,7 +198,7 @@ def _check_packing(backbone: Backbone) -> None:
     require(close(then, expected), "the states after packed sequences are not those after each alone")
     for wrong in ([0, packed.shape[1] - 1], [1, packed.shape[1]], [0, 5, 5, packed.shape[1]]):
         try:
-            backbone(packed, cu_seqlens=torch.tensor(wrong))
+            backbone(packed, cu_seqlens=wrong)
         except ValueError:
             continue
         require(False, f"forward takes cu_seqlens {wrong} for {packed.shape[1]} positions: call check_packed")
