@@ -34,13 +34,15 @@ class Clip(NamedTuple):
 class Example(NamedTuple):
     """One sample, ready to be batched. ids, labels: [T] int64 with `MEDIA_ID` / `IGNORE_LABEL`; clips in their order.
 
-    answer: the last assistant turn's text where the example is a question to be answered, else "".
+    visual: the visual tokens of each clip, which add up to the `MEDIA_ID` in `ids`.
+    answer: the last assistant turn's text if the example is a question to be answered, else "".
     """
 
     sample_id: str
     ids: Tensor
     labels: Tensor
     clips: tuple[Clip, ...]
+    visual: tuple[int, ...] = ()
     answer: str = ""
     question_type: str = ""
 
@@ -49,22 +51,26 @@ class Batch(NamedTuple):
     """B right-padded examples, or S examples packed into one row.
 
     ids: [B, T] int64, `MEDIA_ID` at every visual token, 0 at padding; labels: [B, T] int64; mask: [B, T] bool, True
-    where real. clip_rows: [K] int64, the row of each of the batch's K clips. The rest: one entry per row, as in
-    `Example`.
+    where real. sample_ids, answers, question_types: one entry per example.
 
-    cu_seqlens: None, or [S + 1] int64 (`composer.packing`): B is 1 and nothing is padded; `sample_ids`, `answers` and
-    `question_types` have S entries.
+    What a model would have to read back from its device to know, the batch brings along. Positions are those of the
+    flattened ids, [B * T]:
+
+    visual: for each group of frames, [V] int64, the position of each of its tokens, frame after frame.
+    predicting: [N] int64, the positions whose next one has a label.
+    cu_seqlens: None, or the S + 1 numbers of `composer.packing`: B is 1 and nothing is padded.
     """
 
     ids: Tensor
     labels: Tensor
     mask: Tensor
     frames: tuple[FrameGroup, ...]
-    clip_rows: Tensor
+    visual: tuple[Tensor, ...]
+    predicting: Tensor
     sample_ids: tuple[str, ...]
     answers: tuple[str, ...]
     question_types: tuple[str, ...]
-    cu_seqlens: Tensor | None = None
+    cu_seqlens: tuple[int, ...] | None = None
 
 
 def sample_ids(batch: Batch | Sequence[Batch]) -> list[str]:

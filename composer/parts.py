@@ -7,13 +7,14 @@ Nothing behind the encoder may assume a square grid, a class token, or a fixed c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from composer.packing import check_packed, pack, unpack
+from composer.packing import check_packed, lengths_of, on_device, pack, unpack
 from composer.prompt import Template
 from composer.state import State, Unkept
 from composer.tokenizer import Tokenizer
@@ -209,44 +210,48 @@ class Backbone(nn.Module, ABC):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         """Embeddings to hidden states after the last norm, and the state after each row's last real position.
 
         embeds: [B, T, dim]; mask: [B, T] bool, False at padding (left or right; each row equals the row alone);
         state: what came before, as an earlier call returned it; it is not modified. Returns ([B, T, dim], State).
 
-        With cu_seqlens [S + 1] int64 (`composer.packing`), embeds [1, T, dim] hold S sequences one after the other,
+        With cu_seqlens, S + 1 numbers (`composer.packing`), embeds [1, T, dim] hold S sequences one after the other,
         there is no mask, and the states before and after have S rows (while gradients are recorded, the one after may
-        be `Unkept`). Raises ValueError where the two do not fit.
+        be `Unkept`). Raises ValueError if the two do not fit.
+
+        In training it reads no value of a tensor back to the host (`item`, `tolist`, `if tensor`, boolean indices):
+        the host would wait for the device.
         """
 
-    def forward_unpacked(self, embeds: Tensor, state: State | None, cu_seqlens: Tensor) -> tuple[Tensor, State]:
+    def forward_unpacked(self, embeds: Tensor, state: State | None, cu_seqlens: Sequence[int]) -> tuple[Tensor, State]:
         """`forward` with `cu_seqlens` for a backbone without kernels for packed sequences: through padded rows.
 
         Sequences of similar length go together, so that none is padded to twice its length. While gradients are
         recorded the state is `Unkept`: joined, all its rows would be as long as the longest.
         """
         check_packed(embeds, cu_seqlens)
-        pieces = embeds[0].split(cu_seqlens.diff().tolist())
+        lengths = lengths_of(cu_seqlens)
+        pieces = embeds[0].split(lengths)
         similar: dict[int, list[int]] = {}
-        for place, piece in enumerate(pieces):
-            similar.setdefault(len(piece).bit_length(), []).append(place)
+        for place, length in enumerate(lengths):
+            similar.setdefault(length.bit_length(), []).append(place)
         hidden: list[Tensor] = [*pieces]
         states: list[State] = []
         for places in similar.values():
-            lengths = torch.tensor([0, *(len(pieces[place]) for place in places)], device=embeds.device)
-            rows, mask = unpack(torch.cat([pieces[place] for place in places])[None], lengths.cumsum(0))
-            before = None if state is None else state.select(torch.tensor(places, device=embeds.device))
+            starts = list(accumulate((lengths[place] for place in places), initial=0))
+            rows, mask = unpack(torch.cat([pieces[place] for place in places])[None], starts)
+            before = None if state is None else state.select(on_device(places, embeds.device))
             out, after = self(rows, mask, before)
-            for place, piece in zip(places, pack(out, mask)[0].split(lengths[1:].tolist()), strict=True):
+            for place, piece in zip(places, pack(out, starts)[0].split(lengths_of(starts)), strict=True):
                 hidden[place] = piece
             if not torch.is_grad_enabled():
                 states.append(after)
         whole = torch.cat(hidden)[None]
         if torch.is_grad_enabled():
             return whole, Unkept()
-        order = torch.tensor([place for places in similar.values() for place in places], device=embeds.device)
+        order = on_device([place for places in similar.values() for place in places], embeds.device)
         return whole, self.state_class.cat(states).select(order.argsort())
 
     @abstractmethod

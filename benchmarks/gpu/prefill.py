@@ -28,7 +28,7 @@ def prefill(model: MultimodalModel, chunk: Tensor, frames: int, device: torch.de
     state, hidden = None, torch.empty(0)
     for first in range(0, frames, len(chunk)):
         part = chunk[: min(len(chunk), frames - first)].to(device, non_blocking=True)
-        visual, _ = model.encode([frame_group(part, first)])
+        (visual,) = model.encode([frame_group(part, first)])
         hidden, state = model.backbone(visual[None].to(_dtype(model)), None, state)
     assert state is not None
     model.backbone.head(hidden[:, -1])

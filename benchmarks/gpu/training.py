@@ -6,7 +6,7 @@ from torch.utils._pytree import tree_map_only
 from benchmarks.gpu.recipes import Stage, build
 from composer.batch import Batch
 from composer.training.activation_checkpointing import checkpoint_blocks
-from composer.training.optim import AdamWOfRecipe, parameter_groups
+from composer.training.optim import RecipeAdamW, parameter_groups
 
 CLIP = 1.0
 
@@ -23,7 +23,7 @@ class Training:
         if stage.training.gradient_checkpointing:
             checkpoint_blocks(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = AdamWOfRecipe(parameter_groups(self.model, stage.training), betas=stage.training.betas)
+        self.optimizer = RecipeAdamW(parameter_groups(self.model, stage.training), betas=stage.training.betas)
 
     def step(self, batch: Batch) -> torch.Tensor:
         """One step on one micro-batch, copied to the device first. Returns the loss, on the device."""

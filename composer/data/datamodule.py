@@ -17,8 +17,9 @@ from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Condition, Conversations, TooLong, collate_or_error
 from composer.data.mixture import mixed_sizes
 from composer.data.open_sources import check_ids, check_total, open_sources
+from composer.data.prefetch import Prefetcher, start_on
 from composer.data.sampler import StreamSampler
-from composer.data.steps import Pieces, Steps, micro_batches, packed_rows
+from composer.data.steps import StepChunks, StepLoader, micro_batches, packed_rows
 from composer.errors import CheckpointError, ComposerError, ConfigError
 from composer.model.processor import Processor
 from composer.reader import Reader
@@ -158,7 +159,7 @@ class MultimodalDataModule(LightningDataModule):
         if needed in ("test", "predict"):
             check_ids(self._sources[needed])
 
-    def train_dataloader(self) -> Loader | Steps:
+    def train_dataloader(self) -> Loader | StepLoader | Prefetcher:
         assert self.trainer is not None
         bad_samples = BadSamples(Path(self.trainer.default_root_dir) / BAD_SAMPLES, self.max_bad_samples)
         data = self._data("train", repeats=self._repeats(), bad_samples=bad_samples, too_long=self.too_long)
@@ -174,16 +175,23 @@ class MultimodalDataModule(LightningDataModule):
             world=self.trainer.world_size,
             sizes=data.mixture.sizes if self.order == "in-turn" else (),
         )
+        device = self.trainer.strategy.root_device
+        loader = self._step_loader(data, sampler, samples)
+        return Prefetcher(loader, start_on(device)) if device.type == "cuda" else loader
+
+    def _step_loader(self, data: Conversations, sampler: StreamSampler, samples: int) -> Loader | StepLoader:
+        """The loader of steps of `samples` samples each."""
         if samples == self.batch_size and self.max_tokens is None:
             return self._loader(data, batch_size=samples, sampler=sampler)
-        pieces = Pieces(sampler, samples, self.batch_size)
+        chunks = StepChunks(sampler, samples, self.batch_size)
         # Workers run ahead by about a step, not by steps of their own each: one has gigabytes of frames.
-        ahead = {"prefetch_factor": max(2, math.ceil(pieces.a_step / self.num_workers))} if self.num_workers else {}
+        per_step = chunks.chunks_per_step
+        ahead = {"prefetch_factor": max(2, math.ceil(per_step / self.num_workers))} if self.num_workers else {}
         if self.max_tokens is None:
-            loader = self._loader(data, batch_sampler=pieces, **ahead)
-            return Steps(loader, pieces.a_step, micro_batches)
-        loader = self._loader(data, batch_sampler=pieces, collate_fn=list, **ahead)
-        return Steps(loader, pieces.a_step, partial(packed_rows, max_tokens=self.max_tokens))
+            loader = self._loader(data, batch_sampler=chunks, **ahead)
+            return StepLoader(loader, per_step, micro_batches)
+        loader = self._loader(data, batch_sampler=chunks, collate_fn=list, **ahead)
+        return StepLoader(loader, per_step, partial(packed_rows, max_tokens=self.max_tokens))
 
     def _samples_a_step(self, devices: int) -> int:
         """A device's share of an optimizer step. Raises ConfigError where the devices cannot share it evenly."""

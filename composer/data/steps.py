@@ -2,29 +2,28 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader, Sampler
 
 from composer.batch import IGNORE_LABEL, Batch, Example
 from composer.errors import ComposerError
-from composer.model.processor import collate
+from composer.model.processor import collate, predicting
 
 
-class Pieces(Sampler[list[int]]):
-    """A sampler's order in pieces of at most `size`, none of which crosses from one step of `step` samples to the next.
+class StepChunks(Sampler[list[int]]):
+    """A sampler's order in chunks of at most `size`, none of which crosses from one step of `step` samples to the next.
 
-    Pieces are what data workers hand over: all workers share the decoding of one step, and hold no whole steps.
+    Chunks are what data workers hand over: all workers share the decoding of one step, and none holds a complete step.
     """
 
     def __init__(self, sampler: Sized, step: int, size: int) -> None:
         self.sampler, self.step, self.size = sampler, step, size
-        self.a_step = math.ceil(step / size)
+        self.chunks_per_step = math.ceil(step / size)
 
     def __len__(self) -> int:
-        return len(self.sampler) // self.step * self.a_step
+        return len(self.sampler) // self.step * self.chunks_per_step
 
     def __iter__(self) -> Iterator[list[int]]:
         order = iter(self.sampler)  # type: ignore[call-overload]
@@ -33,34 +32,34 @@ class Pieces(Sampler[list[int]]):
                 yield step[start : start + self.size]
 
 
-class Steps:
-    """A loader of `Pieces`, as many at a time as one optimizer step has, joined by `join`."""
+class StepLoader:
+    """A loader of `StepChunks`, as many at a time as one optimizer step has, joined by `join`."""
 
-    def __init__(self, loader: DataLoader[Any], a_step: int, join: Callable[[list[Any]], Any]) -> None:
-        self.loader, self.a_step, self.join = loader, a_step, join
+    def __init__(self, loader: DataLoader[Any], chunks_per_step: int, join: Callable[[list[Any]], Any]) -> None:
+        self.loader, self.chunks_per_step, self.join = loader, chunks_per_step, join
 
     def __len__(self) -> int:
-        return len(self.loader) // self.a_step
+        return len(self.loader) // self.chunks_per_step
 
     def __iter__(self) -> Iterator[Any]:
-        pieces = iter(self.loader)
-        while len(step := list(islice(pieces, self.a_step))) == self.a_step:
+        chunks = iter(self.loader)
+        while len(step := list(islice(chunks, self.chunks_per_step))) == self.chunks_per_step:
             yield self.join(step)
 
 
-def micro_batches(pieces: Sequence[Batch | ComposerError]) -> list[Batch] | ComposerError:
+def micro_batches(chunks: Sequence[Batch | ComposerError]) -> list[Batch] | ComposerError:
     """Padded batches whose gradients add up to one step's, or the first error that a data worker met."""
-    error = next((piece for piece in pieces if isinstance(piece, ComposerError)), None)
-    return error or list(pieces)  # type: ignore[arg-type]
+    error = next((chunk for chunk in chunks if isinstance(chunk, ComposerError)), None)
+    return error or list(chunks)  # type: ignore[arg-type]
 
 
-def packed_rows(pieces: Sequence[Sequence[Example | ComposerError]], max_tokens: int) -> list[Batch] | ComposerError:
-    """The examples of one step as packed rows of at most so many positions, whose gradients add up to the step's.
+def packed_rows(chunks: Sequence[Sequence[Example | ComposerError]], max_tokens: int) -> list[Batch] | ComposerError:
+    """The examples of one step as packed rows of at most `max_tokens`, whose gradients add up to the step's.
 
     An example that is longer has a row of its own. Or the first error that a data worker met.
     """
     good: list[Example] = []
-    for example in chain.from_iterable(pieces):
+    for example in chain.from_iterable(chunks):
         if isinstance(example, ComposerError):
             return example
         good.append(example)
@@ -85,14 +84,15 @@ def first_fit(lengths: Sequence[int], limit: int) -> list[list[int]]:
 def packed(examples: Sequence[Example]) -> Batch:
     """Examples one after the other in one row; `cu_seqlens` says where each starts, so that none sees another."""
     padded = collate(examples)
-    lengths = padded.mask.sum(dim=1)
-    starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    starts = tuple(accumulate((len(example.ids) for example in examples), initial=0))
     labels = padded.labels[padded.mask][None].clone()
-    labels[0, starts[:-1]] = IGNORE_LABEL  # the last position before it belongs to another example
+    labels[0, list(starts[:-1])] = IGNORE_LABEL  # the position before it belongs to another example
+    row = padded.mask.flatten().cumsum(0) - 1  # where each real position of the padded rows goes
     return padded._replace(
         ids=padded.ids[padded.mask][None],
         labels=labels,
         mask=padded.mask[padded.mask][None],
-        clip_rows=torch.zeros_like(padded.clip_rows),
+        visual=tuple(row[positions] for positions in padded.visual),
+        predicting=predicting(labels),
         cu_seqlens=starts,
     )

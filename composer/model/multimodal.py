@@ -6,20 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from composer.batch import IGNORE_LABEL, Batch, FrameGroup
+from composer.batch import Batch, FrameGroup
 from composer.errors import ComposeError
 from composer.model.processor import Processor
-from composer.model.splice import splice
+from composer.model.splice import check_counts, splice
 from composer.parts import Backbone, BlockReducer, Encoder, Projector, Reducer, VisualTokens
 from composer.prompt import Layout
 from composer.state import State
 
 
 class Output(NamedTuple):
-    """loss: fp32 scalar, the mean over target tokens. targets, correct: int64 scalars, tokens asked and got right."""
+    """loss: fp32 scalar, the mean over target tokens. targets: their number. correct: int64 scalar, those got right."""
 
     loss: Tensor
-    targets: Tensor
+    targets: int
     correct: Tensor
 
 
@@ -66,7 +66,7 @@ class MultimodalModel(nn.Module):
             hidden, _ = self.backbone(embeds, batch.mask)
         else:
             hidden, _ = self.backbone(embeds, cu_seqlens=batch.cu_seqlens)
-        return self._loss(hidden, batch.labels)
+        return self._loss(hidden, batch.labels, batch.predicting)
 
     def prefill(self, batch: Batch) -> tuple[Tensor, State]:
         """Read a batch of prompts: the hidden state at each row's last real position [B, D], and the state there."""
@@ -79,14 +79,14 @@ class MultimodalModel(nn.Module):
         embeds = self.backbone.embed(batch.ids.clamp(min=0))
         if not batch.frames:
             return embeds
-        visual, clips = self.encode(batch.frames)
-        names = batch.sample_ids if batch.cu_seqlens is None else (", ".join(batch.sample_ids),)
-        return splice(embeds, batch.ids, visual, batch.clip_rows[clips], names)
+        visual = self.encode(batch.frames)
+        check_counts(batch, [len(tokens) for tokens in visual])
+        return splice(embeds, torch.cat(visual), torch.cat(batch.visual))
 
-    def encode(self, groups: Sequence[FrameGroup]) -> tuple[Tensor, Tensor]:
-        """Frames to projected tokens [V, D], clip after clip and frame after frame, and each token's clip [V].
+    def encode(self, groups: Sequence[FrameGroup]) -> list[Tensor]:
+        """Each group's frames as projected tokens [V, D], frame after frame.
 
-        Raises ComposeError where tokens have other channels than `shape` announced.
+        Raises ComposeError if tokens have other channels than `shape` announced.
         """
         tokens = [self.reduce(group) for group in groups]
         for t in tokens:
@@ -97,12 +97,7 @@ class MultimodalModel(nn.Module):
                     f"{self.projector.in_dim}. A part's `shape` disagrees with its `forward`; run the part through "
                     "composer.testing."
                 )
-        visual = torch.cat([self.projector(t.features).flatten(0, 1) for t in tokens])
-        clips = torch.cat([t.clip.repeat_interleave(t.features.shape[1]) for t in tokens])
-        if len(groups) == 1:
-            return visual, clips
-        clips, order = clips.sort(stable=True)
-        return visual[order], clips
+        return [self.projector(t.features).flatten(0, 1) for t in tokens]
 
     def reduce(self, group: FrameGroup, *, keep_sources: bool = False) -> VisualTokens:
         """One group's tokens after the encoder and all reducers, before the projector."""
@@ -114,13 +109,10 @@ class MultimodalModel(nn.Module):
             tokens = reducer(tokens)
         return tokens
 
-    def _loss(self, hidden: Tensor, labels: Tensor) -> Output:
-        # Position t predicts label t + 1; the head runs on the labelled positions alone, since logits over a
-        # vocabulary of 65,536 are the largest tensor of a training step.
-        targets = labels[:, 1:]
-        asked = targets != IGNORE_LABEL
-        targets = targets[asked]
-        logits = self.backbone.head(hidden[:, :-1][asked]).float()
+    def _loss(self, hidden: Tensor, labels: Tensor, predicting: Tensor) -> Output:
+        # The head runs on the predicting positions alone, since logits over a vocabulary of 65,536 are the largest
+        # tensor of a training step.
+        targets = labels.flatten().index_select(0, predicting + 1)
+        logits = self.backbone.head(hidden.flatten(0, 1).index_select(0, predicting)).float()
         total = nn.functional.cross_entropy(logits, targets, reduction="sum")
-        count = asked.sum()
-        return Output(total / count.clamp(min=1), count, (logits.argmax(dim=-1) == targets).sum())
+        return Output(total / max(len(targets), 1), len(targets), (logits.argmax(dim=-1) == targets).sum())

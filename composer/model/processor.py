@@ -74,12 +74,13 @@ class Processor:
         prompt, expected = split_question(sample) if answer else (sample, "")
         ids: list[int] = []
         labels: list[int] = []
-        remaining = iter(clips)
+        visual: list[int] = []
         parts = pieces(prompt, self.layout, self.template, answer=answer, opening=opening)
         for piece, run in zip(parts, encode_pieces(self.tokenizer, parts), strict=True):
             if not isinstance(piece.content, str):
-                pixels = next(remaining).pixels
-                run = [MEDIA_ID] * (len(pixels) * self.shape(*pixels.shape[-2:]).count)
+                pixels = clips[len(visual)].pixels
+                visual.append(len(pixels) * self.shape(*pixels.shape[-2:]).count)
+                run = [MEDIA_ID] * visual[-1]
             ids += run
             labels += run if piece.loss else [IGNORE_LABEL] * len(run)
         if self.context_length is not None and len(ids) > self.context_length:
@@ -93,6 +94,7 @@ class Processor:
             torch.tensor(ids),
             torch.tensor(labels),
             tuple(clips),
+            tuple(visual),
             self.template.content(expected),  # as it would have been trained on
             str(sample.meta.get("question_type", "")),
         )
@@ -101,22 +103,32 @@ class Processor:
 def collate(examples: Sequence[Example]) -> Batch:
     """Right-pad examples into a batch and bucket their frames by size, so that every group has one grid."""
     clips = [clip for example in examples for clip in example.clips]
-    rows = [row for row, example in enumerate(examples) for _ in example.clips]
+    counts = [count for example in examples for count in example.visual]
     buckets: dict[tuple[int, int], list[int]] = {}
     for index, clip in enumerate(clips):
         height, width = clip.pixels.shape[-2:]
         buckets.setdefault((height, width), []).append(index)
     lengths = torch.tensor([len(example.ids) for example in examples])
+    ids = _padded([example.ids for example in examples], 0)
+    labels = _padded([example.labels for example in examples], IGNORE_LABEL)
+    visual = (ids.flatten() == MEDIA_ID).nonzero().flatten().split(counts)
     return Batch(
-        ids=_padded([example.ids for example in examples], 0),
-        labels=_padded([example.labels for example in examples], IGNORE_LABEL),
+        ids=ids,
+        labels=labels,
         mask=torch.arange(int(lengths.max()))[None] < lengths[:, None],
         frames=tuple(_group(clips, members) for members in buckets.values()),
-        clip_rows=torch.tensor(rows, dtype=torch.int64),
+        visual=tuple(torch.cat([visual[i] for i in members]) for members in buckets.values()),
+        predicting=predicting(labels),
         sample_ids=tuple(example.sample_id for example in examples),
         answers=tuple(example.answer for example in examples),
         question_types=tuple(example.question_type for example in examples),
     )
+
+
+def predicting(labels: Tensor) -> Tensor:
+    """The positions of the flattened labels [B, T] whose next one has a label."""
+    row, position = (labels[:, 1:] != IGNORE_LABEL).nonzero().unbind(1)
+    return row * labels.shape[1] + position
 
 
 def _group(clips: Sequence[Clip], members: Sequence[int]) -> FrameGroup:

@@ -1,6 +1,7 @@
 """Conformance of backbones. Legend: B rows, T positions, D width, V vocabulary."""
 
 import copy
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -200,7 +201,7 @@ def _check_saved_states(backbone: Backbone) -> None:
 def _check_packing(backbone: Backbone) -> None:
     """Compare sequences packed in one row with each alone: without a state, then with one state per sequence."""
     embeds = _embeds(backbone)
-    cu_seqlens = torch.tensor([0, *LENGTHS]).cumsum(0)
+    cu_seqlens = tuple(accumulate(LENGTHS, initial=0))
     packed = torch.cat([embeds[row, :length] for row, length in enumerate(LENGTHS)])[None]
     state: State | None = None
     alone: list[State | None] = [None] * len(LENGTHS)
@@ -211,7 +212,7 @@ def _check_packing(backbone: Backbone) -> None:
             hidden.shape == packed.shape,
             f"with {what}, forward returned {tuple(hidden.shape)}",
         )
-        for start, (expected, _) in zip(cu_seqlens.tolist(), singles, strict=False):
+        for start, (expected, _) in zip(cu_seqlens, singles, strict=False):
             require(
                 close(hidden[0, start : start + len(expected)], expected),
                 f"with {what}, a sequence's hidden states differ from the sequence alone",
@@ -222,7 +223,7 @@ def _check_packing(backbone: Backbone) -> None:
     require(close(then, expected), "the states after packed sequences differ from those after each sequence alone")
     for wrong in ([0, packed.shape[1] - 1], [1, packed.shape[1]], [0, 5, 5, packed.shape[1]]):
         try:
-            backbone(packed, cu_seqlens=torch.tensor(wrong))
+            backbone(packed, cu_seqlens=wrong)
         except ValueError:
             continue
         require(False, f"forward accepts cu_seqlens {wrong} for {packed.shape[1]} positions: call check_packed")

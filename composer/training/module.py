@@ -3,12 +3,12 @@
 import json
 import sys
 import warnings
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
@@ -16,7 +16,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from torch import Tensor
 
-from composer.batch import IGNORE_LABEL, Batch, sample_ids
+from composer.batch import Batch, sample_ids
+from composer.data.prefetch import ahead, start_on
 from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 from composer.inference.generate import generate
@@ -28,7 +29,7 @@ from composer.recipe.resolve import recorded
 from composer.recipe.training import TrainingConfig
 from composer.training.activation_checkpointing import checkpoint_blocks
 from composer.training.guard import FiniteGuard
-from composer.training.optim import AdamWOfRecipe, StepSchedule, parameter_groups
+from composer.training.optim import RecipeAdamW, WarmupCosine, parameter_groups
 from composer.training.saving import DurableCheckpointIO, RunCheckpoint
 from composer.training.summary import print_parts
 from composer.training.throughput import Throughput
@@ -88,8 +89,8 @@ class ComposerModule(LightningModule):
         groups = parameter_groups(self.model, self.training_config)
         if not groups:
             raise TrainingError(f"training.train: {', '.join(self.training_config.train)} has no parameter to train.")
-        optimizer = AdamWOfRecipe(groups, betas=self.training_config.betas)
-        schedule = StepSchedule(optimizer, int(total_steps), self.training_config)
+        optimizer = RecipeAdamW(groups, betas=self.training_config.betas)
+        schedule = WarmupCosine(optimizer, int(total_steps), self.training_config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def train(self, mode: bool = True) -> Self:
@@ -117,15 +118,16 @@ class ComposerModule(LightningModule):
         optimizer = self.trainer.optimizers[0]
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             optimizer.zero_grad()
-        *others, last = [batch] if isinstance(batch, Batch) else batch
-        weight = self._weight([*others, last])
+        batches = [batch] if isinstance(batch, Batch) else batch
+        weight = self._weight(batches)
         loss, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for micro in others:
+        moved = ahead(batches, start_on(self.device))
+        for micro in islice(moved, len(batches) - 1):
             part, right = self._weighted(micro, weight)
             # Lightning divides what is returned in the same way.
             self.trainer.strategy.backward(part / self.trainer.accumulate_grad_batches, optimizer)
             loss, correct = loss + part.detach(), correct + right
-        part, right = self._weighted(last, weight)  # Lightning does this one's backward, and what follows it
+        part, right = self._weighted(next(moved), weight)  # Lightning does this one's backward, and what follows it
         several = self.trainer.world_size > 1
         self.log("train/loss", loss + part.detach(), prog_bar=True, sync_dist=several)
         self.log("train/token_accuracy", correct + right, prog_bar=True, sync_dist=several)
@@ -138,8 +140,8 @@ class ComposerModule(LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         out: Output = self.model(batch)
-        metrics = {"val/loss": out.loss, "val/token_accuracy": out.correct / out.targets.clamp(min=1)}
-        self.log_dict(metrics, batch_size=int(out.targets), prog_bar=True, sync_dist=True)
+        metrics = {"val/loss": out.loss, "val/token_accuracy": out.correct / max(out.targets, 1)}
+        self.log_dict(metrics, batch_size=out.targets, prog_bar=True, sync_dist=True)
 
     def on_test_start(self) -> None:
         self._answers: list[Prediction] = []
@@ -211,14 +213,13 @@ class ComposerModule(LightningModule):
 
         With gradients that Lightning accumulates, its batches count alike, whatever their number of target tokens.
         """
-        targets = torch.stack([(batch.labels[:, 1:] != IGNORE_LABEL).sum() for batch in batches]).sum().to(self.device)
+        targets = torch.tensor(sum(len(batch.predicting) for batch in batches))  # a number of the host, like others
         if self.trainer.world_size > 1:
-            targets = self.trainer.strategy.reduce(targets, reduce_op="sum")
+            targets = self.trainer.strategy.reduce(targets.to(self.device, non_blocking=True), reduce_op="sum")
         return self.trainer.world_size / targets.clamp(min=1)
 
     def _weighted(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A micro-batch's share of the step's loss and of its token accuracy."""
-        batch = move_data_to_device(batch, self.device)
         out: Output = self.model(batch)
         loss = out.loss * (out.targets * weight)
         if not loss.requires_grad or (not batch.frames and isinstance(self.trainer.strategy, DDPStrategy)):

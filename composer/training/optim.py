@@ -41,8 +41,17 @@ def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dic
     return groups
 
 
-class AdamWOfRecipe(AdamW):
-    """AdamW that takes only its moments from a checkpoint: rates, betas and decay are those the recipe says now."""
+class RecipeAdamW(AdamW):
+    """AdamW that takes only its moments from a checkpoint: rates, betas and decay are those of the current recipe.
+
+    On CUDA one kernel updates all parameters.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+        on_cuda = all(p.is_cuda for group in groups for p in group["params"])
+        super().__init__(groups, fused=on_cuda or None, **options)
+        # A fused step could undo the scale of fp16's gradients itself; clipping and the guard need them before that.
+        self._step_supports_amp_scaling = False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         groups = [
@@ -52,7 +61,7 @@ class AdamWOfRecipe(AdamW):
         super().load_state_dict({**state_dict, "param_groups": groups})
 
 
-class StepSchedule(LambdaLR):
+class WarmupCosine(LambdaLR):
     """`learning_rate_factor` at every step. A checkpoint holds the step alone."""
 
     def __init__(self, optimizer: Optimizer, total_steps: int, config: TrainingConfig) -> None:

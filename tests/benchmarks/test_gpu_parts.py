@@ -86,7 +86,7 @@ def test_a_prefill_in_chunks_reads_what_one_piece_reads() -> None:
     pixels = host_frames(model, 3, CPU)
     hidden, state = prefill(model, pixels, 7, CPU)
     with torch.no_grad():
-        visual, _ = model.encode([frame_group(torch.cat([pixels, pixels, pixels[:1]]))])
+        (visual,) = model.encode([frame_group(torch.cat([pixels, pixels, pixels[:1]]))])
         expected, expected_state = model.backbone(visual[None])
         logits = model.backbone.head(model.backbone(model.backbone.embed(torch.tensor([[5]])), None, expected_state)[0])
     torch.testing.assert_close(hidden, expected[:, -1], rtol=1e-4, atol=1e-4)

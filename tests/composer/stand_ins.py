@@ -1,6 +1,6 @@
 """The smallest parts that keep the contract, for tests of what stands between parts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -106,7 +106,7 @@ class SumBackbone(Backbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         if cu_seqlens is not None:
             return self.forward_unpacked(embeds, state, cu_seqlens)

@@ -1,6 +1,7 @@
 """The transformer backbone against the whole model of transformers, and templates against rendered conversations."""
 
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -125,7 +126,7 @@ def test_a_long_sequence_among_short_ones_pads_none_of_them_to_its_length() -> N
     ids = torch.randint(0, 257, (1, sum(lengths)))
     seen: list[int] = []
     made.model.model.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[:2].numel()))
-    hidden, state = made(made.embed(ids), cu_seqlens=torch.tensor([0, *lengths]).cumsum(0))
+    hidden, state = made(made.embed(ids), cu_seqlens=tuple(accumulate(lengths, initial=0)))
     assert sum(seen) < 2 * sum(lengths)
     for piece, text in zip(hidden[0].split(lengths), ids[0].split(lengths), strict=True):
         torch.testing.assert_close(piece, made(made.embed(text[None]))[0][0], atol=1e-5, rtol=1e-5)

@@ -1,7 +1,7 @@
 """RWKV behind composer's contract: sizes, weights, state, optimizer groups."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -93,14 +93,14 @@ class RWKVBackbone(Backbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         assert state is None or isinstance(state, RecurrentState)
+        sequences = Sequences(None if mask is None else mask[..., None])
         if cu_seqlens is not None:
             check_packed(embeds, cu_seqlens)
-            if len(cu_seqlens) == 2:
-                cu_seqlens = None  # one sequence fills the row: dense, and cut into segments however long it is
-        sequences = Sequences(None if mask is None else mask[..., None], cu_seqlens)
+            if len(cu_seqlens) > 2:  # else one sequence fills the row: dense, and cut into segments if it is long
+                sequences = Sequences.packed(cu_seqlens, embeds.device)
         length = self.segment_length
         if length is None and embeds.device.type == "cpu" and not torch.is_grad_enabled():
             length = CPU_SEGMENT

@@ -38,20 +38,28 @@ class Chunks(NamedTuple):
     end: Tensor
 
 
-def chunked(log_w: Tensor) -> Chunks:
-    """The longest chunks of log decays [B, T, H, K], fp32 and at least `LOG_DECAY_FLOOR`, with exponents in bounds."""
+def chunked(log_w: Tensor, strongest: float = LOG_DECAY_FLOOR) -> Chunks:
+    """The longest chunks of log decays [B, T, H, K], fp32 and at least `strongest`, with exponents in bounds.
+
+    Decays are read only if chunks of `MAX_CHUNK` could exceed the bounds: on a CPU, where that waits for nothing.
+    """
     T = log_w.shape[1]
     count = math.ceil(T / MAX_CHUNK)
     while True:
         length = math.ceil(T / count)
         total = F.pad(split(log_w, count, length), (0, 0, 1, 0)).cumsum_(dim=-2)  # c at the start and each position
         middle = total[..., (length + 1) // 2, None, :].clone()
-        steepest = torch.maximum(-middle.min(), (middle - total[..., -1:, :]).max())
-        if not steepest > MAX_EXPONENT:  # so put, NaN ends the loop: a diverged run must be able to say so
+        if -strongest * math.ceil(length / 2) <= MAX_EXPONENT or _in_bounds(total, middle):
             factors = total.sub_(middle).exp_()
             before, after = factors[..., :-1, :], factors[..., 1:, :]
             return Chunks(count, length, before[..., :1, :], before, after, after[..., -1:, :])
         count *= 2
+
+
+def _in_bounds(total: Tensor, middle: Tensor) -> bool:
+    """Whether no factor's exponent is above `MAX_EXPONENT`. NaN is in bounds: a diverged run must be able to say so."""
+    steepest = torch.maximum(-middle.min(), (middle - total[..., -1:, :]).max())
+    return not steepest > MAX_EXPONENT
 
 
 def split(x: Tensor, count: int, length: int) -> Tensor:

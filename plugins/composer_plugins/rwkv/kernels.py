@@ -4,8 +4,12 @@ Importing fla takes seconds and fails where there is no GPU, so nothing imports 
 """
 
 import math
+from functools import lru_cache
 
+import torch
 from torch import Tensor
+
+from composer.packing import on_device
 
 WKV7_LOWER_BOUND = -math.exp(-0.5)
 """The strongest log decay that RWKV-7 can have; with it, fla's kernel needs no guard against overflow."""
@@ -18,13 +22,21 @@ def wkv6(
     log_w: Tensor,
     u: Tensor,
     state: Tensor | None,
-    cu_seqlens: Tensor | None = None,
+    cu_seqlens: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     from fla.ops.rwkv6 import chunk_rwkv6
 
     r, k, v, log_w = (x.contiguous() for x in (r, k, v, log_w))
     return chunk_rwkv6(
-        r, k, v, log_w, u, scale=1.0, initial_state=state, output_final_state=True, cu_seqlens=cu_seqlens
+        r,
+        k,
+        v,
+        log_w,
+        u,
+        scale=1.0,
+        initial_state=state,
+        output_final_state=True,
+        **_packing(cu_seqlens, v.device),
     )
 
 
@@ -36,7 +48,7 @@ def wkv7(
     a: Tensor,
     b: Tensor,
     state: Tensor | None,
-    cu_seqlens: Tensor | None = None,
+    cu_seqlens: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     from fla.ops.rwkv7 import chunk_rwkv7
 
@@ -51,8 +63,19 @@ def wkv7(
         scale=1.0,
         initial_state=state,
         output_final_state=True,
-        cu_seqlens=cu_seqlens,
+        **_packing(cu_seqlens, v.device),
         safe_gate=True,
         lower_bound=WKV7_LOWER_BOUND,
         chunk_size=64,
     )
+
+
+@lru_cache(maxsize=1)
+def _packing(cu_seqlens: tuple[int, ...] | None, device: torch.device) -> dict[str, Tensor]:
+    """fla's arguments for packed sequences: the same tensors for all layers, by whose identity fla keeps its indices.
+
+    From the copy on the CPU it reads what its host code must know.
+    """
+    if cu_seqlens is None:
+        return {}
+    return {"cu_seqlens": on_device(cu_seqlens, device), "cu_seqlens_cpu": torch.tensor(cu_seqlens)}

@@ -80,7 +80,9 @@ class TimeMix(nn.Module):
             # Padding adds nothing to the state, replaces nothing in it, and lets nothing decay.
             v, rate, log_w = v * sequences.mask, rate * sequences.mask, log_w * sequences.mask
         r, k, v, rate, log_w = (part.view(B, T, self.heads, -1) for part in (r, k, v, rate, log_w))
-        out, wkv = wkv7(r, log_w, k, v, -removal, removal * rate, wkv, sequences.cu_seqlens)
+        out, wkv = wkv7(
+            r, log_w, k, v, -removal, removal * rate, wkv, sequences.cu_seqlens, strongest=STRONGEST_LOG_DECAY
+        )
         normed = self.ln_x(out.reshape(B * T, D)).view(B, T, D)
         bonus = (r * k * self.r_k).sum(dim=-1, keepdim=True) * v
         return self.output((normed + bonus.view(B, T, D)) * g), value0, wkv

@@ -3,21 +3,31 @@
 Legend: B rows, S sequences (B unless packed), T positions, D width.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from composer.packing import on_device
 from composer_plugins.rwkv.fused import token_delta
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """mask: [B, T, 1] bool, False at padding, or None; cu_seqlens: [S + 1] int64 of packed sequences, or None."""
+    """mask: [B, T, 1] bool, False at padding, or None; cu_seqlens: S + 1 numbers of packed sequences, or None.
+
+    starts: [S + 1] int64, the same numbers on the device of the packed sequences.
+    """
 
     mask: Tensor | None = None
-    cu_seqlens: Tensor | None = None
+    cu_seqlens: tuple[int, ...] | None = None
+    starts: Tensor | None = None
+
+    @classmethod
+    def packed(cls, cu_seqlens: Sequence[int], device: torch.device) -> Self:
+        return cls(None, tuple(cu_seqlens), on_device(cu_seqlens, device))
 
     @property
     def dense(self) -> bool:
@@ -34,15 +44,15 @@ class Sequences:
 
     def delta(self, x: Tensor, shift: Tensor) -> Tensor:
         """The position before minus this one, [B, T, D]; `shift` [S, D] is what came before each sequence."""
-        if self.cu_seqlens is None:
+        if self.starts is None:
             return token_delta(x, shift)
-        before = x[0].roll(1, dims=0).index_copy(0, self.cu_seqlens[:-1], shift.to(x.dtype))
+        before = x[0].roll(1, dims=0).index_copy(0, self.starts[:-1], shift.to(x.dtype))
         return before[None] - x
 
     def last(self, x: Tensor) -> Tensor:
         """x at each sequence's last real position, [S, D]; a row of padding alone was filled by `held`."""
-        if self.cu_seqlens is not None:
-            return x[0, self.cu_seqlens[1:] - 1]
+        if self.starts is not None:
+            return x[0].index_select(0, self.starts[1:] - 1)
         if self.mask is None:
             return x[:, -1]
         places = torch.arange(1, x.shape[1] + 1, device=x.device) * self.mask.squeeze(-1)

@@ -21,24 +21,24 @@ def wkv6(
     log_w: Tensor,
     u: Tensor,
     state: Tensor | None,
-    cu_seqlens: Tensor | None = None,
+    cu_seqlens: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence over T positions from `state`, computed in fp32.
 
     r, k, v: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at -30; u: [H, K];
     state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
-    Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens [S + 1], B = 1 and the states have S rows.
+    Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens (`composer.packing`), B = 1 and the states
+    have S rows.
     """
     log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
     if v.device.type == "cuda":
         return kernels.wkv6(r, k, v, log_w, u, state, cu_seqlens)
     with torch.autocast(v.device.type, enabled=False):
-        mask = None
         r, k, values = r.float(), k.float(), v.float()
         if cu_seqlens is not None:
-            (r, mask), (k, _), (values, _), (log_w, _) = (unpack(x, cu_seqlens) for x in (r, k, values, log_w))
+            r, k, values, log_w = (unpack(x, cu_seqlens)[0] for x in (r, k, values, log_w))
         out, state = (_step if values.shape[1] == 1 else _chunks)(r, k, values, log_w, u.float(), state)
-        out = out if mask is None else pack(out, mask)
+        out = out if cu_seqlens is None else pack(out, cu_seqlens)
     return out.to(v.dtype), state
 
 

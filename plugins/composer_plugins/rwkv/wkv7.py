@@ -21,28 +21,31 @@ def wkv7(
     a: Tensor,
     b: Tensor,
     state: Tensor | None,
-    cu_seqlens: Tensor | None = None,
+    cu_seqlens: tuple[int, ...] | None = None,
+    *,
+    strongest: float = LOG_DECAY_FLOOR,
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence over T positions from `state`, computed in fp32.
 
-    r, k, v, a, b: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at -30 (the model's
-    is above -0.61); state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
-    Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens [S + 1], B = 1 and the states have S rows.
+    r, k, v, a, b: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at `strongest`;
+    state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
+    Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens (`composer.packing`), B = 1 and the states
+    have S rows.
     """
-    log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
+    log_w = log_w.float().clamp(min=strongest)
     if v.device.type == "cuda":
         return kernels.wkv7(r, log_w, k, v, a, b, state, cu_seqlens)
     with torch.autocast(v.device.type, enabled=False):
-        mask = None
         r, k, values, a, b = r.float(), k.float(), v.float(), a.float(), b.float()
         if cu_seqlens is not None:
-            (r, mask), (log_w, _), (k, _), (values, _), (a, _), (b, _) = (
-                unpack(x, cu_seqlens) for x in (r, log_w, k, values, a, b)
-            )
+            r, log_w, k, values, a, b = (unpack(x, cu_seqlens)[0] for x in (r, log_w, k, values, a, b))
         if state is None:
             state = r.new_zeros(len(r), *r.shape[2:], r.shape[3])
-        out, state = (_step if r.shape[1] == 1 else _chunks)(r, log_w, k, values, a, b, state)
-        out = out if mask is None else pack(out, mask)
+        if r.shape[1] == 1:
+            out, state = _step(r, log_w, k, values, a, b, state)
+        else:
+            out, state = _chunks(r, log_w, k, values, a, b, state, strongest)
+        out = out if cu_seqlens is None else pack(out, cu_seqlens)
     return out.to(v.dtype), state
 
 
@@ -54,7 +57,7 @@ def _step(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, 
 
 
 def _chunks(
-    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
+    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor, strongest: float
 ) -> tuple[Tensor, Tensor]:
     """Chunks of C positions (`composer_plugins.rwkv.chunks`).
 
@@ -63,7 +66,7 @@ def _chunks(
     does not depend on S and for the factor of S. What remains from chunk to chunk is S -> moved S + added.
     """
     T, K = v.shape[1], v.shape[3]
-    count, length, start, before, after, end = chunked(log_w)
+    count, length, start, before, after, end = chunked(log_w, strongest)
     r, k, v, a, b = (split(x, count, length) for x in (r, k, v, a, b))
     v = v.contiguous()
     rest, up, down = start.reciprocal(), after, after.reciprocal()

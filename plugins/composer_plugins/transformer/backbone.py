@@ -1,7 +1,7 @@
 """Causal language models of transformers behind composer's contract."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,14 +90,15 @@ class TransformerBackbone(Backbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         if cu_seqlens is not None:
             return self.forward_unpacked(embeds, state, cu_seqlens)
         assert state is None or isinstance(state, KVState)
         seen = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device) if mask is None else mask
         # Windows and chunks are counted in slots, so real positions must be neighbors: what is new has its padding on
-        # the right, what the state holds on the left.
+        # the right, what the state holds on the left. Without a state nothing real then attends to padding, and no mask
+        # is needed, which transformers would read back from the device to see whether it is.
         order = None if mask is None else (~mask).int().argsort(dim=1, stable=True)
         if order is not None:
             embeds, seen = embeds.take_along_dim(order[..., None], 1), seen.gather(1, order)
@@ -106,7 +107,7 @@ class TransformerBackbone(Backbone):
         cache = cache_after(state, self._config.num_hidden_layers)
         hidden = self._decoder(
             inputs_embeds=embeds,
-            attention_mask=None if mask is None and state is None else seen.long(),
+            attention_mask=None if state is None else seen.long(),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from composer.batch import IGNORE_LABEL, Batch, Clip, Example
-from composer.data.steps import Pieces, Steps, first_fit, micro_batches, packed, packed_rows
+from composer.data.steps import StepChunks, StepLoader, first_fit, micro_batches, packed, packed_rows
 from composer.errors import DataError
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
@@ -85,7 +85,7 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_padded_rows(backbone: st
 def test_a_planted_leak_changes_the_loss(backbone: str) -> None:
     model = model_with(backbone)
     row = packed(examples(model))
-    leaking = row._replace(cu_seqlens=torch.tensor([0, row.ids.shape[1]]))
+    leaking = row._replace(cu_seqlens=(0, row.ids.shape[1]))
     with torch.no_grad():
         assert abs(float(model(row).loss - model(leaking).loss)) > 1e-3
 
@@ -95,7 +95,7 @@ def test_a_row_holds_what_its_samples_hold() -> None:
     made = examples(model, 3)
     row = packed(made)
     assert row.cu_seqlens is not None
-    starts = row.cu_seqlens.tolist()
+    starts = row.cu_seqlens
     for example, start, end in zip(made, starts, starts[1:], strict=False):
         assert torch.equal(row.ids[0, start:end], example.ids)
         assert torch.equal(row.labels[0, start + 1 : end], example.labels[1:])
@@ -117,19 +117,19 @@ def test_first_fit_against_brute_force() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9])
-def test_pieces_and_steps_keep_the_order(size: int) -> None:
-    pieces = Pieces(range(8), 4, size)
-    found = list(pieces)
-    assert [number for piece in found for number in piece] == list(range(8))
-    assert len(found) == len(pieces) == 2 * pieces.a_step
-    assert all(len(piece) <= size and piece[0] // 4 == piece[-1] // 4 for piece in found)
-    loader = DataLoader(range(8), batch_sampler=pieces, collate_fn=list, num_workers=2)  # type: ignore[arg-type]
-    steps = Steps(loader, pieces.a_step, lambda step: [number for piece in step for number in piece])
+def test_chunks_and_steps_keep_the_order(size: int) -> None:
+    chunks = StepChunks(range(8), 4, size)
+    listed = list(chunks)
+    assert [number for chunk in listed for number in chunk] == list(range(8))
+    assert len(listed) == len(chunks) == 2 * chunks.chunks_per_step
+    assert all(len(chunk) <= size and chunk[0] // 4 == chunk[-1] // 4 for chunk in listed)
+    loader = DataLoader(range(8), batch_sampler=chunks, collate_fn=list, num_workers=2)  # type: ignore[arg-type]
+    steps = StepLoader(loader, chunks.chunks_per_step, lambda step: [number for chunk in step for number in chunk])
     assert list(steps) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert len(steps) == 2
 
 
-def test_a_step_of_pieces_is_its_micro_batches_or_the_first_error() -> None:
+def test_a_step_of_chunks_is_its_micro_batches_or_the_first_error() -> None:
     model = model_with("rwkv6")
     made = examples(model, 5)
     error = DataError("bad")

@@ -35,7 +35,7 @@ def prompts(rows: Sequence[Sequence[int]]) -> Batch:
     ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     mask = torch.arange(ids.shape[1])[None] < torch.tensor([len(row) for row in rows])[:, None]
     names = tuple(str(row) for row in range(len(rows)))
-    return Batch(ids, torch.full_like(ids, -100), mask, (), torch.zeros(0, dtype=torch.int64), names, names, names)
+    return Batch(ids, torch.full_like(ids, -100), mask, (), (), torch.zeros(0, dtype=torch.int64), names, names, names)
 
 
 def stirred(backbone: Backbone) -> Backbone:

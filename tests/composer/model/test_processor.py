@@ -38,6 +38,7 @@ def test_media_become_runs_of_the_length_that_the_parts_announce() -> None:
     opening = list(b"User: ")
     assert text[:6] == opening
     assert text[6:12] == [MEDIA_ID] * 6  # 3 frames of 2 tokens
+    assert example.visual == (6,)
     assert bytes(text[12:]).decode() == "\nWhich?\n\nAssistant: red\n\n"
     said = example.labels != IGNORE_LABEL
     assert bytes(example.labels[said].tolist()).decode() == " red\n\n"
@@ -68,7 +69,11 @@ def test_collate_buckets_frames_by_size_and_pads_right() -> None:
     assert batch.ids.shape == (3, max(lengths))
     assert [tuple(group.pixels.shape) for group in batch.frames] == [(4, 3, 8, 8), (1, 3, 8, 12)]
     assert [group.clip.tolist() for group in batch.frames] == [[0, 0, 2, 2], [1]]
-    assert batch.clip_rows.tolist() == [0, 1, 2]
+    width = max(lengths)
+    places = [[row * width + 6 + token for row in rows for token in range(n)] for rows, n in (((0, 2), 4), ((1,), 2))]
+    assert [positions.tolist() for positions in batch.visual] == places  # after "User: "
+    said = [(r, t) for r, e in enumerate(examples) for t in range(1, len(e.labels)) if e.labels[t] != IGNORE_LABEL]
+    assert batch.predicting.tolist() == [row * width + position - 1 for row, position in said]
     assert batch.ids[1, lengths[1] :].eq(0).all()
     assert batch.labels[1, lengths[1] :].eq(IGNORE_LABEL).all()
 
@@ -77,7 +82,7 @@ def test_text_only_batches_have_no_frames() -> None:
     text = Sample("t", "train.jsonl", (Message("user", ("Hi",)), Message("assistant", ("Hello",))))
     batch = collate([processor().encode(text, [])])
     assert batch.frames == ()
-    assert len(batch.clip_rows) == 0
+    assert batch.visual == ()
 
 
 def test_a_processor_travels_to_workers_without_weights() -> None:

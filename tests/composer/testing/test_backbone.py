@@ -71,7 +71,7 @@ class LeaksBetweenPacked(SumBackbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         if cu_seqlens is None:
             return super().forward(embeds, mask, state)
@@ -89,12 +89,13 @@ class LeaksAtTheSeam(SumBackbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         hidden, after = super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
         if cu_seqlens is not None:
             hidden = hidden.clone()
-            hidden[:, cu_seqlens[1:-1]] += 0.01 * embeds[:, cu_seqlens[1:-1] - 1]
+            starts = torch.tensor(cu_seqlens[1:-1])
+            hidden[:, starts] += 0.01 * embeds[:, starts - 1]
         return hidden, after
 
 
@@ -105,7 +106,7 @@ class EndsPackedAtTheWrongPlace(SumBackbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         hidden, after = super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
         return hidden, after if cu_seqlens is None else after.select(torch.arange(after.rows).roll(1))
@@ -118,7 +119,7 @@ class TakesAnyPack(SumBackbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         if cu_seqlens is not None and cu_seqlens[-1] != embeds.shape[1]:
             return embeds, SumState(embeds[:, -1])
@@ -171,7 +172,7 @@ def with_state(kind: type[SumState]) -> type[SumBackbone]:
             mask: Tensor | None = None,
             state: State | None = None,
             *,
-            cu_seqlens: Tensor | None = None,
+            cu_seqlens: Sequence[int] | None = None,
         ) -> tuple[Tensor, State]:
             hidden, after = super().forward(embeds, mask, state, cu_seqlens=cu_seqlens)
             return hidden, kind.from_tensors(after.tensors())
@@ -234,7 +235,7 @@ class Detached(SumBackbone):
         mask: Tensor | None = None,
         state: State | None = None,
         *,
-        cu_seqlens: Tensor | None = None,
+        cu_seqlens: Sequence[int] | None = None,
     ) -> tuple[Tensor, State]:
         hidden, after = super().forward(embeds.detach(), mask, state, cu_seqlens=cu_seqlens)
         return hidden + 0.0 * self.embedding.weight.sum(), after

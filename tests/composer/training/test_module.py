@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import composer.training.module
 from composer.batch import Batch
-from composer.data.steps import Pieces, Steps, micro_batches, packed_rows
+from composer.data.steps import StepChunks, StepLoader, micro_batches, packed_rows
 from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.model.checkpoint import newest
 from composer.model.multimodal import MultimodalModel
@@ -179,11 +179,12 @@ class StepData(TinyData):
 
     def train_dataloader(self) -> Any:
         data = Colours(self.processor, self.size)
-        pieces = Pieces(EndlessOrder(self.size, self), self.batch_size, self.rows)
+        chunks = StepChunks(EndlessOrder(self.size, self), self.batch_size, self.rows)
+        per_step = chunks.chunks_per_step
         if self.max_tokens is None:
-            return Steps(DataLoader(data, batch_sampler=pieces, collate_fn=collate), pieces.a_step, micro_batches)
+            return StepLoader(DataLoader(data, batch_sampler=chunks, collate_fn=collate), per_step, micro_batches)
         join = partial(packed_rows, max_tokens=self.max_tokens)
-        return Steps(DataLoader(data, batch_sampler=pieces, collate_fn=list), pieces.a_step, join)
+        return StepLoader(DataLoader(data, batch_sampler=chunks, collate_fn=list), per_step, join)
 
 
 @pytest.mark.parametrize(("rows", "max_tokens"), [(3, None), (1, None), (8, 40), (8, 90)])

@@ -7,7 +7,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from composer.model.multimodal import MultimodalModel
 from composer.recipe.training import TrainingConfig
-from composer.training.optim import AdamWOfRecipe, StepSchedule, learning_rate_factor, parameter_groups
+from composer.training.optim import RecipeAdamW, WarmupCosine, learning_rate_factor, parameter_groups
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
 
 
@@ -55,10 +55,10 @@ def test_each_trainable_parameter_is_in_one_group_with_its_parts_rate() -> None:
 def test_a_checkpoint_restores_moments_and_step_and_the_recipe_gives_the_rest() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
 
-    def optimizer(rate: float, decay: float) -> tuple[AdamWOfRecipe, StepSchedule]:
+    def optimizer(rate: float, decay: float) -> tuple[RecipeAdamW, WarmupCosine]:
         groups = [{"name": "projector", "params": [weight], "lr": rate, "weight_decay": decay}]
-        made = AdamWOfRecipe(groups)
-        return made, StepSchedule(made, 10, TrainingConfig(warmup=0))
+        made = RecipeAdamW(groups)
+        return made, WarmupCosine(made, 10, TrainingConfig(warmup=0))
 
     before, schedule = optimizer(0.1, 0.0)
     for _ in range(4):

@@ -184,7 +184,7 @@ def test_a_packed_row_of_one_sequence_is_cut_into_segments(version: str) -> None
     made = stirred(version, depth=2, segment_length=64)
     read: list[int] = []
     made.model.blocks[0].register_forward_pre_hook(lambda block, inputs: read.append(inputs[0].shape[1]))
-    whole = torch.tensor([0, 150])
+    whole = (0, 150)
     hidden, state = made(made.embed(IDS), cu_seqlens=whole)
     assert read == [64, 64, 22]
     expected, expected_state = stirred(version, depth=2)(made.embed(IDS))
@@ -193,7 +193,7 @@ def test_a_packed_row_of_one_sequence_is_cut_into_segments(version: str) -> None
         assert part.shape == other.shape, name
         assert distance(part, other) < 1e-5, name
     with pytest.raises(ValueError, match="rise from 0 to T = 150"):
-        made(made.embed(IDS), cu_seqlens=torch.tensor([0, 149]))
+        made(made.embed(IDS), cu_seqlens=(0, 149))
 
 
 def test_right_padding_is_bit_exact(version: str) -> None:
@@ -215,7 +215,7 @@ def test_right_padding_is_bit_exact(version: str) -> None:
 
 def test_packed_sequences_keep_their_gradients_apart(version: str) -> None:
     made = stirred(version, depth=2)
-    cu_seqlens = torch.tensor([0, 60, 61, 150])
+    cu_seqlens = (0, 60, 61, 150)
     packed = gradients(made, lambda embeds: made(embeds, cu_seqlens=cu_seqlens)[0].square().sum())
     pieces = [(0, 60), (60, 61), (61, 150)]
     apart = gradients(made, lambda embeds: sum(made(embeds[:, a:b])[0].square().sum() for a, b in pieces))
@@ -284,7 +284,7 @@ def test_training_in_bf16_autocast_is_near_fp32(version: str, layout: str, check
     lengths = {
         "dense": {},
         "padded": {"mask": torch.arange(150)[None] < 101},
-        "packed": {"cu_seqlens": torch.tensor([0, 60, 61, 150])},
+        "packed": {"cu_seqlens": (0, 60, 61, 150)},
     }[layout]
     mask = lengths.get("mask", torch.ones(1, 150, dtype=torch.bool))
 
