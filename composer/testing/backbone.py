@@ -11,6 +11,7 @@ from composer.parts import Backbone
 from composer.prompt import Template
 from composer.state import State, fingerprint
 from composer.testing.module import check_checkpointing, check_module, close, require
+from composer.testing.step import check_step
 
 T = 12
 LENGTHS = (7, 12, 1, 4)
@@ -33,6 +34,7 @@ def check_backbone(backbone: Backbone) -> None:
     for left in (False, True):
         _check_padding(stirred, left)
     _check_packing(stirred)
+    check_step(stirred, *_pad(_embeds(stirred), left=False))
     check_module(stirred, _logits)
     check_checkpointing(stirred, _logits, stirred.block_classes)
     _check_input_gradient(stirred)
