@@ -254,6 +254,17 @@ class Backbone(nn.Module, ABC):
         order = on_device([place for places in similar.values() for place in places], embeds.device)
         return whole, self.state_class.cat(states).select(order.argsort())
 
+    def reserve(self, state: State, positions: int) -> State | None:
+        """A copy of `state` that `step` can update `positions` times, shapes unchanged; None if there is no `step`."""
+        return None
+
+    def step(self, embeds: Tensor, state: State) -> Tensor:
+        """`forward` of one position per row, [B, 1, dim], that updates `state` (of `reserve`) in place.
+
+        On CUDA it is captured as a graph with `embed` and `head`, if none of them depends on a tensor's value.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reserves states but has no step: implement Backbone.step")
+
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
         """[..., dim] to logits [..., vocab_size]."""

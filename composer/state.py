@@ -22,7 +22,10 @@ _SAMPLED = 64  # values of each parameter that a fingerprint reads
 
 
 class State(ABC):
-    """What a backbone remembers of B sequences: a recurrent state of constant size, or a KV cache. Never changed."""
+    """What a backbone remembers of B sequences: a recurrent state of constant size, or a KV cache.
+
+    It is never changed, except one that `Backbone.reserve` made for `Backbone.step`.
+    """
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

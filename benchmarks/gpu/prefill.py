@@ -1,7 +1,4 @@
-"""Reading a long video chunk by chunk, and generating after it, with any of composer's models."""
-
-from collections.abc import Callable
-from typing import Any
+"""Reading a long video chunk by chunk, with any of composer's models."""
 
 import torch
 from torch import Tensor
@@ -33,43 +30,6 @@ def prefill(model: MultimodalModel, chunk: Tensor, frames: int, device: torch.de
     assert state is not None
     model.backbone.head(hidden[:, -1])
     return hidden[:, -1], state
-
-
-def decode_step(model: MultimodalModel) -> Callable[[Tensor, State], tuple[Tensor, State]]:
-    """One greedy step, without a value read by the host: ids [B, 1] and state to the next ids and state."""
-    backbone = model.backbone
-
-    @torch.no_grad()
-    def step(ids: Tensor, state: State) -> tuple[Tensor, State]:
-        hidden, after = backbone(backbone.embed(ids), None, state)
-        return backbone.head(hidden[:, -1]).argmax(dim=-1, keepdim=True), after
-
-    return step
-
-
-def captured_step(
-    step: Callable[[Tensor, State], tuple[Tensor, State]], ids: Tensor, state: State
-) -> Callable[[], Any]:
-    """The step as a CUDA graph that advances `ids` and `state` in place at each replay; the state keeps its size."""
-    ids, state = ids.clone(), state.clone()
-    values = list(state.tensors().values())
-
-    def advance() -> None:
-        after_ids, after = step(ids, state)
-        for value, new in zip(values, after.tensors().values(), strict=True):
-            value.copy_(new)
-        ids.copy_(after_ids)
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            advance()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        advance()
-    return graph.replay
 
 
 def operations_per_frame(part: Stage) -> float:

@@ -1,11 +1,13 @@
 """Text generation for a batch of prompts. Legend: B rows, b rows that still speak, D width, V vocabulary."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from composer.batch import Batch
+from composer.inference.decoding import decoding_of
 from composer.inference.transcript import Transcript
 from composer.model.multimodal import MultimodalModel
 
@@ -55,29 +57,53 @@ def stream(
 def _steps(
     model: MultimodalModel, batch: Batch, max_new_tokens: int, temperature: float, top_p: float, seed: int | None
 ) -> Iterator[dict[int, str]]:
-    """One token for each row that still speaks, as pieces of text by row."""
+    """The next token of each row that still speaks, as pieces of text by row."""
     backbone = model.backbone
-    transcripts = [
-        Transcript(backbone.tokenizer, backbone.template, _limit(max_new_tokens, backbone.context_length, length))
-        for length in batch.mask.sum(dim=1).tolist()
-    ]
+    limits = [_limit(max_new_tokens, backbone.context_length, length) for length in batch.mask.sum(dim=1).tolist()]
+    transcripts = [Transcript(backbone.tokenizer, backbone.template, limit) for limit in limits]
     generator = torch.Generator(batch.ids.device)
     generator.seed() if seed is None else generator.manual_seed(seed)
+
+    def choose(logits: Tensor) -> Tensor:
+        # Rows of the head beyond the tokenizer's ids pad the matrix and mean nothing.
+        return _choose(logits[:, : backbone.tokenizer.vocab_size].float(), temperature, top_p, generator)
+
     rows = list(range(len(transcripts)))
     hidden, state = model.prefill(batch)
-    while True:
-        # Rows of the head beyond the tokenizer's ids pad the matrix and mean nothing.
-        logits = backbone.head(hidden)[:, : backbone.tokenizer.vocab_size].float()
-        ids = _choose(logits, temperature, top_p, generator)
-        yield {row: transcripts[row].push(token) for row, token in zip(rows, ids.tolist(), strict=True)}
-        speaking = [place for place, row in enumerate(rows) if not transcripts[row].done]
-        if not speaking:
+    ids = choose(backbone.head(hidden))
+    decoding = decoding_of(backbone, state, max(1, *limits))
+    for count in itertools.count(1):
+        read = _to_host(ids)
+        # The last token of a row is never read again: its position may be beyond the context.
+        ahead = decoding.ahead and all(count < limits[row] for row in rows)
+        if ahead:
+            ids = choose(decoding(ids))
+        speaking = [(row, token) for row, token in zip(rows, read(), strict=True) if not transcripts[row].done]
+        yield {row: transcripts[row].push(token) for row, token in speaking}
+        left = [place for place, row in enumerate(rows) if not transcripts[row].done]
+        if not left:
             return
-        if len(speaking) < len(rows):
-            kept = torch.tensor(speaking, device=ids.device)
-            ids, state, rows = ids[kept], state.select(kept), [rows[place] for place in speaking]
-        last, state = backbone(backbone.embed(ids[:, None]), None, state)
-        hidden = last[:, -1]
+        # Rows that have ended are dropped at once, but while steps run ahead only by the half: a graph has one shape.
+        if len(left) < len(rows) and (not ahead or 2 * len(left) <= len(rows)):
+            kept = torch.tensor(left, device=ids.device)
+            ids, rows = ids[kept], [rows[place] for place in left]
+            decoding.select(kept)
+        if not ahead:
+            ids = choose(decoding(ids))
+
+
+def _to_host(ids: Tensor) -> Callable[[], list[int]]:
+    """Starts to copy ids to the host; calling what it returns waits for the copy, and for no later work."""
+    if not ids.is_cuda:
+        return ids.tolist
+    copy, copied = ids.to("cpu", non_blocking=True), torch.cuda.Event()
+    copied.record()
+
+    def read() -> list[int]:
+        copied.synchronize()
+        return copy.tolist()
+
+    return read
 
 
 def _limit(max_new_tokens: int, context_length: int | None, prompt: int) -> int:

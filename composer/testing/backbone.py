@@ -12,6 +12,7 @@ from composer.parts import Backbone
 from composer.prompt import Template
 from composer.state import State, fingerprint
 from composer.testing.module import check_checkpointing, check_module, close, require
+from composer.testing.step import check_step
 
 T = 12
 LENGTHS = (7, 12, 1, 4)
@@ -40,6 +41,7 @@ def check_backbone(backbone: Backbone) -> None:
     for left in (False, True):
         _check_padding(perturbed, left)
     _check_packing(perturbed)
+    check_step(perturbed, *_pad(_embeds(perturbed), left=False))
     check_module(perturbed, _logits)
     check_checkpointing(perturbed, _logits, perturbed.block_classes)
     _check_input_gradient(perturbed)

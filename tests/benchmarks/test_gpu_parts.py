@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from benchmarks.gpu.parts import profile, train
-from benchmarks.gpu.prefill import decode_step, frame_group, host_frames, operations_per_frame, prefill
+from benchmarks.gpu.parts import inference, profile, train
+from benchmarks.gpu.prefill import frame_group, host_frames, operations_per_frame, prefill
 from benchmarks.gpu.recipes import STAGES, batch, build, stage, text_of
 from benchmarks.gpu.timing import seconds
 from composer.batch import IGNORE_LABEL, MEDIA_ID
+from composer.inference.decoding import Growing, Reserved
 from composer.planning.build import build_meta
 from composer.tokenizer import tokenizer_from
 
@@ -88,12 +89,22 @@ def test_a_prefill_in_chunks_reads_what_one_piece_reads() -> None:
     with torch.no_grad():
         (visual,) = model.encode([frame_group(torch.cat([pixels, pixels, pixels[:1]]))])
         expected, expected_state = model.backbone(visual[None])
-        logits = model.backbone.head(model.backbone(model.backbone.embed(torch.tensor([[5]])), None, expected_state)[0])
     torch.testing.assert_close(hidden, expected[:, -1], rtol=1e-4, atol=1e-4)
     for name, value in expected_state.tensors().items():
         torch.testing.assert_close(state.tensors()[name], value, rtol=1e-4, atol=1e-4)
-    ids, _ = decode_step(model)(torch.tensor([[5]]), expected_state)
-    assert ids.item() == logits[0, -1].argmax()
+
+
+@torch.no_grad()
+def test_decoded_tokens_are_those_of_reading_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "DECODED", 5)
+    torch.manual_seed(0)
+    backbone = build(stage("3-language", tiny=True).model, CPU).backbone
+    first = torch.tensor([[5, 9], [7, 3]])
+    _, state = backbone(backbone.embed(first[:, :1]))
+    for decoding in (Growing(backbone, state), Reserved(backbone, backbone.reserve(state, 5))):
+        tokens = inference.decode(decoding, first[:, 1])
+        hidden, _ = backbone(backbone.embed(torch.cat([first, tokens], dim=1)))
+        assert torch.equal(backbone.head(hidden).argmax(dim=-1)[:, 1:-1], tokens)
 
 
 @pytest.mark.parametrize(("name", "frames", "tokens"), [(STAGES[0], 1, 576), (STAGES[1], 1, 576), (STAGES[2], 48, 72)])

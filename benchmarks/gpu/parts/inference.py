@@ -1,15 +1,17 @@
 """Stage 3's model in bf16: prefill of short and very long videos, and decoding in three ways."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.parts.ceilings import COPY, MATMUL
-from benchmarks.gpu.prefill import captured_step, decode_step, host_frames, operations_per_frame, prefill
+from benchmarks.gpu.prefill import host_frames, operations_per_frame, prefill
 from benchmarks.gpu.recipes import build, stage
 from benchmarks.gpu.timing import clock, free, peak_gib, reset_peak, seconds
+from composer.inference.decoding import Decoding, Growing, Reserved
 from composer.model.multimodal import MultimodalModel
-from composer.state import State
 
 CHUNK = 64
 FRAMES = (48, 256, 1_024, 4_096, 16_384)
@@ -31,9 +33,9 @@ def run(context: Context) -> None:
     model = build(part.model, context.device, torch.bfloat16)
     floor = operations_per_frame(part) / (context.ceiling(MATMUL) * 1e12)
     context.add("weights", sum(p.numel() * p.element_size() for p in model.parameters()) / 2**30, "GiB")
-    _decoding(context, model, "decode, eager")
+    _decoding(context, model, "decode, eager", Growing)
     measure_prefill(context, model, floor)
-    _graph(context, model, "decode, CUDA graph")
+    _decoding(context, model, "decode, CUDA graph", Reserved)
     if context.wants("decode, compiled", 30):
         del model
         free(context.device)
@@ -41,8 +43,8 @@ def run(context: Context) -> None:
         compiled = stage("3-language", tiny=context.tiny, backbone=backbone)
         model = build(compiled.model, context.device, torch.bfloat16)
         with torch.compiler.set_stance("force_eager" if context.tiny else "default"):
-            _decoding(context, model, "decode, compiled", "tiny: not compiled" if context.tiny else "")
-            _graph(context, model, "decode, compiled, CUDA graph")
+            _decoding(context, model, "decode, compiled", Growing)
+            _decoding(context, model, "decode, compiled, CUDA graph", Reserved)
 
 
 def measure_prefill(
@@ -77,45 +79,36 @@ def measure_prefill(
         context.attempt(name, measure)
 
 
-def _decoding(context: Context, model: MultimodalModel, name: str, note: str = "") -> None:
-    if not context.wants(name, 5):
-        return
-    ids, state = _start(context, model)
-    step = decode_step(model)
-
-    def run() -> None:
-        after_ids, after = ids, state
-        for _ in range(DECODED):
-            after_ids, after = step(after_ids, after)
-
-    def measure() -> None:
-        _add_rate(context, model, name, seconds(run, context.device, least=0.1 if context.tiny else 1) / DECODED, note)
-
-    context.attempt(name, measure)
-
-
-def _graph(context: Context, model: MultimodalModel, name: str) -> None:
-    if not context.on_gpu:
+def _decoding(context: Context, model: MultimodalModel, name: str, kind: type[Growing | Reserved]) -> None:
+    """Tokens per second after a short video, of a backbone whose state has room for any number of steps, as RWKV's."""
+    if kind is Reserved and not context.on_gpu:
         context.missing(name, "a CPU has no CUDA graphs")
     elif context.wants(name, 5):
 
         def measure() -> None:
-            replay = captured_step(decode_step(model), *_start(context, model))
-            _add_rate(context, model, name, seconds(replay, context.device))
+            _, state = prefill(model, host_frames(model, 2, context.device), 2, context.device)
+            decoding = kind(model.backbone, model.backbone.reserve(state, 0) if kind is Reserved else state)
+            run = partial(decode, decoding, torch.zeros(1, dtype=torch.int64, device=context.device))
+            taken = seconds(run, context.device, least=0.1 if context.tiny else 1)
+            _add_rate(context, model, name, taken / DECODED)
 
         context.attempt(name, measure)
 
 
-def _start(context: Context, model: MultimodalModel) -> tuple[Tensor, State]:
-    """An id and the state of a short video, from which tokens are decoded."""
-    _, state = prefill(model, host_frames(model, 2, context.device), 2, context.device)
-    return torch.zeros(1, 1, dtype=torch.int64, device=context.device), state
+@torch.no_grad()
+def decode(decoding: Decoding, ids: Tensor) -> Tensor:
+    """The greedy tokens after `ids` [B], without a value read by the host: [B, DECODED]."""
+    tokens = []
+    for _ in range(DECODED):
+        ids = decoding(ids).argmax(dim=-1)
+        tokens.append(ids)
+    return torch.stack(tokens, dim=1)
 
 
-def _add_rate(context: Context, model: MultimodalModel, name: str, taken: float, note: str = "") -> None:
+def _add_rate(context: Context, model: MultimodalModel, name: str, taken: float) -> None:
     """Tokens per second of one row, next to reading every weight but the embedding's once per token."""
     read = sum(p.numel() * p.element_size() for p in model.backbone.parameters())
     read -= model.backbone.vocab_size * model.backbone.dim * next(model.backbone.parameters()).element_size()
     limit = context.ceiling(COPY) * 1e12 / read
-    note = f"limit: weights read once{f'; {note}' if note else ''}"
+    note = "limit: weights read once"
     context.add(name, 1 / taken, "tokens/s", limit=limit, higher_is_better=True, note=note)

@@ -107,6 +107,18 @@ class RWKVBackbone(Backbone):
         hidden, layers = self.model(embeds, sequences, state.layers if state else None, length)
         return hidden, RecurrentState(layers)
 
+    def reserve(self, state: State, positions: int) -> State:
+        return state.clone()
+
+    @torch.no_grad()
+    def step(self, embeds: Tensor, state: State) -> Tensor:
+        assert isinstance(state, RecurrentState)
+        hidden, layers = self.model(embeds, Sequences(), state.layers)
+        for held, new in zip(state.layers, layers, strict=True):
+            for value, after in zip(held, new, strict=True):
+                value.copy_(after)
+        return hidden
+
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden)
 

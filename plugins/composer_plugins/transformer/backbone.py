@@ -16,7 +16,7 @@ from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.transformer.logits import logits_rule
-from composer_plugins.transformer.state import KVState, cache_after, held_by
+from composer_plugins.transformer.state import KVState, ReservedKVState, cache_after, held_by
 from composer_plugins.transformer.text import PretrainedTokenizer, template_of
 
 
@@ -55,6 +55,7 @@ class TransformerBackbone(Backbone):
             self.dim = self._config.hidden_size
             self.vocab_size = self.model.get_output_embeddings().weight.shape[0]
             self._logits = logits_rule(self._config)
+        self._steps: bool | None = None
         self.context_length = getattr(self._config, "max_position_embeddings", None)
         self.block_classes = _block_classes(self.model)
         if self.tokenizer.vocab_size > self.vocab_size:
@@ -117,8 +118,38 @@ class TransformerBackbone(Backbone):
             return hidden, after
         return hidden.take_along_dim(order.argsort(dim=1)[..., None], 1), after.padded_left()
 
+    def reserve(self, state: State, positions: int) -> State | None:
+        assert isinstance(state, KVState)
+        if self._steps is None:
+            self._steps = self._can_step(state)
+        return ReservedKVState.of(state, positions) if self._steps else None
+
+    @torch.no_grad()
+    def step(self, embeds: Tensor, state: State) -> Tensor:
+        assert isinstance(state, ReservedKVState)
+        state.mask.index_fill_(1, state.place[:1], True)
+        hidden = self._decoder(
+            inputs_embeds=embeds,
+            attention_mask=state.mask.long(),
+            position_ids=state.mask.sum(dim=1, keepdim=True) - 1,
+            past_key_values=state.cache(),
+            use_cache=True,
+        ).last_hidden_state
+        state.place.add_(1)
+        return hidden
+
     def head(self, hidden: Tensor) -> Tensor:
         return self._logits(self.model.get_output_embeddings()(hidden))
+
+    @torch.no_grad()
+    def _can_step(self, state: KVState) -> bool:
+        """Whether the architecture reads a cache of fixed length as it reads one that grows."""
+        embeds = self.embed(torch.zeros(state.rows, 1, dtype=torch.int64, device=state.mask.device))
+        try:
+            hidden = self.step(embeds, ReservedKVState.of(state, 2))
+        except Exception:  # of any kind: what an architecture does with its cache is its own
+            return False
+        return _distance(hidden, self(embeds, None, state)[0]) <= _tolerance(hidden)
 
     @property
     def _config(self) -> Any:
@@ -146,7 +177,7 @@ class TransformerBackbone(Backbone):
         for row, length in enumerate(lengths[:, 0].tolist()):
             logits = self.head(torch.cat([hidden[row, :length], last[row]]))
             expected = self.model(input_ids=ids[row : row + 1, : length + 1], use_cache=False).logits[0]
-            if _distance(logits, expected) > (1e-3 if logits.dtype == torch.float32 else 5e-2):
+            if _distance(logits, expected) > _tolerance(logits):
                 raise ComposeError(
                     "its logits are not its head on its last hidden state, or a row's depend on the rest of the batch"
                 )
@@ -177,6 +208,10 @@ def _distance(logits: Tensor, expected: Tensor) -> float:
     """The root mean square of the difference, relative to that of what is expected."""
     difference, expected = (logits - expected).float(), expected.float()
     return (difference.norm() / expected.norm().clamp(min=1e-12)).item()
+
+
+def _tolerance(values: Tensor) -> float:
+    return 1e-3 if values.dtype == torch.float32 else 5e-2
 
 
 def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:

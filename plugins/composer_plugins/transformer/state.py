@@ -96,3 +96,59 @@ def held_by(cache: Cache) -> tuple[KeysAndValues, ...]:
     if not all(layer.is_initialized for layer in cache.layers):
         raise ComposeError("it has layers that store no keys and values")
     return tuple((layer.keys, layer.values) for layer in cache.layers)
+
+
+@dataclass(frozen=True)
+class ReservedKVState(State):
+    """A cache of fixed length S that is filled in place.
+
+    layers, mask: as in `KVState`; what is not filled yet is not in the mask. place: [B] int64, the slot of the next
+    position, the same in every row.
+    """
+
+    layers: tuple[KeysAndValues, ...]
+    mask: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, state: KVState, positions: int) -> Self:
+        """A copy of `state` with room for `positions` more."""
+        room = (0, positions)
+        layers = tuple((F.pad(keys, (0, 0, *room)), F.pad(values, (0, 0, *room))) for keys, values in state.layers)
+        rows, length = state.mask.shape
+        return cls(layers, F.pad(state.mask, room), torch.full((rows,), length, device=state.mask.device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return KVState(self.layers, self.mask).tensors() | {"place": self.place}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        held = dict(tensors)
+        place = held.pop("place")
+        state = KVState.from_tensors(held)
+        return cls(state.layers, state.mask, place)
+
+    def cache(self) -> Cache:
+        """A cache for one step, which writes into this state."""
+        return Cache(layers=[FillingLayer(keys, values, self.place[:1]) for keys, values in self.layers])
+
+
+class FillingLayer(AppendingLayer):
+    """A cache layer of fixed length that writes one position at `place` ([1] int64)."""
+
+    is_compileable = True  # so that transformers always makes a mask
+
+    def __init__(self, keys: Tensor, values: Tensor, place: Tensor) -> None:
+        super().__init__((keys, values))
+        self.place = place
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysAndValues:
+        self.keys.index_copy_(2, self.place, key_states)
+        self.values.index_copy_(2, self.place, value_states)
+        return self.keys, self.values
+
+    def get_seq_length(self) -> Any:
+        return self.place[0]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.keys.shape[-2], 0
