@@ -15,7 +15,7 @@ import yaml
 from composer.cli import main
 from composer.data.open_sources import open_sources
 from composer.model.checkpoint import model_weights, newest, read_checkpoint
-from composer.recipe.sources import read_sources
+from composer.recipe.data import data_config
 from composer.recipe.stages import stages_of
 from composer.recipe.yamlfile import Located, Origin, load_recipes, located, merged
 
@@ -74,7 +74,7 @@ def test_every_source_of_a_stage_is_read_in_its_own_layout(
     stage: str, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(work)
-    sources = read_sources(sections(stage, "data"), "train")
+    sources = data_config(sections(stage, "data")).sources_of("train")
     for source, reader in zip(sources, open_sources(sources), strict=True):
         assert len(reader) == source.samples
         samples = [reader[index] for index in range(len(reader))]

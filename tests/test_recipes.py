@@ -10,10 +10,8 @@ import yaml
 
 from composer.cli import main
 from composer.model.checkpoint import load_model, newest, read_checkpoint
-from composer.recipe.explain import validated
 from composer.recipe.resolve import resolve
 from composer.recipe.stages import Stage, stages_of
-from composer.recipe.training import TrainingConfig
 from composer.recipe.yamlfile import load_recipes
 
 ROOT = Path(__file__).parent.parent
@@ -54,11 +52,11 @@ def test_a_recipe_trains_and_its_header_says_what_and_how(
 
 @pytest.mark.parametrize("stage", stages_of(AURORALONG), ids=lambda stage: stage.name)
 def test_a_stage_of_auroralong_resolves_and_its_header_says_what_and_how(stage: Stage) -> None:
-    resolved = resolve(load_recipes([stage.path]))
-    training = validated(TrainingConfig, "training", resolved.sections.value["training"])
-    assert resolved.model.backbone.name == "rwkv6"
+    recipe = resolve(load_recipes([stage.path]))
+    training = recipe.training
+    assert recipe.model.backbone.name == "rwkv6"
     assert training.betas == (0.9, 0.999)
-    assert (training.warmup, training.warmup_start_factor, training.final_factor) == (0.03, 1e-5, 0)
+    assert (training.warmup_ratio, training.warmup_start_factor, training.min_lr_ratio) == (0.03, 1e-5, 0)
     for said in ("# What", "# On", "# How long", "# Score", f"composer fit --config recipes/auroralong/{stage.name}"):
         assert said in stage.path.read_text()
 

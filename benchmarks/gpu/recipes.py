@@ -15,9 +15,9 @@ from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
 from composer.planning.plan import Assumptions, StagePlan, plan_recipe
 from composer.recipe.model import ModelConfig
-from composer.recipe.resolve import Resolved, resolve
+from composer.recipe.resolve import Recipe, resolve
 from composer.recipe.training import TrainingConfig
-from composer.recipe.yamlfile import Origin, load_recipes, located, merged
+from composer.recipe.yamlfile import Origin, load_recipes, located
 from composer.sample import Media, Message, Sample
 from composer.tokenizer import Tokenizer
 
@@ -34,28 +34,29 @@ class Stage:
     """A stage as its recipe states it, with random weights."""
 
     name: str
-    resolved: Resolved
-    training: TrainingConfig
+    recipe: Recipe
 
     @property
     def model(self) -> ModelConfig:
-        return self.resolved.model
+        return self.recipe.model
+
+    @property
+    def training(self) -> TrainingConfig:
+        return self.recipe.training
 
     def plan(self, frames: int, batch_size: int) -> StagePlan:
         """What `composer plan` says of this stage with so many frames and samples per micro-batch."""
-        chosen = located({"data": {"frames": frames, "batch_size": batch_size}}, Origin("benchmarks.gpu"))
-        resolved = replace(self.resolved, sections=merged(self.resolved.sections, chosen))
+        data = self.recipe.data.model_copy(update={"frames": frames, "batch_size": batch_size})
         assumptions = Assumptions(text_tokens=TEXT_TOKENS)
-        return plan_recipe([(self.name, resolved, self.training)], assumptions).stages[0]
+        return plan_recipe([(self.name, replace(self.recipe, data=data))], assumptions).stages[0]
 
 
 def stage(name: str, *, tiny: bool, overlays: tuple[Path, ...] = (), **model: Any) -> Stage:
     """One of `STAGES`, resolved as `composer fit` resolves it. model: options that go over the recipe's `model:`."""
     folder = RECIPES / "auroralong"
     files = load_recipes([folder / f"{name}.yaml", *([folder / "tiny.yaml"] if tiny else []), *overlays])
-    resolved = resolve(files, flags=[located(model, Origin("benchmarks.gpu"))] if model else ())
-    training = TrainingConfig.model_validate(resolved.sections.value["training"].plain())
-    return Stage(name, replace(resolved, model=_without_files(resolved.model)), training)
+    recipe = resolve(files, flags=[located({"model": model}, Origin("benchmarks.gpu"))] if model else ())
+    return Stage(name, replace(recipe, model=_without_files(recipe.model)))
 
 
 def _without_files(config: ModelConfig) -> ModelConfig:

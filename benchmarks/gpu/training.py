@@ -18,8 +18,8 @@ class Training:
         self.device = device
         self.model = build(stage.model, device)
         for name, part in self.model.parts().items():
-            part.requires_grad_(name in stage.training.train)
-            part.train(name in stage.training.train)
+            part.requires_grad_(name in stage.training.trainable)
+            part.train(name in stage.training.trainable)
         if stage.training.gradient_checkpointing:
             checkpoint_blocks(self.model)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

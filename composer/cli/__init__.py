@@ -25,6 +25,7 @@ COMMANDS = (
     "convert",
     "plugins",
     "config",
+    "recipes",
 )
 """Each is a module `composer.cli.<command>` with `SUMMARY`, `configure(parser)` and `run(args) -> exit status`.
 

@@ -5,18 +5,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any
 
 from composer.atomic import check_writable
 from composer.benchmark import Benchmark, Question
 from composer.cli.arguments import natural, positive
 from composer.errors import ConfigError, DataError
 from composer.evaluation.questions import check_media, digest, first_of_each_task, listed, read_questions
-from composer.recipe.explain import takes_only_lists, validated
+from composer.recipe.components import slot_config
+from composer.recipe.evaluation import split_commas
+from composer.recipe.explain import validated
 from composer.recipe.overrides import from_flags
-from composer.recipe.resolve import Layer, recorded, resolve, slot_config
+from composer.recipe.resolve import Layer, recorded, resolve
 from composer.recipe.yamlfile import Located, Origin, parse_yaml
 from composer.registry import load_registry
 
@@ -129,21 +129,6 @@ def _folder(args: argparse.Namespace) -> Path:
     return Path(beside, "evaluation", "-".join([args.benchmark.replace("/", "-"), *condition]))
 
 
-def check_words(words: Sequence[str]) -> None:
-    """Raise ComposerError for what `composer evaluate WORDS` would refuse before it reads a file. No torch here."""
-    parser = _Checker(prog="composer evaluate")
-    configure(parser)
-    args = parser.parse_args(words)
-    load_registry().build("benchmark", _options(args.benchmark, from_flags(args.other, "model")[1]))
-
-
-class _Checker(Parser):
-    """Raises where argparse would print and exit."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def _flags(config: type) -> list[str]:
     return [f"--{name.replace('_', '-')}" for name in config.model_fields]  # type: ignore[attr-defined]
 
@@ -163,17 +148,8 @@ def _options(name: str, arguments: Sequence[str]) -> Any:
                 raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
             text = remaining.pop(0)
         option = flag[2:].replace("-", "_")
-        given[option] = _value(config, option, text, Origin(flag))
+        given[option] = split_commas(config, option, parse_yaml(text, Origin(flag)))
     return validated(config, name, Located(given, origin))
-
-
-def _value(config: type[BaseModel], option: str, text: str, origin: Origin) -> Located:
-    """An option's value as typed. A list may be separated by commas."""
-    value = parse_yaml(text, origin)
-    field = config.model_fields.get(option)
-    if field is None or not takes_only_lists(field.annotation) or isinstance(value.value, list | dict | None):
-        return value
-    return Located([parse_yaml(item.strip(), origin) for item in text.split(",")], origin)
 
 
 def _processes() -> tuple[int, int]:
@@ -192,7 +168,7 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
     device = device_of(args.device)
     path = locate(args.checkpoint)
     checkpoint = read_checkpoint(path)
-    resolved = resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]["model"])
+    resolved = resolve([], flags=flags, checkpoint={"model": checkpoint["hyper_parameters"]["model"]})
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")
     model = restore_model(checkpoint, str(path), device, resolved.model)

@@ -2,46 +2,23 @@
 
 import argparse
 import json
-import os
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
+from composer.cli.arguments import RECIPE, RecipeParser, add_overlays, recipe_path
 from composer.discovery import stdout_to_stderr
 from composer.errors import ConfigError
-from composer.recipe.explain import validated
-from composer.recipe.overrides import from_environment, from_flags
-from composer.recipe.resolve import resolve
-from composer.recipe.stages import stages_of
-from composer.recipe.training import TrainingConfig
-from composer.recipe.yamlfile import Located, Origin, load_recipes, merged
+from composer.recipe.stages import resolve_stages
 
-SUMMARY = "Say what a recipe will cost, and whether it fits, without weights or data."
-SECTIONS = ("model", "training", "data", "trainer")
+SUMMARY = "Estimate a recipe's cost and check that it fits, without downloading weights or data."
 DEVICES = ("h200", "h100", "a800", "a100")
 
-
-class Parser(argparse.ArgumentParser):
-    """Puts flags of a recipe's sections aside as `flags`: argparse cannot know their names."""
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        flags: dict[str, list[Located]] = {}
-        for section in SECTIONS:
-            flags[section], args = from_flags(args, section)
-        namespace, unknown = super().parse_known_args(args, namespace)
-        namespace.flags = flags
-        return namespace, unknown
+Parser = RecipeParser
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Flags such as --model.reducer.ratio=0.2 and --data.frames=32 change every stage."
-    parser.add_argument(
-        "recipe", type=Path, metavar="RECIPE", help="a folder of stages such as 1-pretrain.yaml, or one recipe"
-    )
-    parser.add_argument(
-        "--overlay", action="append", type=Path, default=[], metavar="FILE", help="recipe over that of each stage"
-    )
+    parser.epilog = "Flags such as --model.prompt.layout=inline and --data.frames=32 change every stage."
+    parser.add_argument("recipe", type=recipe_path, metavar="RECIPE", help=RECIPE)
+    add_overlays(parser)
     parser.add_argument("--json", action="store_true", help="write JSON instead of tables")
     parser.add_argument("--device", choices=DEVICES, default="h200", help="whose peak times are of (default: h200)")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="how many of them (default: 1)")
@@ -55,20 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    stages = []
-    for stage in stages_of(args.recipe):
-        resolved = resolve(
-            load_recipes([stage.path, *args.overlay]),
-            flags=args.flags["model"],
-            environment=from_environment(os.environ),
-        )
-        sections = resolved.sections
-        for section in SECTIONS[1:]:
-            for flag in args.flags[section]:
-                sections = merged(sections, Located({section: flag}, flag.origin))
-        training = sections.value.get("training", Located({}, Origin("training")))
-        trained = validated(TrainingConfig, "training", training)
-        stages.append((stage.name, replace(resolved, sections=sections), trained))
+    stages = [(stage.name, stage.recipe) for stage in resolve_stages(args.recipe, args.overlay, **args.layers)]
     from composer.planning.plan import Assumptions, plan_recipe
 
     assumed = Assumptions(args.device, args.utilization, args.devices, args.text_tokens)
@@ -86,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     problems = []
     if not 0 < args.utilization <= 1:
-        problems.append(f"--utilization: got {args.utilization}, expected a share from 0 to 1, such as 0.4.")
+        problems.append(f"--utilization: got {args.utilization}, expected a share from 0 to 1, such as 0.4")
     problems += [
-        f"--{name.replace('_', '-')}: got {value}, expected at least {least}."
+        f"--{name.replace('_', '-')}: got {value}, expected at least {least}"
         for name, value, least in (("devices", args.devices, 1), ("text_tokens", args.text_tokens, 2))
         if value < least
     ]

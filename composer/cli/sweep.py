@@ -3,19 +3,21 @@
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from composer.atomic import check_writable
-from composer.cli.evaluations import EVALUATION, RESULTS, Evaluation, evaluations_of
+from composer.cli.arguments import RECIPE, add_overlays, recipe_path
 from composer.errors import CheckpointError, ConfigError
-from composer.recipe.overrides import from_flags
-from composer.recipe.resolve import resolve
-from composer.recipe.stages import run_folder, stages_of
-from composer.recipe.yamlfile import Located, Origin, load_recipes, nested
+from composer.recipe.overrides import from_environment
+from composer.recipe.resolve import Layer, resolve
+from composer.recipe.stages import EVALUATION, ResolvedStage, resolve_stages, run_folder
+from composer.recipe.yamlfile import Located, Origin, located, nested
 from composer.registry import load_registry
+from composer.runs.evaluations import RESULTS, Evaluation, named
 from composer.runs.process import start_process
 from composer.runs.steps import LOG, Step, carry_out
 
@@ -34,16 +36,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Every cell is a `composer evaluate` that is shown as it is started. Killed at any moment, the same command "
         "goes on."
     )
-    parser.add_argument("recipe", type=Path, help="a folder of stages or one recipe, as `composer run` takes it")
+    parser.add_argument("recipe", type=recipe_path, metavar="RECIPE", help=RECIPE)
     parser.add_argument(
         "--ratio", nargs="+", type=_share, default=RATIOS, metavar="SHARE", help="of tokens kept (default: 0.1 ... 1.0)"
     )
     parser.add_argument(
         "--order", nargs="+", default=ORDERS, metavar="ORDER", help=f"of merged tokens (default: {' '.join(ORDERS)})"
     )
-    parser.add_argument(
-        "--overlay", action="append", type=Path, default=[], metavar="FILE", help="recipe over that of the last stage"
-    )
+    add_overlays(parser, "the last stage")
     parser.add_argument(
         "--checkpoint", type=Path, metavar="PATH", help="file or run folder (default: the last stage's in the run)"
     )
@@ -51,17 +51,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    stage = stages_of(args.recipe)[-1]
+    environment = from_environment(os.environ)
+    stage = resolve_stages(args.recipe, args.overlay, environment=environment)[-1]
     output = args.output or run_folder(args.recipe)
     check_writable(output / LOG)
-    evaluations = evaluations_of(args.recipe, args.overlay)
+    evaluations = named(stage.recipe.evaluation)
     if not evaluations:
         where = f"{args.recipe / f'{EVALUATION}.yaml'}" if args.recipe.is_dir() else "the recipe"
         raise ConfigError(
             f"{args.recipe}: no benchmark is named, expected {EVALUATION}: [{{benchmark: NAME}}] in {where} or in an "
-            "--overlay FILE."
+            "--overlay FILE"
         )
-    keys = [_checked([stage.path, *args.overlay], asked, args.ratio, args.order) for asked in evaluations]
+    keys = [_checked(stage, environment, asked, args.ratio, args.order) for asked in evaluations]
     checkpoint = args.checkpoint or output / stage.name
     about = {"checkpoint": _digest(checkpoint, args.recipe)}
     folder = output / "sweep"
@@ -91,14 +92,15 @@ def _share(text: str) -> float:
     return ratio
 
 
-def _checked(recipes: Sequence[Path], asked: Evaluation, ratios: Sequence[float], orders: Sequence[str]) -> str:
-    """Where the model's `ratio` and `order` are: `model.reducer`, or `model.reducer.N` in a chain.
+def _checked(
+    stage: ResolvedStage, environment: Layer, asked: Evaluation, ratios: Sequence[float], orders: Sequence[str]
+) -> str:
+    """The key of the reducer with `ratio` and `order`: `model.reducer`, or `model.reducer.N` in a chain.
 
-    Raises ConfigError where no reducer has them, and with every value that it refuses.
+    Raises ConfigError if no reducer has them, and with every value that it refuses.
     """
-    files = load_recipes(recipes)
-    flags = from_flags(asked.flags, "model")[0]
-    chain = resolve(files, flags=flags).model.reducer
+    changes = [located({"model": asked.config.model}, Origin("evaluation"))]
+    chain = resolve(stage.files, environment=environment, flags=changes).model.reducer
     place = next((n for n, reducer in enumerate(chain) if type(reducer).model_fields.keys() >= set(OPTIONS)), None)
     if place is None:
         able = [
@@ -107,23 +109,24 @@ def _checked(recipes: Sequence[Path], asked: Evaluation, ratios: Sequence[float]
             if set(OPTIONS) <= p.component.config.model_fields.keys()
         ]
         raise ConfigError(
-            f"{recipes[0]}: model.reducer: got {', '.join(reducer.name for reducer in chain) or 'none'}, expected one "
-            f"with the options {' and '.join(OPTIONS)}, which a sweep changes. Installed: {', '.join(able) or 'none'}."
+            f"{stage.path}: model.reducer: got {', '.join(reducer.name for reducer in chain) or 'none'}, expected one "
+            f"with the options {' and '.join(OPTIONS)}, which a sweep changes. Installed: {', '.join(able) or 'none'}"
         )
-    path = ["reducer", *([str(place)] if len(chain) > 1 else [])]
+    path = ["model", "reducer", *([str(place)] if len(chain) > 1 else [])]
     problems: list[str] = []
     for option, value in (*(("ratio", ratio) for ratio in ratios), *(("order", order) for order in orders)):
         try:
-            resolve(files, flags=[*flags, nested([*path, option], Located(value, Origin(f"--{option}")))])
+            change = nested([*path, option], Located(value, Origin(f"--{option}")))
+            resolve(stage.files, environment=environment, flags=[*changes, change])
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return ".".join(["model", *path])
+    return ".".join(path)
 
 
 def _digest(checkpoint: Path, recipe: Path) -> str:
-    """What tells a checkpoint file, or the newest one of a folder, from others. Raises CheckpointError without one."""
+    """Content hash of a checkpoint file, or of the newest one of a folder. Raises CheckpointError without one."""
     files = [checkpoint] if checkpoint.is_file() else checkpoint.rglob("*.ckpt")
     newest = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
     if newest is None:

@@ -2,11 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from composer.batch import Batch, Example
 from composer.data.bad_samples import BadSamples
-from composer.data.dataset import Condition, Conversations, TooLong, collate_or_error
+from composer.data.dataset import Conversations, collate_or_error
 from composer.data.mixture import mixed_sizes
 from composer.data.open_sources import check_ids, check_total, open_sources
 from composer.data.prefetch import Prefetcher, start_on
@@ -23,16 +22,9 @@ from composer.data.steps import StepChunks, StepLoader, micro_batches, packed_ro
 from composer.errors import CheckpointError, ComposerError, ConfigError
 from composer.model.processor import Processor
 from composer.reader import Reader
-from composer.recipe.sources import SourceConfig, check_sources, read_sources
-from composer.recipe.yamlfile import Origin, located
+from composer.recipe.data import SPLITS_OF, DataConfig, SourceConfig, Split
 
 BAD_SAMPLES = "bad_samples.jsonl"
-STAGES = {"fit": "train", "validate": "validation", "test": "test", "predict": "predict"}
-Order = Literal["mixed", "in-turn"]
-# Bare, since in `dict[str, Any]` jsonargparse reads every text as YAML again: "Rounded: 469K" would be a mapping.
-Options: TypeAlias = dict
-Given = str | list[str | Options] | None  # type: ignore[type-arg]
-"""A file, a source's name, or a list of these and of `{source: NAME, repeat: NUMBER}`."""
 Loader = DataLoader[Example | ComposerError]
 
 OPEN_FILES = 2**16
@@ -40,140 +32,55 @@ OPEN_FILES = 2**16
 
 
 class MultimodalDataModule(LightningDataModule):
-    """Conversations about images and videos, from sources that readers open.
+    """Conversations about images and videos, as a recipe's `data:` section describes them.
 
-    Training and validation learn from whole conversations; test and predict ask for the last answer of each.
-
-    Args:
-        train: What to train on: a LLaVA-style JSON or JSONL file, a name in `sources`, or a list of these and of
-            `{source: NAME, repeat: NUMBER}`.
-        order: How several sources are learned: `mixed`, or `in-turn` (a curriculum: a pass over each source in the
-            order given, then further passes over the last one).
-        validation: Files or sources whose loss is measured while training.
-        test: Files or sources whose answers are compared with the model's.
-        predict: Files or sources whose questions are answered; answers in them are not needed.
-        sources: Sources by name: `reader` (an installed reader's name and options), `repeat` (copies of it in a
-            training), `samples` (how many are expected), `hub`, `revision`, `licence`, `note`.
-        root: Folder that the paths of data start from; the current one if not given.
-        media_root: Folder that paths of media in files start from; each data file's own folder if not given.
-        expected_samples: Samples in one pass of training, repeats included; more than 1 % off is an error.
-        frames: Frames taken of a video, uniform in time.
-        batch_size: Samples in a training batch, per device.
-        global_batch_size: Samples of one optimizer step, over all devices; each device takes its share in batches of
-            `batch_size`, whose gradients add up. If not given, one batch on each device.
-        max_tokens: Packs the samples of a step into rows of at most so many positions, without padding, and each row
-            is a batch; a longer sample has a row of its own. If not given, rows are padded.
-        eval_batch_size: Samples in a validation, test or predict batch; `batch_size` if not given.
-        num_workers: Processes that decode media; 0 decodes in the training process.
-        seed: Seed of the order of training and of shuffled frames.
-        max_bad_samples: Largest share of training samples that are ignored (records that cannot be read, media that
-            cannot be decoded, conversations longer than the context), of at least 300 samples.
-        too_long: What happens to a training sample that is longer than the context: `skip` ignores it,
-            `truncate-text` cuts the end of its last answer, `error` stops.
-        conditions: How a test shows media, one pass each: `normal`, `blind` (grey frames of the same size), `shuffled`
-            (frames in random order).
+    Training and validation compute the loss of whole conversations; test and predict ask for the last answer of each.
     """
 
-    def __init__(
-        self,
-        train: Given = None,
-        order: Order = "mixed",
-        validation: Given = None,
-        test: Given = None,
-        predict: Given = None,
-        sources: dict[str, Options] | None = None,  # type: ignore[type-arg]
-        root: str | None = None,
-        media_root: str | None = None,
-        expected_samples: int | None = None,
-        frames: int = 8,
-        batch_size: int = 8,
-        global_batch_size: int | None = None,
-        max_tokens: int | None = None,
-        eval_batch_size: int | None = None,
-        num_workers: int = 2,
-        seed: int = 0,
-        max_bad_samples: float = 0.01,
-        too_long: TooLong = "skip",
-        conditions: Sequence[Condition] = ("normal",),
-    ) -> None:
+    def __init__(self, config: DataConfig) -> None:
         super().__init__()
-        self.files = {"train": train, "validation": validation, "test": test, "predict": predict}
-        self.expected_samples, self.frames, self.seed = expected_samples, frames, seed
-        self._section = located(
-            {**self.files, "sources": sources, "root": root, "media_root": media_root}, Origin("the data module")
-        )
-        self.order: Order = order
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
-        self.global_batch_size, self.max_tokens = global_batch_size, max_tokens
-        self.num_workers = num_workers
-        self.max_bad_samples, self.too_long = max_bad_samples, too_long
-        self.conditions: tuple[Condition, ...] = tuple(conditions)
+        self.config = config
+        self.frames, self.conditions = config.frames, config.conditions
         self.consumed = 0
         """Samples of the stream that are trained, over all ranks."""
-        self._configs: dict[str, list[SourceConfig]] = {}
-        self._sources: dict[str, list[Reader]] = {}
+        self._configs: dict[Split, list[SourceConfig]] = {}
+        self._sources: dict[Split, list[Reader]] = {}
         self._restored: dict[str, Any] | None = None
-        self._check()
 
-    def _check(self) -> None:
-        counts = ("frames", "batch_size", "eval_batch_size")
-        problems = [
-            f"data.{name}: got {getattr(self, name)}, expected at least 1" for name in counts if getattr(self, name) < 1
-        ]
-        problems += [
-            f"data.{name}: got {getattr(self, name)}, expected at least 1, or null"
-            for name in ("expected_samples", "global_batch_size", "max_tokens")
-            if getattr(self, name) is not None and getattr(self, name) < 1
-        ]
-        if self.num_workers < 0:
-            problems.append(f"data.num_workers: got {self.num_workers}, expected 0 or more")
-        if not 0 <= self.max_bad_samples <= 1:
-            problems.append(f"data.max_bad_samples: got {self.max_bad_samples}, expected a share from 0 to 1")
-        if self.seed < 0:
-            problems.append(f"data.seed: got {self.seed}, expected 0 or more")
-        for name, values in (("order", get_args(Order)), ("too_long", get_args(TooLong))):
-            if getattr(self, name) not in values:
-                problems.append(f"data.{name}: got {getattr(self, name)!r}, expected one of {', '.join(values)}")
-        known = get_args(Condition)
-        if not self.conditions or set(self.conditions) - set(known) or len(set(self.conditions)) < len(self.conditions):
-            problems.append(
-                f"data.conditions: got {list(self.conditions)}, expected some of {', '.join(known)}, each once"
-            )
-        try:
-            check_sources(self._section)
-        except ConfigError as error:
-            problems += error.problems
-        if problems:
-            raise ConfigError(problems)
+    @property
+    def eval_batch_size(self) -> int:
+        return self.config.eval_batch_size or self.config.batch_size
 
     def setup(self, stage: str) -> None:
-        """Index the files that a stage reads. Raises DataError; questions are all read, so that they fail early."""
-        needed = STAGES[stage]
-        if not self.files[needed]:
+        """Open the sources that a stage reads, once. Raises DataError; all questions are read, so they fail early."""
+        needed = SPLITS_OF[stage][0]
+        if not getattr(self.config, needed):
             raise ConfigError(
-                f"data.{needed}: nothing given, expected a JSON or JSONL file, a source, or a list of them"
+                f"data.{needed}: got no value, expected a JSON or JSONL file, a source, or a list of them"
             )
-        for name in {needed, "validation"} if stage == "fit" else {needed}:
-            self._configs[name] = read_sources(self._section, name)
-            self._sources[name] = open_sources(self._configs[name])
-        if needed in ("test", "predict"):
-            check_ids(self._sources[needed])
+        for split in SPLITS_OF[stage]:
+            if split not in self._sources:
+                self._configs[split] = self.config.sources_of(split)
+                self._sources[split] = open_sources(self._configs[split])
+                if split in ("test", "predict"):
+                    check_ids(self._sources[split])
 
     def train_dataloader(self) -> Loader | StepLoader | Prefetcher:
         assert self.trainer is not None
-        bad_samples = BadSamples(Path(self.trainer.default_root_dir) / BAD_SAMPLES, self.max_bad_samples)
-        data = self._data("train", repeats=self._repeats(), bad_samples=bad_samples, too_long=self.too_long)
-        check_total(data.mixture.sizes, [source.name for source in self._configs["train"]], self.expected_samples)
+        config = self.config
+        bad_samples = BadSamples(Path(self.trainer.default_root_dir) / BAD_SAMPLES, config.max_bad_samples)
+        data = self._data("train", repeats=self._repeats(), bad_samples=bad_samples, too_long=config.too_long)
+        check_total(data.mixture.sizes, [source.name for source in self._configs["train"]], config.expected_samples)
         self._resume(len(data))
         samples = self._samples_a_step(self.trainer.world_size)
         sampler = StreamSampler(
             data,
             lambda: self.consumed,
             batch_size=samples,
-            seed=self.seed,
+            seed=config.seed,
             rank=self.trainer.global_rank,
             world=self.trainer.world_size,
-            sizes=data.mixture.sizes if self.order == "in-turn" else (),
+            sizes=data.mixture.sizes if config.order == "in-turn" else (),
         )
         device = self.trainer.strategy.root_device
         loader = self._step_loader(data, sampler, samples)
@@ -181,27 +88,27 @@ class MultimodalDataModule(LightningDataModule):
 
     def _step_loader(self, data: Conversations, sampler: StreamSampler, samples: int) -> Loader | StepLoader:
         """The loader of steps of `samples` samples each."""
-        if samples == self.batch_size and self.max_tokens is None:
+        config = self.config
+        if samples == config.batch_size and config.max_tokens is None:
             return self._loader(data, batch_size=samples, sampler=sampler)
-        chunks = StepChunks(sampler, samples, self.batch_size)
+        chunks = StepChunks(sampler, samples, config.batch_size)
         # Workers run ahead by about a step, not by steps of their own each: one has gigabytes of frames.
         per_step = chunks.chunks_per_step
-        ahead = {"prefetch_factor": max(2, math.ceil(per_step / self.num_workers))} if self.num_workers else {}
-        if self.max_tokens is None:
+        ahead = {"prefetch_factor": max(2, math.ceil(per_step / config.num_workers))} if config.num_workers else {}
+        if config.max_tokens is None:
             loader = self._loader(data, batch_sampler=chunks, **ahead)
             return StepLoader(loader, per_step, micro_batches)
         loader = self._loader(data, batch_sampler=chunks, collate_fn=list, **ahead)
-        return StepLoader(loader, per_step, partial(packed_rows, max_tokens=self.max_tokens))
+        return StepLoader(loader, per_step, partial(packed_rows, max_tokens=config.max_tokens))
 
     def _samples_a_step(self, devices: int) -> int:
-        """A device's share of an optimizer step. Raises ConfigError where the devices cannot share it evenly."""
-        if self.global_batch_size is None:
-            return self.batch_size
-        share, rest = divmod(self.global_batch_size, devices)
+        """A device's share of an optimizer step. Raises ConfigError if the devices cannot share it evenly."""
+        batch_size = self.config.global_batch_size
+        if batch_size is None:
+            return self.config.batch_size
+        share, rest = divmod(batch_size, devices)
         if rest:
-            raise ConfigError(
-                f"data.global_batch_size: got {self.global_batch_size}, expected a multiple of the {devices} devices"
-            )
+            raise ConfigError(f"data.global_batch_size: got {batch_size}, expected a multiple of the {devices} devices")
         return share
 
     def val_dataloader(self) -> Loader | list[Loader]:
@@ -240,7 +147,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         samples = sum(mixed_sizes([len(source) for source in self._sources.get("train", [])], self._repeats()))
-        return {"consumed": self.consumed, "seed": self.seed, "samples": samples, "order": self.order}
+        return {"consumed": self.consumed, "seed": self.config.seed, "samples": samples, "order": self.config.order}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict
@@ -249,10 +156,10 @@ class MultimodalDataModule(LightningDataModule):
         return [source.repeat for source in self._configs.get("train", [])]
 
     def _resume(self, samples: int) -> None:
-        """Go on in the stream where the checkpoint stands. Raises CheckpointError where it is another stream."""
+        """Resume the stream where the checkpoint stopped. Raises CheckpointError if it is a different stream."""
         if self._restored is None:
             return
-        here = {"seed": self.seed, "samples": samples, "order": self.order}
+        here = {"seed": self.config.seed, "samples": samples, "order": self.config.order}
         differing = [
             f"{key} {self._restored[key]}, now {here[key]}" for key in here if self._restored[key] != here[key]
         ]
@@ -264,17 +171,17 @@ class MultimodalDataModule(LightningDataModule):
         self.consumed, self._restored = self._restored["consumed"], None
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # this one is
 
-    def _data(self, name: str, **options: Any) -> Conversations:
+    def _data(self, split: Split, **options: Any) -> Conversations:
         assert self.trainer is not None
         processor: Processor = self.trainer.lightning_module.model.processor
-        return Conversations(self._sources[name], processor, self.frames, seed=self.seed, **options)
+        return Conversations(self._sources[split], processor, self.frames, seed=self.config.seed, **options)
 
     def _loader(self, data: Conversations, **options: Any) -> Loader:
         _allow_open_files()
         return DataLoader(
             dataset=data,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=self.config.num_workers,
+            persistent_workers=self.config.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             **{"collate_fn": collate_or_error, **options},
         )

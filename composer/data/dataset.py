@@ -4,7 +4,6 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
@@ -17,14 +16,9 @@ from composer.data.mixture import Mixture
 from composer.errors import ComposerError, ContextLengthError, DataError, MediaError
 from composer.model.processor import Processor, collate
 from composer.reader import Reader
+from composer.recipe.data import Condition, TooLong
 from composer.sample import Sample
 from composer.transform import PAD_VALUE
-
-Condition = Literal["normal", "blind", "shuffled"]
-"""How a test shows its media: as they are; as mid-grey frames of the same size; as their frames in random order."""
-
-TooLong = Literal["skip", "truncate-text", "error"]
-"""What happens to a training sample longer than the context: it is ignored, its end is cut, or training stops."""
 
 
 class Examples(Dataset[Example | ComposerError], ABC):

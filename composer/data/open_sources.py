@@ -1,15 +1,12 @@
-"""Sources of `data:` opened: their readers, and what is asked of all of them."""
+"""Opens the sources of `data:`: their readers, and the checks that hold for all of them."""
 
 import warnings
 from collections.abc import Sequence
 
 from composer.errors import DataError
 from composer.reader import Reader
-from composer.recipe.sources import SourceConfig
+from composer.recipe.data import TOLERANCE, SourceConfig, is_off
 from composer.registry import load_registry
-
-ROUNDED = 0.01
-"""How far a source's size may be from the one expected: data sets are published with rounded counts."""
 
 
 def open_sources(sources: Sequence[SourceConfig]) -> list[Reader]:
@@ -33,22 +30,22 @@ def check_size(source: SourceConfig, size: int) -> None:
     if source.samples is None or size == source.samples:
         return
     text = f"source {source.name!r}: got {size:,} samples, expected {source.samples:,}"
-    if abs(size - source.samples) > ROUNDED * source.samples:
+    if is_off(size, source.samples):
         raise DataError(
-            f"{text} to within 1 % in {getattr(source.reader, 'path', 'it')}: get the whole of it, or correct "
+            f"{text} to within {TOLERANCE:.0%} in {getattr(source.reader, 'path', 'it')}: get all of it, or correct "
             f"data.sources.{source.name}.samples"
         )
     warnings.warn(text, stacklevel=2)
 
 
 def check_total(sizes: Sequence[int], names: Sequence[str], expected: int | None) -> None:
-    """Raises DataError where the samples of a pass over all sources, repeats included, are not what was claimed."""
+    """Raises DataError if the samples of one pass over all sources, repeats included, are not as many as expected."""
     total = sum(sizes)
-    if expected is not None and abs(total - expected) > ROUNDED * expected:
+    if is_off(total, expected):
         listed = ", ".join(f"{name} {size:,}" for name, size in zip(names, sizes, strict=True))
         raise DataError(
-            f"data.train: got {total:,} samples a pass, expected {expected:,} (data.expected_samples) to within 1 %: "
-            f"{listed}. Correct a `repeat`, or the claim."
+            f"data.train: got {total:,} samples per pass, expected {expected:,} (data.expected_samples) to within "
+            f"{TOLERANCE:.0%}: {listed}. Correct a `repeat`, or data.expected_samples"
         )
 
 

@@ -8,12 +8,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from composer.batch import Batch, Example
 from composer.benchmark import Question
-from composer.data.dataset import Condition, Examples, show
+from composer.data.dataset import Examples, show
 from composer.data.media.clip import load_clip
 from composer.errors import DataError, MediaError
 from composer.inference.generate import generate
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import Processor, collate
+from composer.recipe.data import Condition
 
 SHOWN = 5
 """Problems of questions that an error shows; the others it counts."""

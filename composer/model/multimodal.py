@@ -51,7 +51,7 @@ class MultimodalModel(nn.Module):
         self.processor = Processor.of(encoder, reducers, backbone, layout)
 
     def parts(self) -> dict[str, nn.Module]:
-        """The parts by the names that a recipe's `training.train` uses."""
+        """The parts by the names that a recipe's `training.trainable` uses."""
         return {
             "encoder": self.encoder,
             "reducer": self.reducers,

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from composer.errors import ConfigError
 from composer.model.multimodal import MultimodalModel
 from composer.planning.build import build_meta, unstated_sizes
 from composer.planning.data import SourcePlan, shortfall, sources_of, total
 from composer.planning.measure import PARTS, Cost, Meter
-from composer.recipe.resolve import Resolved
-from composer.recipe.training import TrainingConfig
-from composer.recipe.yamlfile import Located
+from composer.recipe.resolve import Recipe
+from composer.recipe.trainer import TrainerConfig
 
 PEAK = {"h200": 989e12, "h100": 989e12, "a800": 312e12, "a100": 312e12}
 """Operations a second in dense bf16, by the makers' data sheets."""
@@ -21,8 +19,6 @@ MEMORY = {"h200": 141e9, "h100": 80e9, "a800": 80e9, "a100": 80e9}
 """Bytes, by the same."""
 
 GIB = 2**30
-FRAMES, BATCH = 8, 8
-"""Of a video, and samples of a device's batch, where a recipe says nothing; so has the data module."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +79,13 @@ class Plan:
         return asdict(self)
 
 
-def plan_recipe(stages: Sequence[tuple[str, Resolved, TrainingConfig]], assumed: Assumptions) -> Plan:
-    """The plan of stages that are resolved. Raises what building a model and reading `data:` raise."""
+def plan_recipe(stages: Sequence[tuple[str, Recipe]], assumed: Assumptions) -> Plan:
+    """The plan of resolved stages. Raises what building a model raises."""
     planned, parameters = [], {}
-    for name, resolved, training in stages:
-        model = build_meta(resolved.model)
+    for name, recipe in stages:
+        model = build_meta(recipe.model)
         parameters = {part: sum(p.numel() for p in module.parameters()) for part, module in model.parts().items()}
-        planned.append(_stage(name, resolved, training, model, parameters, assumed))
+        planned.append(_stage(name, recipe, model, parameters, assumed))
     return Plan(parameters | {"total": sum(parameters.values())}, planned[-1].tokens_per_frame, assumed, planned)
 
 
@@ -103,22 +99,18 @@ def backward_factor(part: str, train: Sequence[str]) -> int:
 
 def _stage(
     name: str,
-    resolved: Resolved,
-    training: TrainingConfig,
+    recipe: Recipe,
     model: MultimodalModel,
     parameters: Mapping[str, int],
     assumed: Assumptions,
 ) -> StagePlan:
-    data, trainer = (resolved.sections.value.get(section) for section in ("data", "trainer"))
-    run = trainer.plain() if trainer else {}
-    train = [str(part) for part in training.train if parameters[part]]
-    micro = _count(data, "data.batch_size") or BATCH
-    accumulated = _count(trainer, "trainer.accumulate_grad_batches") or 1
-    loaded = _count(data, "data.global_batch_size") or micro * assumed.devices
-    batch, share = loaded * accumulated, math.ceil(loaded / assumed.devices)
-    max_tokens = _count(data, "data.max_tokens")
-    sources = sources_of(data) if data else []
-    frames = _count(data, "data.frames") or FRAMES
+    data, trainer, training = recipe.data, recipe.trainer, recipe.training
+    train = [str(part) for part in training.trainable if parameters[part]]
+    micro = data.batch_size
+    loaded = data.global_batch_size or micro * assumed.devices
+    batch, share = loaded * trainer.accumulate_grad_batches, math.ceil(loaded / assumed.devices)
+    max_tokens, frames = data.max_tokens, data.frames
+    sources = sources_of(data)
     longest = frames if any(source.video for source in sources) else 1
 
     transform, processor = model.encoder.transform, model.processor
@@ -126,7 +118,7 @@ def _stage(
     wide = processor.shape(*transform.size_of(720, 1280))
     patches = model.encoder.shape(transform.size, transform.size).count
     # A sandwich has the question twice.
-    text = assumed.text_tokens * 3 // 2 if resolved.model.prompt.layout == "sandwich" else assumed.text_tokens
+    text = assumed.text_tokens * 3 // 2 if recipe.model.prompt.layout == "sandwich" else assumed.text_tokens
     answered = max(1, assumed.text_tokens // 2)
 
     meter = Meter(model, tuple(train))
@@ -145,18 +137,18 @@ def _stage(
         for n in ([] if meter.uncounted else rows)
     }
     samples = total(sources)
-    steps, epochs, passes = _steps(samples, batch, run)
+    steps, epochs, passes = _steps(samples, batch, trainer)
     all_flops = tokens = None
     if passes is not None:
         a_pass = [(source.samples or 0, longest if source.video else 1) for source in sources]
         all_flops = passes * sum(count * flops[n] for count, n in a_pass) if flops else None
         tokens = round(passes * sum(count * positions[n] for count, n in a_pass))
     trained = sum(parameters[part] for part in train)
-    memory = _memory(sum(parameters.values()), trained, run, at_once, frame, rows, bool(again))
+    memory = _memory(sum(parameters.values()), trained, str(trainer.precision), at_once, frame, rows, bool(again))
     if meter.uncounted:
         memory = {what: memory[what] for what in ("weights", "gradients", "optimizer")}
         memory["total"] = sum(memory.values())
-    expected = _count(data, "data.expected_samples")
+    expected = data.expected_samples
     context = processor.context_length
     peak = PEAK[assumed.device] * assumed.utilization * assumed.devices
     return StagePlan(
@@ -165,9 +157,9 @@ def _stage(
         trained_parameters=trained,
         epochs=epochs,
         peak_lr=training.learning_rate,
-        learning_rates={p: training.learning_rates.get(p, training.learning_rate) for p in training.train},
+        learning_rates={p: training.learning_rates.get(p, training.learning_rate) for p in training.trainable},
         batch_size=batch,
-        ratio=_ratio(resolved, square.count / patches),
+        ratio=_ratio(recipe, square.count / patches),
         kept_share=square.count / patches,
         tokens_per_frame=square.count,
         frames=longest,
@@ -187,8 +179,8 @@ def _stage(
         checkpoint_gib=(sum(parameters.values()) + 2 * trained) * 4 / GIB,
         hours=None if all_flops is None else all_flops / peak / 3600,
         misfits=[
-            *unstated_sizes(resolved.model),
-            *_uncounted(resolved, meter.uncounted),
+            *unstated_sizes(recipe.model),
+            *_uncounted(recipe, meter.uncounted),
             *_too_long(context, longest, {"square": square.count, "16:9": wide.count}, text),
             *([said] if (said := shortfall(samples, expected)) else []),
             *_uneven(loaded, assumed.devices),
@@ -197,25 +189,13 @@ def _stage(
     )
 
 
-def _count(section: Located | None, key: str) -> int | None:
-    """A positive whole number that a section states, None where it states none. Raises ConfigError."""
-    name = key.partition(".")[2]
-    stated = None if section is None else section.value.get(name)
-    if stated is None or stated.value is None:
-        return None
-    if isinstance(stated.value, bool) or not isinstance(stated.value, int) or stated.value < 1:
-        raise ConfigError(f"{stated.origin}: {key}: got {stated.plain()!r}, expected a whole number of at least 1.")
-    return stated.value
-
-
-def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int | None, int, float | None]:
+def _steps(samples: int | None, batch: int, trainer: TrainerConfig) -> tuple[int | None, int, float | None]:
     """Optimizer steps of a stage, its epochs, and the passes over its data that the steps are.
 
     By Lightning's rules: 1,000 epochs where nothing is said, and no end of epochs beside `max_steps`. What an epoch's
     last whole batch leaves over opens the next epoch.
     """
-    limit, epochs = run.get("max_steps"), run.get("max_epochs")
-    limit = None if limit is None or limit < 0 else limit
+    limit, epochs = None if trainer.max_steps < 0 else trainer.max_steps, trainer.max_epochs
     if epochs is None:
         epochs = 1000 if limit is None else -1
     if samples is None:
@@ -228,16 +208,16 @@ def _steps(samples: int | None, batch: int, run: Mapping[str, Any]) -> tuple[int
     return steps, epochs if epochs >= 0 else math.ceil(steps / each), steps / each
 
 
-def _ratio(resolved: Resolved, share: float) -> float:
+def _ratio(recipe: Recipe, share: float) -> float:
     """What a reducer's option `ratio` asks to keep, else what is kept."""
-    asked = [getattr(reducer, "ratio", None) for reducer in resolved.model.reducer]
+    asked = [getattr(reducer, "ratio", None) for reducer in recipe.model.reducer]
     return next((ratio for ratio in asked if ratio is not None), share)
 
 
 def _memory(
     parameters: int,
     trained: int,
-    run: Mapping[str, Any],
+    precision: str,
     at_once: Mapping[int, int],
     frame: Mapping[str, Cost],
     rows: Mapping[int, Cost],
@@ -248,7 +228,7 @@ def _memory(
     Mixed precision keeps fp32 weights and casts them; `bf16-true` has two bytes each. Activations are those of the path
     without fused kernels: an upper bound.
     """
-    size = 2 if str(run.get("precision", "")).endswith("-true") else 4
+    size = 2 if precision.endswith("-true") else 4
     held = {n: row.kept if checkpointing else row.saved for n, row in rows.items()}
     a_frame = sum(cost.kept if checkpointing else cost.saved for cost in frame.values())
     activations = max(at_once[n] * (n * a_frame + held[n]) for n in rows)
@@ -274,10 +254,10 @@ def _too_long(context: int | None, frames: int, counts: Mapping[str, int], text:
     ]
 
 
-def _uncounted(resolved: Resolved, errors: Mapping[str, str]) -> list[str]:
+def _uncounted(recipe: Recipe, errors: Mapping[str, str]) -> list[str]:
     return [
         f"model.{part}: operations, activations and hours are not counted: the forward of "
-        f"{getattr(resolved.model, part).name!r} fails on tensors without values ({error}); memory is that of weights, "
+        f"{getattr(recipe.model, part).name!r} fails on tensors without values ({error}); memory is that of weights, "
         "gradients and optimizer alone"
         for part, error in errors.items()
     ]

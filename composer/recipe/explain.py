@@ -1,49 +1,78 @@
-"""pydantic's errors as sentences that say where a value stands, what it was, and what was expected. No torch here."""
+"""Messages about a recipe: where a value is, what was got, what was expected. No torch here."""
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from composer.errors import ConfigError
-from composer.recipe.yamlfile import Located
+from composer.recipe.yamlfile import Located, Origin
 
-T = TypeVar("T", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
-def validated(model: type[T], key: str, given: Located) -> T:
-    """An instance made of what is given at `key`. Raises ConfigError with every problem."""
+def validated(model: type[M], key: str, value: Located) -> M:
+    """The model made of the value at `key`, "" for the top level. Raises ConfigError with every problem."""
     try:
-        return model.model_validate(given.plain())
+        return model.model_validate(value.plain())
     except ValidationError as error:
-        raise ConfigError(explain(error, model, key, given)) from error
+        raise ConfigError(explain(error, model, key, value)) from error
+
+
+def attempt(problems: list[str], make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Call `make`. If it raises ConfigError, its problems join the others, to report all at once, and None returns."""
+    try:
+        return make(*args, **kwargs)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+
+
+def place(origin: Origin, key: str) -> str:
+    """How a message begins: `FILE:LINE: KEY`, or the flag alone if it has the key's name."""
+    return str(origin) if origin.source == f"--{key}" else f"{origin}: {key}"
+
+
+def got(key: str, value: Located, expected: str) -> str:
+    """The message for a value that cannot be used."""
+    shown = "no value" if value.value is None else repr(value.plain())
+    return f"{place(value.origin, key)}: got {shown}, expected {expected}"
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> str:
+    """The end of a message for a name that does not exist: the nearest one, and all of them."""
+    names = list(names)
+    return f"unknown {what}{nearest(name, names) or '.'} {what.capitalize()}s: {', '.join(names) or 'none'}"
 
 
 def explain(error: ValidationError, model: type[BaseModel], key: str, given: Located) -> list[str]:
-    """One sentence for each wrong key of what was `given` at `key` for `model`."""
+    """One message for each wrong key of the value `given` at `key` for `model`."""
     grouped: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         grouped.setdefault(_path(detail, given), []).append(detail)
+    keys = {path: ".".join(map(str, (key, *path))).lstrip(".") for path in grouped}
     return [
-        f"{given.at(path).origin}: {'.'.join(map(str, (key, *path)))}: {_sentence(details, model, path)}"
+        f"{place(given.at(path).origin, keys[path])}: {_sentence(details, model, path)}"
         for path, details in grouped.items()
     ]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` with the nearest name, or a full stop."""
+    """`; did you mean 'x'?` with the nearest name, or nothing."""
     near = difflib.get_close_matches(name, list(names), 1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def differences(before: Any, now: Any, key: str) -> Iterator[str]:
     """Where two dumps of a model differ, one line each."""
-    return (f"{place} is {new!r} and not {old!r}." for place, old, new in differing(before, now, key))
+    return (f"{place} is {new!r} and not {old!r}" for place, old, new in differing(before, now, key))
 
 
 def differing(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
@@ -80,6 +109,8 @@ def type_name(annotation: Any) -> str:
         return "list of " + " and ".join(type_name(a) for a in dict.fromkeys(arguments) if a is not Ellipsis)
     if origin is dict:
         return f"mapping of {type_name(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return str(annotation.model_config.get("title") or "mapping")
     names = {str: "text", int: "integer", float: "number", bool: "true | false", NoneType: "null", dict: "mapping"}
     return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
@@ -113,18 +144,17 @@ def _sentence(details: list[ErrorDetails], model: type[BaseModel], path: tuple[s
     if first["type"] == "extra_forbidden" and len(path) == 1:
         if new := getattr(model, "renamed", {}).get(path[0]):
             return f"renamed to {new!r}"
-        options = ", ".join(fields) or "none"
-        return f"unknown option{nearest(str(path[0]), fields)} Options: {options}."
+        return unknown("option", str(path[0]), fields)
     if first["type"] == "missing" and len(path) == 1:
         return f"a value is missing; expected {_described(fields[str(path[0])])}"
     reasons = dict.fromkeys(_reason(detail) for detail in details)
     if first["type"] == "value_error" and not path:
-        return " ".join(reasons)
-    return f"got {first['input']!r}, {' or '.join(reasons)}."
+        return " ".join(reasons).rstrip(".")
+    return f"got {first['input']!r}, {' or '.join(reasons)}"
 
 
 def _described(field: FieldInfo) -> str:
-    return f"{type_name(field.annotation)}: {field.description or ''}".rstrip(": ").rstrip(".") + "."
+    return f"{type_name(field.annotation)}: {field.description or ''}".rstrip(": ").rstrip(".")
 
 
 def _reason(detail: ErrorDetails) -> str:

@@ -1,48 +1,62 @@
-"""Flags and environment variables that set something in a section of a recipe. No torch here."""
+"""Flags and environment variables that set values of a recipe. No torch here."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from composer.errors import ConfigError
 from composer.recipe.yamlfile import Located, Origin, nested, parse_yaml
 
-PREFIX = "COMPOSER_MODEL__"
+MAPPINGS = ("model", "training", "data", "trainer")
+"""Sections with keys: `--data.frames=4`, `COMPOSER_DATA__FRAMES=4`."""
+
+SCALARS = ("seed_everything", "ckpt_path")
+"""Sections that are one value: `--seed_everything=4`, `COMPOSER_SEED_EVERYTHING=4`."""
+
+_VARIABLE = re.compile(rf"COMPOSER_(\w+?__\w+|{'|'.join(name.upper() for name in SCALARS)})")
 
 
-def from_flags(arguments: Sequence[str], section: str) -> tuple[list[Located], list[str]]:
-    """The `--SECTION.KEY=VALUE` and `--SECTION.KEY VALUE` flags as mappings, in order, and all other arguments.
+def from_flags(arguments: Sequence[str], *sections: str) -> tuple[list[Located], list[str]]:
+    """The flags of these sections (all if none is named) as parts of a recipe, in order, and all other arguments.
 
     Raises ConfigError for a flag without a key or a value.
     """
-    pairs, rest = take_flags(arguments, section)
-    return [nested(flag.split(".")[1:], parse_yaml(text, Origin(flag))) for flag, text in pairs], rest
+    pairs, rest = take_flags(arguments, *sections)
+    return as_parts(pairs), rest
 
 
-def take_flags(arguments: Sequence[str], section: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """The same flags as they were typed, each with its value. Raises as `from_flags` does."""
-    found: list[tuple[str, str]] = []
+def take_flags(arguments: Sequence[str], *sections: str) -> tuple[list[tuple[str, str]], list[str]]:
+    """The same flags as they were typed, `--SECTION.KEY=VALUE` or `--SECTION.KEY VALUE`, each with its value."""
+    sections = sections or (*MAPPINGS, *SCALARS)
+    pairs: list[tuple[str, str]] = []
     rest: list[str] = []
     remaining = list(arguments)
     while remaining:
         argument = remaining.pop(0)
         flag, equals, text = argument.partition("=")
-        if flag != f"--{section}" and not flag.startswith(f"--{section}."):
+        section, *path = flag.removeprefix("--").split(".")
+        if not flag.startswith("--") or section not in sections:
             rest.append(argument)
             continue
-        path = flag.split(".")[1:]
-        if not path or "" in path:
-            raise ConfigError(f"{flag}: got no key, expected --{section}.KEY=VALUE.")
+        if "" in path or bool(path) == (section in SCALARS):
+            reason = "expected" if section in SCALARS else "got no key, expected"
+            raise ConfigError(f"{flag}: {reason} --{section}{'' if section in SCALARS else '.KEY'}=VALUE")
         if not equals:
             if not remaining or remaining[0].startswith("--"):
-                raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE.")
+                raise ConfigError(f"{flag}: a value is missing: {flag}=VALUE")
             text = remaining.pop(0)
-        found.append((flag, text))
-    return found, rest
+        pairs.append((flag, text))
+    return pairs, rest
+
+
+def as_parts(flags: Sequence[tuple[str, str]]) -> list[Located]:
+    """Flags with their values as parts of a recipe."""
+    return [nested(flag[2:].split("."), parse_yaml(text, Origin(flag))) for flag, text in flags]
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Located]:
-    """Variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` as mappings of the model section."""
+    """Variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` as parts of a recipe."""
     return [
-        nested(name.removeprefix(PREFIX).lower().split("__"), parse_yaml(text, Origin(f"${name}")))
+        nested(match[1].lower().split("__"), parse_yaml(text, Origin(f"${name}")))
         for name, text in sorted(environment.items())
-        if name.startswith(PREFIX)
+        if (match := _VARIABLE.fullmatch(name))
     ]

@@ -1,35 +1,68 @@
-"""From layers to a `ModelConfig`: checkpoint (lowest), recipes in order, environment, flags. No torch here."""
+"""From layers to a `Recipe`: checkpoint (lowest), files in order, environment, flags. No torch here."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field
 
-from composer.errors import ConfigError, PluginError
-from composer.plugin import SLOTS, Kind, Slot, SlotConfig
-from composer.recipe.explain import nearest, validated
-from composer.recipe.model import ModelConfig, PromptConfig
-from composer.recipe.selection import Choice, Statement, combine, read_slot
+from composer.errors import ConfigError
+from composer.plugin import SLOTS
+from composer.recipe.data import DataConfig, data_config
+from composer.recipe.evaluation import EvaluationConfig, evaluation_configs
+from composer.recipe.explain import attempt, got, place, unknown, validated
+from composer.recipe.model import ModelConfig
+from composer.recipe.overrides import MAPPINGS, SCALARS
+from composer.recipe.slots import resolve_model
+from composer.recipe.trainer import TrainerConfig
+from composer.recipe.training import TrainingConfig
 from composer.recipe.yamlfile import Located, Origin, located, merged
-from composer.registry import Registry, load_registry
+from composer.registry import load_registry
 
-SECTIONS = ("model", "training", "data", "trainer", "seed_everything", "ckpt_path", "evaluation")
-"""A recipe's top level, beside `include`. `evaluation:` is for `run` and `sweep`; other commands pass over it."""
+CONFIGS: dict[str, type[BaseModel]] = {"training": TrainingConfig, "data": DataConfig, "trainer": TrainerConfig}
+"""The sections whose options do not depend on installed components."""
+
+SECTIONS = (*MAPPINGS, *SCALARS, "evaluation")
+"""A recipe's top level, next to `include`. Only `run` and `sweep` carry out `evaluation:`."""
 
 Layer = Sequence[Located]
-"""What one layer says of `model:`: mappings, the last one strongest."""
+"""Parts of a recipe, such as the flags; later ones override earlier ones."""
+
+
+class RunConfig(BaseModel):
+    """The sections that are one value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed_everything: Annotated[int, Field(strict=True, ge=0, lt=2**32)] | bool = Field(
+        0, description="Seed of every random generator; true: a random one, false: none."
+    )
+    ckpt_path: str | None = Field(None, description="Checkpoint or run folder to resume, or `last`.")
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """model: complete and valid. sections: the rest of the recipes, merged. note: what was dropped, or None."""
+class Recipe:
+    """A complete, valid recipe.
+
+    note: options that were dropped with their component, or None. stated: what the layers say, with the origin of each
+    value, in the form of `plain()`.
+    """
 
     model: ModelConfig
-    sections: Located
+    training: TrainingConfig
+    data: DataConfig
+    trainer: TrainerConfig
+    seed: int
+    ckpt_path: str | None
+    evaluation: tuple[EvaluationConfig, ...]
     note: str | None
+    stated: Located
+
+    def plain(self) -> dict[str, Any]:
+        """Every value, also those that no layer states, as a recipe that says all of them."""
+        sections = {name: getattr(self, name).model_dump(mode="json") for name in MAPPINGS}
+        evaluation = [config.model_dump(mode="json") for config in self.evaluation]
+        return {**sections, "seed_everything": self.seed, "ckpt_path": self.ckpt_path, "evaluation": evaluation}
 
 
 def resolve(
@@ -38,30 +71,66 @@ def resolve(
     flags: Layer = (),
     environment: Layer = (),
     checkpoint: Mapping[str, Any] | None = None,
-) -> Resolved:
-    """Merge and validate `model:`. files: see `composer.recipe.yamlfile.load_recipes`; flags, environment: see
-    `composer.recipe.overrides`; checkpoint: a dump of a `ModelConfig`.
+) -> Recipe:
+    """Merge and validate all sections.
 
-    Raises ConfigError with every problem found, each with its key and origin.
+    Args:
+        files: Recipes, see `composer.recipe.yamlfile.load_recipes`.
+        flags: Flags, see `composer.recipe.overrides`.
+        environment: Environment variables, see the same.
+        checkpoint: Dumps of a `ModelConfig` (`model`) and a `TrainingConfig` (`training`), the lowest layer.
+
+    Raises:
+        ConfigError: With every problem of every section, each with its origin and key.
     """
-    problems = [problem for file in files for problem in _wrong_sections(file)]
-    layers: list[Layer] = [[located(checkpoint, Origin("checkpoint"))]] if checkpoint else []
-    layers += [[file.value["model"]] for file in files if "model" in file.value]
-    model, note = _model([*layers, environment, flags], problems)
-    return Resolved(model, other_sections(files), note)
+    below = [[located(dict(checkpoint), Origin("checkpoint"))]] if checkpoint else []
+    layers: list[Layer] = [*below, *([file] for file in files), environment, flags]
+    problems = [problem for layer in layers for part in layer for problem in _wrong_sections(part)]
+    sections = merge_sections(part for layer in layers for part in layer)
+    training = attempt(problems, validated, TrainingConfig, "training", _section(sections, "training"))
+    data = attempt(problems, data_config, _section(sections, "data"))
+    trainer = attempt(problems, validated, TrainerConfig, "trainer", _section(sections, "trainer"))
+    run = attempt(problems, validated, RunConfig, "", _scalars(sections))
+    evaluation = attempt(problems, _evaluation, sections)
+    models = _of_models(layers)
+    resolved = attempt(problems, resolve_model, models)
+    if resolved and evaluation:  # what a benchmark changes in the model must be valid too
+        for changes in (item.value["model"] for item in sections.value["evaluation"].value if "model" in item.value):
+            attempt(problems, resolve_model, [*models, [changes]])
+    if not (resolved and training and data and trainer and run) or evaluation is None or problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    model, stated, note = resolved
+    everything = Located({**sections.value, "model": stated}, sections.origin)
+    return Recipe(model, training, data, trainer, run.seed_everything, run.ckpt_path, evaluation, note, everything)
 
 
-def other_sections(files: Sequence[Located]) -> Located:
-    """All but `model:` of recipes, merged, the last one strongest."""
-    sections = Located({}, Origin("the recipe"))
-    for file in files:
-        sections = merged(sections, Located({k: v for k, v in file.value.items() if k != "model"}, file.origin))
+def resolve_data(files: Sequence[Located], environment: Layer = ()) -> DataConfig:
+    """The `data:` section of files that need no `model:`. Other sections are checked too, if they are there.
+
+    Raises ConfigError with every problem.
+    """
+    if any("model" in part.value for part in (*files, *environment)):
+        return resolve(files, environment=environment).data
+    problems = [problem for part in (*files, *environment) for problem in _wrong_sections(part)]
+    sections = merge_sections((*files, *environment))
+    data = attempt(problems, data_config, _section(sections, "data"))
+    if data is None or problems:
+        raise ConfigError(problems)
+    return data
+
+
+def merge_sections(parts: Iterable[Located]) -> Located:
+    """All sections but `model:`, merged; later parts override earlier ones. Unusable sections are skipped."""
+    sections = Located({}, Origin("default"))
+    for part in parts:
+        usable = {key: value for key, value in part.value.items() if key != "model" and _is_usable(key, value)}
+        sections = merged(sections, Located(usable, part.origin))
     return sections
 
 
 def model_config(mapping: Mapping[str, Any]) -> ModelConfig:
     """A complete `model:` mapping, such as a dump of a `ModelConfig`, validated. Raises ConfigError."""
-    model, _ = _model([[located(dict(mapping), Origin("configuration"))]], [])
+    model, _, _ = resolve_model([[located(dict(mapping), Origin("configuration"))]])
     return model
 
 
@@ -74,158 +143,35 @@ def recorded(model: ModelConfig) -> dict[str, Any]:
     return dump
 
 
-@cache
-def slot_config(kind: Kind, name: str) -> type[SlotConfig]:
-    """The concrete class of a slot: the component's options, and its name first.
-
-    It takes every name of the component, and keeps the canonical one.
-    """
-    registry = load_registry()
-    provider = registry.find(kind, name)
-    canonical, *others = registry.aliases(provider)
-    if name != canonical:
-        return slot_config(kind, canonical)
-    options = provider.component.config
-    names = Annotated[Literal[canonical, *others], AfterValidator(lambda _: canonical)]  # type: ignore[valid-type]
-    return create_model(
-        f"{options.__name__}Slot",
-        __base__=(options, SlotConfig),  # type: ignore[arg-type]  # both are bases, and the result is a SlotConfig
-        __doc__=options.__doc__,
-        name=(names, Field(canonical, description=SlotConfig.model_fields["name"].description)),
-    )
+def _of_models(layers: Sequence[Layer]) -> list[Layer]:
+    return [[part.value["model"] for part in layer if "model" in part.value] for layer in layers]
 
 
-def _model(layers: Sequence[Layer], problems: list[str]) -> tuple[ModelConfig, str | None]:
-    """The model that the layers select, and what was dropped. Raises ConfigError with `problems` and its own."""
-    layers = [[part for part in layer if _is_model(part, problems)] for layer in layers]
-    dropped: list[str] = []
-    chosen: dict[Slot, list[Choice]] = {}
-    slots: dict[Slot, list[SlotConfig]] = {kind: [] for kind in SLOTS}
-    for kind in SLOTS:
-        with _gathered(problems):
-            chosen[kind] = _select(kind, layers, problems, dropped)
-        for place, choice in enumerate(chosen.get(kind, ())):
-            with _gathered(problems):
-                slots[kind].append(_slot(kind, f".{place}" if len(chosen[kind]) > 1 else "", choice))
-    prompt = PromptConfig()
-    with _gathered(problems):
-        prompt = _prompt(layers)
-    if not problems:
-        problems = _misfits(load_registry(), chosen)
-    if problems:
-        raise ConfigError(problems)
-    (encoder,), reducers, (projector,), (backbone,) = (slots[kind] for kind in SLOTS)
-    model = ModelConfig(encoder=encoder, reducer=tuple(reducers), projector=projector, backbone=backbone, prompt=prompt)
-    return model, "options dropped with their component: " + "; ".join(dropped) + "." if dropped else None
+def _section(sections: Located, name: str) -> Located:
+    return sections.value.get(name, Located({}, Origin("default")))
 
 
-@contextmanager
-def _gathered(problems: list[str]) -> Iterator[None]:
-    """Add the problems of a ConfigError to the others and go on, so that all of them are said at once."""
-    try:
-        yield
-    except ConfigError as error:
-        problems += error.problems
+def _scalars(sections: Located) -> Located:
+    return Located({key: value for key, value in sections.value.items() if key in SCALARS}, sections.origin)
 
 
-def _is_model(part: Located, problems: list[str]) -> bool:
-    if not isinstance(part.value, dict):
-        problems.append(
-            f"{part.origin}: model: got {part.plain()!r}, expected a mapping of {', '.join(SLOTS)}, prompt."
-        )
-        return False
-    known = ModelConfig.model_fields
-    problems += [
-        f"{value.origin}: model.{key}: unknown slot{nearest(key, known)} Slots: {', '.join(known)}."
-        for key, value in part.value.items()
-        if key not in known
-    ]
-    return True
+def _evaluation(sections: Located) -> tuple[EvaluationConfig, ...]:
+    return evaluation_configs(_section(sections, "evaluation")) if "evaluation" in sections.value else ()
 
 
-def _select(kind: Slot, layers: Sequence[Layer], problems: list[str], dropped: list[str]) -> list[Choice]:
-    """The components that fill a slot, with their options."""
-    statements: list[Statement] = []
-    replaced: list[Choice] = []
-    for layer in layers:
-        read = [_canonical(kind, read_slot(kind, part.value[kind])) for part in layer if kind in part.value]
-        statement, lost = combine(read)
-        statements.append(statement)
-        replaced += lost
-    selected, lost = combine(statements)
-    dropped += [
-        f"{', '.join(choice.options)} of {kind} {choice.name!r} ({choice.origin})" for choice in (*replaced, *lost)
-    ]
-    if selected.chain is None and kind != "reducer":
-        installed = ", ".join(load_registry().names(kind)) or "none"
-        problems.append(f"model.{kind}: a value is missing; name one with --model.{kind}=NAME. Installed: {installed}.")
-    for loose in selected.loose:
-        key = ".".join(["model", kind, *([] if loose.index is None else [str(loose.index)]), loose.option])
-        if selected.chain == []:
-            dropped.append(f"{key} ({loose.value.origin})")
-        elif kind == "reducer":
-            problems.append(f"{loose.value.origin}: {key}: {_no_place(selected.chain, loose.option)}")
-    return selected.chain or []
-
-
-def _canonical(kind: Slot, statement: Statement) -> Statement:
-    """The statement with each component by its canonical name, so that all its names are one to the swap rule."""
-    for choice in statement.chain or []:
-        choice.name = load_registry().canonical_name(kind, choice.name)
-    return statement
-
-
-def _no_place(chain: Sequence[Choice] | None, option: str) -> str:
-    """Why an option without a name applies to no reducer."""
-    if not chain:
-        return "no reducer is selected; name one with --model.reducer=NAME."
-    places = ", ".join(f"{place} {choice.name!r}" for place, choice in enumerate(chain))
-    return f"the chain has {len(chain)} reducers, {places}; say which one, as in --model.reducer.0.{option}=VALUE."
-
-
-def _slot(kind: Slot, place: str, choice: Choice) -> SlotConfig:
-    key = f"model.{kind}{place}"
-    try:
-        provider = load_registry().find(kind, choice.name)
-    except PluginError as error:
-        raise ConfigError(f"{choice.origin}: {key}: {error}") from error
-    if missing := provider.missing():
-        raise ConfigError(f"{choice.origin}: {key}: {provider} needs {', '.join(missing)}: {provider.status}")
-    given = Located({"name": Located(choice.name, choice.origin)} | choice.options, choice.origin)
-    return validated(slot_config(kind, choice.name), key, given)
-
-
-def _prompt(layers: Sequence[Layer]) -> PromptConfig:
-    given = Located({}, Origin("model.prompt"))
-    for part in (part for layer in layers for part in layer if "prompt" in part.value):
-        given = merged(given, part.value["prompt"])
-    return validated(PromptConfig, "model.prompt", given)
-
-
-def _misfits(registry: Registry, chosen: Mapping[Slot, Sequence[Choice]]) -> list[str]:
-    """Reducers that the encoder cannot host, as far as can be told before anything is built."""
-    (encoder,) = chosen["encoder"]
-    hosts = registry.find("encoder", encoder.name).component.in_blocks
+def _wrong_sections(part: Located) -> list[str]:
+    """What is wrong at the top level of a part."""
     problems = []
-    for place, choice in enumerate(chosen["reducer"]):
-        if not registry.find("reducer", choice.name).component.in_blocks:
-            continue
-        who = f"{choice.origin}: model.reducer: reducer {choice.name!r} works inside the encoder's blocks"
-        if not hosts:
-            others = [p.component.name for p in registry.of("reducer") if not p.component.in_blocks]
-            use = f"use {' or '.join(others)}" if others else "leave it out"
-            problems.append(f"{who}, which encoder {encoder.name!r} does not offer; {use}.")
-        elif place > 0:
-            problems.append(f"{who}, so it must come first in the chain, and there can be only one.")
+    for key, value in part.value.items():
+        if key not in SECTIONS:
+            problems.append(f"{place(value.origin, key)}: {unknown('section', key, (*SECTIONS, 'include'))}")
+        elif key != "model" and not _is_usable(key, value):  # the model's resolver says more
+            expected = "a list such as [{benchmark: NAME}]" if key == "evaluation" else "a mapping"
+            problems.append(got(key, value, expected))
     return problems
 
 
-def _wrong_sections(file: Located) -> Iterator[str]:
-    for key, value in file.value.items():
-        if key not in SECTIONS:
-            known = (*SECTIONS, "include")
-            yield f"{value.origin}: {key}: unknown section{nearest(key, known)} Sections: {', '.join(known)}."
-        elif key in ("training", "data", "trainer") and not isinstance(value.value, dict):
-            yield f"{value.origin}: {key}: got {value.plain()!r}, expected a mapping."
-        elif key == "evaluation" and not isinstance(value.value, list):
-            yield f"{value.origin}: {key}: got {value.plain()!r}, expected a list such as [{{benchmark: NAME}}]."
+def _is_usable(key: str, value: Located) -> bool:
+    if key in MAPPINGS:
+        return isinstance(value.value, dict)
+    return key in SCALARS or (key == "evaluation" and isinstance(value.value, list))

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from composer.errors import ConfigError
 from composer.plugin import Slot
-from composer.recipe.yamlfile import SUFFIXES, Located, Origin, load_yaml, merged
+from composer.recipe.explain import got
+from composer.recipe.shipped import SUFFIXES
+from composer.recipe.yamlfile import Located, Origin, load_yaml, merged
 
 
 @dataclass
@@ -60,7 +62,7 @@ def read_slot(kind: Slot, value: Located) -> Statement:
     if isinstance(content, dict):
         return Statement(None, [loose for key in content for loose in _loose(key, content[key], many)])
     expected = "a component's name, a mapping with `name:` and options, or a YAML file"
-    raise ConfigError(_got(f"model.{kind}", value, expected + (", or a list of these" if many else "")))
+    raise ConfigError(got(f"model.{kind}", value, expected + (", or a list of these" if many else "")))
 
 
 def combine(statements: Sequence[Statement]) -> tuple[Statement, list[Choice]]:
@@ -107,11 +109,11 @@ def _choice(key: str, value: Located) -> Choice:
     if isinstance(value.value, str):
         return Choice(value.value, value.origin)
     if not isinstance(value.value, dict) or "name" not in value.value:
-        raise ConfigError(_got(key, value, "a component's name, or a mapping with `name:`"))
+        raise ConfigError(got(key, value, "a component's name, or a mapping with `name:`"))
     options = dict(value.value)
     name = options.pop("name")
     if not isinstance(name.value, str):
-        raise ConfigError(_got(f"{key}.name", name, "a component's name"))
+        raise ConfigError(got(f"{key}.name", name, "a component's name"))
     return Choice(name.value, name.origin, options)
 
 
@@ -120,7 +122,7 @@ def _loose(key: str, value: Located, many: bool) -> list[Loose]:
         return [Loose(None, key, value)]
     if not isinstance(value.value, dict) or "name" in value.value:
         expected = "options of that place of the chain; to change which components it has, give the whole list"
-        raise ConfigError(_got(f"model.reducer.{key}", value, expected))
+        raise ConfigError(got(f"model.reducer.{key}", value, expected))
     return [Loose(int(key), option, item) for option, item in value.value.items()]
 
 
@@ -130,10 +132,5 @@ def _followed(value: Located, above: tuple[Origin, ...]) -> Located:
         return value
     path = value.origin.folder / value.value
     if any(origin.source == str(path) for origin in above):
-        raise ConfigError(f"{value.origin}: a file cannot include itself: {path}.")
+        raise ConfigError(f"{value.origin}: a file cannot include itself: {path}")
     return _followed(load_yaml(path, value.origin), (*above, Origin(str(path))))
-
-
-def _got(key: str, value: Located, expected: str) -> str:
-    got = "no value" if value.value is None else repr(value.plain())
-    return f"{value.origin}: {key}: got {got}, expected {expected}."

@@ -1,6 +1,7 @@
 """The `training:` section of a recipe. No torch here."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +13,13 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    train: tuple[Part, ...] = Field(
+    renamed: ClassVar[Mapping[str, str]] = {
+        "train": "trainable",
+        "warmup": "warmup_ratio",
+        "final_factor": "min_lr_ratio",
+    }
+
+    trainable: tuple[Part, ...] = Field(
         ("encoder", "reducer", "projector", "backbone"),
         min_length=1,
         description="Parts that are trained; the others are frozen and stay in evaluation mode.",
@@ -31,11 +38,13 @@ class TrainingConfig(BaseModel):
         ge=0,
         description="AdamW's decoupled weight decay, on parameters of two dimensions or more: not on norms and biases.",
     )
-    warmup: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises linearly.")
+    warmup_ratio: float = Field(
+        0.03, ge=0, lt=1, description="Share of the steps in which the learning rate rises linearly."
+    )
     warmup_start_factor: float = Field(
         1e-5, ge=0, le=1, description="The first step's learning rate as a factor of the peak."
     )
-    final_factor: float = Field(
+    min_lr_ratio: float = Field(
         0.0, ge=0, le=1, description="The last step's learning rate as a factor of the peak; a cosine leads there."
     )
     gradient_checkpointing: bool = Field(

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from composer.errors import ConfigError
-
-SUFFIXES = (".yaml", ".yml")
+from composer.recipe.shipped import locate
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,11 @@ def load_yaml(path: Path, named_at: Origin | None = None) -> Located:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         prefix = f"{named_at}: " if named_at else ""
-        raise ConfigError(f"{prefix}cannot read {str(path)!r}: {reason}.") from error
+        raise ConfigError(f"{prefix}cannot read {str(path)!r}: {reason}") from error
     return parse_yaml(text, Origin(str(path), 1, path.parent))
 
 
+@lru_cache(maxsize=256)  # the stages of a recipe include the same files
 def parse_yaml(text: str, origin: Origin) -> Located:
     """YAML text; without a line in `origin` (a flag, a variable) every value has the origin itself."""
     try:
@@ -115,7 +116,7 @@ def parse_yaml(text: str, origin: Origin) -> Located:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = origin if origin.line is None or mark is None else Origin(origin.source, mark.line + 1)
-        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}.") from error
+        raise ConfigError(f"{place}: not YAML: {error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{origin}: not YAML: {error}") from error
 
@@ -123,17 +124,17 @@ def parse_yaml(text: str, origin: Origin) -> Located:
 def _with_includes(path: Path, above: tuple[Path, ...], named_at: Origin | None = None) -> Iterator[Located]:
     if path.resolve() in above:
         chain = " includes ".join(str(p.name) for p in [*above[above.index(path.resolve()) :], path])
-        raise ConfigError(f"{named_at}: include: a file cannot include itself: {chain}.")
+        raise ConfigError(f"{named_at}: include: a file cannot include itself: {chain}")
     content = load_yaml(path, named_at)
     if content.value is None:
         content = Located({}, content.origin)
     if not isinstance(content.value, dict):
-        raise ConfigError(f"{content.origin}: a recipe is a mapping with sections such as `model:`.")
+        raise ConfigError(f"{content.origin}: a recipe is a mapping with sections such as `model:`")
     include = content.value.get("include")
     for item in [] if include is None else include.value if isinstance(include.value, list) else [include]:
         if not isinstance(item.value, str):
-            raise ConfigError(f"{item.origin}: include: got {item.plain()!r}, expected a path or a list of paths.")
-        yield from _with_includes(path.parent / item.value, (*above, path.resolve()), item.origin)
+            raise ConfigError(f"{item.origin}: include: got {item.plain()!r}, expected a path or a list of paths")
+        yield from _with_includes(locate(item.value, path.parent), (*above, path.resolve()), item.origin)
     yield Located({key: value for key, value in content.value.items() if key != "include"}, content.origin)
 
 
@@ -150,9 +151,9 @@ def _walk(loader: "_Loader", node: yaml.Node, base: Origin, above: tuple[yaml.No
     found: dict[str, Located] = {}
     for key, item in node.value:
         if not isinstance(key, yaml.ScalarNode):
-            raise ConfigError(f"{origin}: a key must be plain text.")
+            raise ConfigError(f"{origin}: a key must be plain text")
         if keys.count(key.value) > 1:
-            raise ConfigError(f"{Origin(base.source, key.start_mark.line + 1)}: {key.value!r} is given twice.")
+            raise ConfigError(f"{Origin(base.source, key.start_mark.line + 1)}: {key.value!r} is given twice")
         found[key.value] = _walk(loader, item, base, (*above, node))
     return Located(found, origin)
 

@@ -66,7 +66,7 @@ class ComposerModule(LightningModule):
             return
         self.model = compose(self.model_config)
         for name, part in self.model.parts().items():
-            part.requires_grad_(name in self.training_config.train)
+            part.requires_grad_(name in self.training_config.trainable)
         self.train()
         initial = self.training_config.initial_weights
         if initial is not None and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.ckpt_path is None:
@@ -88,7 +88,8 @@ class ComposerModule(LightningModule):
             raise TrainingError("The learning rate's schedule needs an end: set trainer.max_steps or max_epochs.")
         groups = parameter_groups(self.model, self.training_config)
         if not groups:
-            raise TrainingError(f"training.train: {', '.join(self.training_config.train)} has no parameter to train.")
+            parts = ", ".join(self.training_config.trainable)
+            raise TrainingError(f"training.trainable: {parts} has no parameter to train")
         optimizer = RecipeAdamW(groups, betas=self.training_config.betas)
         schedule = WarmupCosine(optimizer, int(total_steps), self.training_config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -97,7 +98,7 @@ class ComposerModule(LightningModule):
         super().train(mode)
         if mode and "model" in self._modules:
             for name, part in self.model.parts().items():
-                part.train(name in self.training_config.train)
+                part.train(name in self.training_config.trainable)
         return self
 
     def on_fit_start(self) -> None:
@@ -194,7 +195,8 @@ class ComposerModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self.trainer.ckpt_path
         check_architecture(self.model, model_weights(checkpoint), str(path))
-        before, now = (set(c["train"]) for c in (checkpoint["hyper_parameters"]["training"], self.hparams["training"]))
+        before = set(checkpoint["hyper_parameters"]["training"]["trainable"])
+        now = set(self.hparams["training"]["trainable"])
         if self.trainer.state.fn == TrainerFn.FITTING and before != now:
             raise CheckpointError(
                 f"Checkpoint {path} is of a run that trains {', '.join(sorted(before))}, and this one trains "
@@ -241,7 +243,7 @@ def check_strategy(strategy: str | Strategy) -> None:
             f"trainer.strategy: got {name}, expected auto, ddp or a variant of it such as "
             "ddp_find_unused_parameters_true. Weight decay, gradient norms and checkpoints need the whole model in "
             "every process. To need less memory, set training.gradient_checkpointing=true or freeze parts "
-            "(training.train)."
+            "(training.trainable)."
         )
 
 

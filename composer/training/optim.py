@@ -14,13 +14,13 @@ from composer.recipe.training import TrainingConfig
 def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:
     """The learning rate of optimizer step `step` (from 0) as a factor of the peak.
 
-    Linear from `warmup_start_factor` to 1 over the first `warmup` of the steps, then a cosine to `final_factor`.
+    Linear from `warmup_start_factor` to 1 over the first `warmup_ratio` of the steps, then a cosine to `min_lr_ratio`.
     """
-    warmup_steps = round(config.warmup * total_steps)
+    warmup_steps = round(config.warmup_ratio * total_steps)
     if step < warmup_steps:
         return config.warmup_start_factor + (1 - config.warmup_start_factor) * step / warmup_steps
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
-    return config.final_factor + (1 - config.final_factor) * (1 + math.cos(math.pi * progress)) / 2
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from rich.progress import track
 from tiny_scenes import FRAMES, OPTIONS, QUESTIONS, Clip, clip, generator, jpeg, still
 
 from composer.data.tools.synthesize import FRAME_RATE, encode
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.recipe.yamlfile import load_recipes, merged
 from composer.registry import load_registry
 from composer.tokenizer import tokenizer_from

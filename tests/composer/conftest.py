@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import load_registry
 from tests.composer.installing import PARTS, install
 

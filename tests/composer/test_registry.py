@@ -9,7 +9,7 @@ import pytest
 from composer.cli import evaluate
 from composer.errors import ConfigError, PluginError
 from composer.plugin import KINDS, RESERVED
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import Registry, load_registry
 from tests.composer.installing import install, plugin
 

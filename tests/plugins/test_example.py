@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import load_registry
 from composer.testing import check_encoder
 

@@ -24,8 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from composer.data.tools.fetch import RECORD, fetch, known_commit, list_repositories
 
-    named = [(one.source, one.section.value.get("root")) for one in distinct(read_stages(args))]
-    found, problems = list_repositories((source, root.value if root else None) for source, root in named)
+    found, problems = list_repositories((one.source, one.root) for one in distinct(read_stages(args)))
     for repository in found:
         names = ", ".join(source.name for source in repository.sources)
         commit = known_commit(repository)

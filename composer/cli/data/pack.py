@@ -11,7 +11,7 @@ import yaml
 from composer.atomic import check_writable, replacing
 from composer.cli.data.recipe import add_recipe, distinct, read_stages
 from composer.errors import ConfigError
-from composer.recipe.sources import SourceConfig
+from composer.recipe.data import SourceConfig
 from composer.shards import INDEX, READER
 
 SUMMARY = "write the sources as tar files for a cluster"

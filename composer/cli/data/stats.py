@@ -12,7 +12,7 @@ from composer.atomic import check_writable, replacing
 from composer.cli.data.recipe import StageData, add_recipe, read_stages
 from composer.errors import ConfigError
 from composer.recipe.overrides import from_environment
-from composer.recipe.resolve import Resolved, resolve
+from composer.recipe.resolve import Recipe, resolve
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,8 +37,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.limit < 1 or args.seed < 0:
         raise ConfigError(f"--limit, --seed: got {args.limit} and {args.seed}, expected at least 1 and at least 0")
-    stages = [(stage, resolve(stage.files, environment=from_environment(os.environ))) for stage in read_stages(args)]
-    stages = [(stage, resolved) for stage, resolved in stages if stage.sources["train"]]
+    environment = from_environment(os.environ)
+    stages = [
+        (stage, resolve(stage.files, environment=environment)) for stage in read_stages(args) if stage.sources["train"]
+    ]
     if not stages:
         raise ConfigError(f"{args.recipe}: data.train: no stage names a source there, expected one")
     name = (args.recipe if args.recipe.is_file() else args.recipe.resolve()).stem
@@ -51,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(highlight=False)
     found: dict[str, Any] = {}
-    for stage, resolved in stages:
-        lengths, context, frames = _measure(stage, resolved, args.limit, args.seed)
+    for stage, recipe in stages:
+        lengths, context, frames = _measure(stage, recipe, args.limit, args.seed)
         if bad := [reason for source in lengths for reason in source.unreadable]:
             sys.stderr.write(
                 f"composer: {len(bad):,} records could not be read, the first: {bad[0]}. `composer data check` lists "
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tuple[list["Lengths"], int | None, int]:
+def _measure(stage: StageData, recipe: Recipe, limit: int, seed: int) -> tuple[list["Lengths"], int | None, int]:
     """The lengths of each source of `train`, the context that they must fit, and the frames taken of a video."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -89,16 +91,14 @@ def _measure(stage: StageData, resolved: Resolved, limit: int, seed: int) -> tup
     from composer.data.open_sources import open_source
     from composer.data.tools.stats import Lengths, measure, spread_indices
     from composer.planning.build import build_meta
-    from composer.planning.plan import FRAMES
 
-    processor = build_meta(resolved.model).processor
-    if processor.tokenizer.vocab_size == 257 and getattr(resolved.model.backbone, "pretrained", None):
+    processor = build_meta(recipe.model).processor
+    if processor.tokenizer.vocab_size == 257 and getattr(recipe.model.backbone, "pretrained", None):
         sys.stderr.write(
-            f"composer: {stage.name}: text is counted in bytes: the tokenizer of {resolved.model.backbone.name!r}'s "
+            f"composer: {stage.name}: text is counted in bytes: the tokenizer of {recipe.model.backbone.name!r}'s "
             "weights is not loaded; name one without weights (model.prompt.tokenizer).\n"
         )
-    frames = stage.data.at(["frames"]).value
-    frames = frames if isinstance(frames, int) else FRAMES
+    frames = stage.data.frames
     sources = stage.sources["train"]
     readers = [open_source(source) for source in sources]
     sizes = mixed_sizes([len(reader) for reader in readers], [source.repeat for source in sources])

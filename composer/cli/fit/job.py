@@ -1,24 +1,17 @@
-"""What the light half of `composer fit | validate | test | predict` hands to the heavy half."""
+"""What the light half of `composer fit | validate | test | predict` passes to the heavy half."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from composer.recipe.model import ModelConfig
-from composer.recipe.training import TrainingConfig
-from composer.recipe.yamlfile import Located
+from composer.recipe.resolve import Recipe
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is to be run: a valid model and training, and what Lightning has still to check.
-
-    sections: the merged recipes. arguments: the flags left. folder: the run folder. checkpoint: what to load.
-    """
+class FitJob:
+    """A job for Lightning. folder: the run folder. checkpoint: the file to load. print_config: its flag, or None."""
 
     command: str
-    model: ModelConfig
-    training: TrainingConfig
-    sections: Located
-    arguments: list[str]
+    recipe: Recipe
     folder: Path
     checkpoint: Path | None
+    print_config: str | None = None

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,28 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.checkpoint import CheckpointError
 
 from composer.atomic import writing
-from composer.cli.fit.job import Job
+from composer.cli.fit.job import FitJob
 from composer.data.datamodule import MultimodalDataModule
 from composer.errors import ComposeError, ConfigError
-from composer.recipe.explain import nearest
+from composer.recipe.explain import place
+from composer.recipe.resolve import Recipe
 from composer.training.activation_checkpointing import not_repeatable
 from composer.training.module import ComposerModule, check_strategy
 
 
 class ComposerCLI(LightningCLI):
-    """Lightning's parser for `trainer:`, `data:` and the seed; `model:` and `training:` arrive resolved.
+    """Lightning's parser for `trainer:`; all else arrives resolved.
 
-    To this parser the two are plain mappings that no flag can change, shown by `--print_config` and kept in the saved
-    config: jsonargparse can neither swap nor write components of types that are made at run time.
+    To this parser the other sections are plain mappings, shown by `--print_config` and kept in the saved config:
+    jsonargparse can neither swap nor write components of types that are made at run time.
     """
 
     parser: LightningArgumentParser
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: FitJob) -> None:
         self.job = job
-        sections = {key: value.plain() for key, value in job.sections.value.items() if key in ("data", "trainer")}
-        seed = job.sections.value.get("seed_everything")
-        sections |= {} if seed is None else {"seed_everything": seed.plain()}
-        sections["trainer"] = sections.get("trainer", {}) | {"default_root_dir": str(job.folder)}
+        trainer = job.recipe.trainer.model_dump(exclude_unset=True) | {"default_root_dir": str(job.folder)}
+        sections = {"trainer": trainer, "seed_everything": job.recipe.seed}
         super().__init__(
             run=False,
             save_config_callback=SaveConfigCallback if job.command == "fit" else None,
@@ -48,27 +46,30 @@ class ComposerCLI(LightningCLI):
             trainer_defaults={"enable_model_summary": False},
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False, "allow_abbrev": False},
-            args=["--config", yaml.safe_dump(sections), *job.arguments],
+            args=["--config", yaml.safe_dump(sections), *([job.print_config] if job.print_config else [])],
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--model", type=dict, default=self.job.model.model_dump(mode="json"))
-        parser.add_argument("--training", type=dict, default=self.job.training.model_dump(mode="json"))
-        _add_data_and_trainer(parser)
+        for section in ("model", "training", "data"):
+            config = getattr(self.job.recipe, section)
+            parser.add_argument(f"--{section}", type=dict, default=config.model_dump(mode="json"))
+        parser.add_lightning_class_args(Trainer, "trainer")
         parser.set_defaults({f"trainer.{option}": value for option, value in self.trainer_defaults.items()})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise ConfigError(_explained(str(error), self.job, list(parser._option_string_actions))) from error
+            raise ConfigError(_explained(str(error), self.job.recipe)) from error
 
     def instantiate_classes(self) -> None:
         self.config_init = self.parser.instantiate(self.config)
-        self.datamodule = self.config_init.data
-        self.model = ComposerModule(self.job.model, self.job.training)
+        recipe = self.job.recipe
+        self.datamodule = MultimodalDataModule(recipe.data)
+        self.datamodule.setup(self.job.command)  # before loggers make the run folder
+        self.model = ComposerModule(recipe.model, recipe.training)
         self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -83,10 +84,10 @@ class ComposerCLI(LightningCLI):
         return self._instantiate_trainer({**given, **kwargs}, [_progress_bar()] if shown else [])
 
 
-def launch(job: Job) -> int:
-    """Run a job and return its exit status: 130 where the user interrupted it.
+def launch(job: FitJob) -> int:
+    """Run a job and return its exit status: 130 if the user interrupted it.
 
-    Raises ConfigError for what is wrong in `data:`, `trainer:` or a flag.
+    Raises ConfigError for values of `trainer:` that Lightning refuses.
     """
     _quieten()
     try:
@@ -109,15 +110,10 @@ def launch(job: Job) -> int:
 
 
 def print_all_options() -> None:
-    """The help of every option of the data module and the Trainer."""
+    """Print Lightning's help of every option of the Trainer."""
     parser = LightningArgumentParser(description="", usage="", add_help=False)
-    _add_data_and_trainer(parser)
-    parser.print_help()
-
-
-def _add_data_and_trainer(parser: LightningArgumentParser) -> None:
-    parser.add_lightning_class_args(MultimodalDataModule, "data")
     parser.add_lightning_class_args(Trainer, "trainer")
+    parser.print_help()
 
 
 def _loggers(folder: Path) -> list[Logger]:
@@ -138,31 +134,12 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
 
 
-def _explained(message: str, job: Job, flags: Sequence[str]) -> str:
+def _explained(message: str, recipe: Recipe) -> str:
     """jsonargparse's message with the file and line, or the flag, that is wrong."""
-    unknown = re.fullmatch(r"Group '(.+)' does not accept option '(.+)'", message)
-    if unknown:
-        key = f"{unknown[1]}.{unknown[2]}"
-        return f"{_origin(key, job)}: {key}: unknown option{_instead(key, flags)}"
-    if message.startswith("unrecognized arguments: "):
-        given = [argument.partition("=")[0] for argument in message.partition(": ")[2].split()]
-        unknown_flags = [flag for flag in given if flag.startswith("-")]  # not the words that follow them
-        return "\n".join(f"{flag}: unknown option{_instead(flag[2:], flags)}" for flag in unknown_flags)
-    wrong = re.fullmatch(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL)
-    if wrong:
-        reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", wrong[2]).replace("typing.", "")
-        reason = re.sub(r"^Expected an? (.+)\. Got value: ", r"expected \1, got ", reason)
-        return f"{_origin(wrong[1], job)}: {wrong[1]}: {reason}"
-    return message
-
-
-def _instead(key: str, flags: Sequence[str]) -> str:
-    return nearest(key, [flag[2:] for flag in flags if flag.startswith("--")]) + " --help-all lists all."
-
-
-def _origin(key: str, job: Job) -> str:
-    """The flag that sets a key, else the line of the recipe."""
-    for argument in job.arguments:
-        if argument.partition("=")[0] == f"--{key}":
-            return f"--{key}"
-    return str(job.sections.at(key.split(".")).origin)
+    match = re.fullmatch(r'Parser key "(.+?)":\s*(.*)', message, re.DOTALL)
+    if match is None:
+        return message
+    key, text = match.groups()
+    reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text).replace("typing.", "")
+    reason = re.sub(r"^Expected an? (.+)\. Got value: ", r"expected \1, got ", reason)
+    return f"{place(recipe.stated.at(key.split('.')).origin, key)}: {reason}"

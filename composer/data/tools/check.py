@@ -16,7 +16,7 @@ from composer.data.open_sources import check_size, open_source
 from composer.data.tools.faults import file_fault, find_faults
 from composer.errors import DataError
 from composer.reader import Reader
-from composer.recipe.sources import SourceConfig
+from composer.recipe.data import SourceConfig
 
 RANGE = 256
 """Number of records that a process checks at a time."""

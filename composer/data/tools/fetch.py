@@ -10,7 +10,7 @@ from typing import Any
 
 from composer.atomic import replacing, writing
 from composer.errors import DataError, DiskFullError
-from composer.recipe.sources import SourceConfig
+from composer.recipe.data import SourceConfig
 
 RECORD = "fetched.json"
 """Beside the folders of repositories: which commit of each is there, so that a further fetch takes the same."""

@@ -60,7 +60,7 @@ class ComposedModel(lmms):
         self.batch_size, self.num_workers = _positive("--batch_size", batch_size), num_workers
         path = locate(str(checkpoint))
         read = read_checkpoint(path)
-        resolved = resolve([], flags=flags, checkpoint=read["hyper_parameters"]["model"])
+        resolved = resolve([], flags=flags, checkpoint={"model": read["hyper_parameters"]["model"]})
         if resolved.note:
             log.warning(resolved.note)
         self.device = device_of(device or "auto")

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from composer.cli import main
-from composer.cli.evaluations import evaluations_of
+from composer.recipe.evaluation import evaluation_configs
 from composer.recipe.explain import takes_only_lists
+from composer.recipe.yamlfile import Origin, located
+from composer.runs.evaluations import named
 from tests.composer.installing import install, plugin
 
 HEAD = """
@@ -67,11 +68,10 @@ def test_what_is_wrong_in_a_list_is_said(shows: None, capsys: pytest.CaptureFixt
 
 def test_both_names_of_a_benchmark_have_one_folder_in_a_run(shows: None) -> None:
     asked = [{"benchmark": name, "words": "a,b"} for name in ("shows", "one/shows")]
-    Path("recipe.yaml").write_text(yaml.safe_dump({"evaluation": asked}))
-    first, second = evaluations_of(Path("recipe.yaml"), [])
+    first, second = named(evaluation_configs(located(asked, Origin("here"))))
     assert (first.name, second.name) == ("shows", "shows-2")
-    assert first.flags == second.flags
-    assert first.benchmark == second.benchmark == "shows"
+    assert first.config == second.config
+    assert first.config.benchmark.name == "shows"
 
 
 @pytest.mark.parametrize("kind", [list[int], tuple[int, ...], set[str], tuple[int, int] | None, list])

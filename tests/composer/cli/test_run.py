@@ -54,7 +54,7 @@ def make_recipe(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "common.yaml").write_text(yaml.safe_dump(COMMON))
     for name, parts in TRAINED.items():
-        stage = {"include": "common.yaml", "training": {"train": sorted(parts)}}
+        stage = {"include": "common.yaml", "training": {"trainable": sorted(parts)}}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(stage))
 
 
@@ -166,7 +166,7 @@ class TestPlan:
         assert run() == 2
         said = capsys.readouterr().err
         assert "1-align is finished (runs/tiny/1-align/finished.json), but its recipe is another one now" in said
-        assert "recipe.trainer.max_steps is 7 and not 6." in said
+        assert "recipe.trainer.max_steps is 7 and not 6" in said
         assert "--from 1-align" in said
         assert run("--from", "1-align") == 0
         assert len(started) == 3
@@ -200,7 +200,7 @@ class TestPlan:
             (["--from", "4"], "--from: got '4', expected one of"),
             (["--trainer.default_root_dir=x"], "--trainer.default_root_dir: every stage has a folder of its own"),
             (["--training.initial_weights=x"], "--training.initial_weights: a stage starts from the one before"),
-            (["--training.learning_rate=-1"], "--training.learning_rate: training.learning_rate: got -1"),
+            (["--training.learning_rate=-1"], "--training.learning_rate: got -1"),
             (["--model.backbone=rwkv8"], "unknown backbone 'rwkv8'"),
             (["--overlay", "wrong.yaml"], "wrong.yaml:1: evaluation: got 3, expected a list"),
         ],
@@ -246,7 +246,10 @@ class TestPlan:
         assert [words[2] for words in started[3:]] == ["mvbench"]
         Path("recipes/tiny/evaluation.yaml").write_text("evaluation: [{name: mlvu}]\n")
         assert run() == 2
-        assert "evaluation.yaml:1: evaluation: got {'name': 'mlvu'}, expected {benchmark" in capsys.readouterr().err
+        assert (
+            "evaluation.yaml:1: evaluation.0: got {'name': 'mlvu'}, expected a mapping {benchmark"
+            in capsys.readouterr().err
+        )
 
     def test_an_overlay_of_benchmarks_alone_is_no_stages_business(self, work: Path, started: list[list[str]]) -> None:
         assert run() == 0
@@ -262,13 +265,14 @@ class TestPlan:
         ("options", "said"),
         [
             ({"benchmark": "mlvuu"}, "unknown benchmark 'mlvuu': did you mean 'mlvu'?"),
-            ({"framez": 3}, "--framez: mlvu.framez: unknown option; did you mean 'frames'?"),
-            ({"frames": 0}, "--frames: mlvu.frames: got 0"),
+            ({"framez": 3}, "evaluation.1.framez: unknown option; did you mean 'frames'?"),
+            ({"frames": 0}, "evaluation.1.frames: got 0"),
             ({"tasks": ["ego2"]}, "mlvu (dev).tasks: got ego2"),
-            ({"limit": 0}, "argument --limit: got '0', expected an integer of at least 1"),
-            ({"condition": "blinded"}, "argument --condition: invalid choice: 'blinded'"),
-            ({"model.reducer.ratoi": 0.5}, "--model.reducer.ratoi: model.reducer.ratoi: unknown option"),
-            ({"num-workers": -1}, "argument --num-workers: got '-1'"),
+            ({"limit": 0}, "evaluation.1.limit: got 0, expected greater than or equal to 1"),
+            ({"condition": "blinded"}, "evaluation.1.condition: got 'blinded', expected 'normal', 'blind'"),
+            ({"limt": 1}, "evaluation.1.limt: unknown option; did you mean 'limit'?"),
+            ({"model": {"reducer": {"ratoi": 0.5}}}, "model.reducer.ratoi: unknown option; did you mean 'ratio'?"),
+            ({"num_workers": -1}, "evaluation.1.num_workers: got -1"),
             ({"benchmark": "vdc", "judge": "local", "judge_model": "a/b"}, "judge_revision: a/b is no folder here"),
         ],
     )
@@ -285,7 +289,7 @@ class TestPlan:
         Path("recipes/tiny/evaluation.yaml").write_text(text)
         assert run() == 2
         error = capsys.readouterr().err
-        assert "evaluation.yaml:3: evaluation: " in error
+        assert "evaluation.yaml:3: " in error
         assert said in error
         assert "evaluation.yaml:2" not in error
         assert started == []
@@ -331,7 +335,7 @@ def test_each_stage_trains_its_parts_and_none_is_repeated(
     assert changed(states[2], weights(runs / "3-all")) == set()
 
     # The first stage starts from the weights that a model of the same seed has.
-    first = ["--config", "recipes/tiny/1-align.yaml", "--training.train=[backbone]", "--trainer.max_steps=1"]
+    first = ["--config", "recipes/tiny/1-align.yaml", "--training.trainable=[backbone]", "--trainer.max_steps=1"]
     assert main(["fit", *first, "--trainer.default_root_dir=first"]) == 0
     assert "encoder" not in changed(weights(Path("first")), states[0])
 

@@ -41,12 +41,15 @@ MLVU = {
     "tasks": ["ego", "count"],
     "compat": "official",
     "frames": 2,
-    "num-workers": 0,
+    "num_workers": 0,
     "device": "cpu",
     # The prompts do not fit into what the recipe says.
-    "model.backbone.context_length": 2000,
+    "model": {"backbone": {"context_length": 2000}},
 }
-FLAGS = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in list(MLVU.items())[1:]]
+FLAGS = [
+    *("--root=mlvu", '--tasks=["ego", "count"]', "--compat=official", "--frames=2", "--num-workers=0", "--device=cpu"),
+    "--model.backbone.context_length=2000",
+]
 
 
 @pytest.fixture(scope="module")

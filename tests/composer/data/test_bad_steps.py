@@ -33,7 +33,7 @@ def recipe(folder: Path, records: list[dict[str, Any]], **data: Any) -> Path:
     trainer = {"accelerator": "cpu", "max_steps": 3, "logger": False, "enable_progress_bar": False}
     sections = {
         "model": model,
-        "training": {"learning_rate": 0.01, "warmup": 0, "train": ["projector"]},
+        "training": {"learning_rate": 0.01, "warmup_ratio": 0, "trainable": ["projector"]},
         "data": {"train": str(folder / "set/images/train.jsonl"), "num_workers": 0, "batch_size": 2, **data},
         "trainer": {**trainer, "default_root_dir": str(folder / "run")},
     }
@@ -60,7 +60,7 @@ def test_steps_of_bad_samples_alone_do_not_stop_a_run(tmp_path: Path, packing: d
 def test_a_resumed_run_passes_the_bad_sample_again(tmp_path: Path) -> None:
     good = [talk(str(n), image="0.png") for n in range(3)]
     path = recipe(tmp_path, [*good, *BAD], max_bad_samples=1.0)
-    flags = ["fit", "--config", str(path), "--training.train=[projector,backbone]", "--trainer.max_steps=6"]
+    flags = ["fit", "--config", str(path), "--training.trainable=[projector,backbone]", "--trainer.max_steps=6"]
     assert main([*flags, "--training.save_every_steps=1", "--training.keep_checkpoints=6"]) == 0
     last = newest(tmp_path / "run")
     assert last is not None

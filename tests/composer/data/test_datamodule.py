@@ -12,12 +12,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from composer.batch import IGNORE_LABEL, Batch
-from composer.data.datamodule import MultimodalDataModule
 from composer.data.mixture import FIRST_ROUND
 from composer.data.sampler import permutation
 from composer.errors import CheckpointError, ConfigError, DataError, MediaError, TrainingError
 from composer.model.multimodal import MultimodalModel
 from tests.composer.data.files import write_video
+from tests.composer.data.modules import data_module
 from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
 
 SIZE, SEED = 11, 5
@@ -110,14 +110,14 @@ def test_a_killed_run_goes_on_at_the_exact_sample(
 
     def fit(kill: int | None, resume: str | None = None, **more: Any) -> Recorder:
         module = Recorder(kill)
-        data = MultimodalDataModule(train=path, validation=path, batch_size=3, num_workers=num_workers, seed=SEED)
+        data = data_module(train=path, validation=path, batch_size=3, num_workers=num_workers, seed=SEED)
         trainer(tmp_path, **options, **more).fit(module, data, ckpt_path=resume)
         return module
 
     whole = fit(None).seen
     assert whole == stream(len(whole))
     killed, folder = Recorder(kill_at), tmp_path / "checkpoints"
-    data = MultimodalDataModule(train=path, validation=path, batch_size=3, num_workers=num_workers, seed=SEED)
+    data = data_module(train=path, validation=path, batch_size=3, num_workers=num_workers, seed=SEED)
     with pytest.raises(KilledError):
         trainer(tmp_path, **options, enable_checkpointing=True, callbacks=[saving(folder)]).fit(killed, data)
     assert killed.seen == whole[:kill_at]
@@ -131,12 +131,12 @@ def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
     paths = [write_records(tmp_path / f"{n}.jsonl", n) for n in (6, 8)]
     callbacks = [saving(tmp_path)]
     run = trainer(tmp_path, max_steps=1, enable_checkpointing=True, callbacks=callbacks)
-    run.fit(Recorder(), MultimodalDataModule(train=paths[0], batch_size=2, num_workers=0))
+    run.fit(Recorder(), data_module(train=paths[0], batch_size=2, num_workers=0))
     again = trainer(tmp_path, max_steps=2)
     with pytest.raises(CheckpointError, match=r"other data .samples 6, now 8.: resume with the same data"):
         again.fit(
             Recorder(),
-            MultimodalDataModule(train=paths[1], batch_size=2, num_workers=0),
+            data_module(train=paths[1], batch_size=2, num_workers=0),
             ckpt_path=str(tmp_path / "step=1.ckpt"),
         )
 
@@ -144,7 +144,7 @@ def test_other_data_cannot_be_resumed(tmp_path: Path) -> None:
 def test_files_are_learned_in_turn(tmp_path: Path) -> None:
     paths = [write_records(tmp_path / "a.jsonl", 4), write_records(tmp_path / "b.jsonl", 6)]
     module = Recorder()
-    data = MultimodalDataModule(train=paths, order="in-turn", batch_size=2, num_workers=0, seed=SEED)
+    data = data_module(train=paths, order="in-turn", batch_size=2, num_workers=0, seed=SEED)
     trainer(tmp_path, max_steps=8, max_epochs=-1).fit(module, data)
     passes = [(0, 4), (1, 6), (2, 6)]
     assert module.seen == [str(i) for number, size in passes for i in permutation(SEED, number, size)]
@@ -153,13 +153,13 @@ def test_files_are_learned_in_turn(tmp_path: Path) -> None:
 def test_validation_learns_and_a_fit_without_it_runs(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", 6)
     module = Recorder()
-    data = MultimodalDataModule(train=path, validation=path, batch_size=2, eval_batch_size=4, num_workers=0)
+    data = data_module(train=path, validation=path, batch_size=2, eval_batch_size=4, num_workers=0)
     trainer(tmp_path, max_epochs=1).fit(module, data)
     batches = module.batches[-1]
     assert [len(batch.sample_ids) for batch in batches] == [4, 2]
     assert all((batch.labels != IGNORE_LABEL).any(dim=1).all() for batch in batches)
     alone = Recorder()
-    trainer(tmp_path, max_epochs=1).fit(alone, MultimodalDataModule(train=path, batch_size=2, num_workers=0))
+    trainer(tmp_path, max_epochs=1).fit(alone, data_module(train=path, batch_size=2, num_workers=0))
     assert -1 not in alone.batches
 
 
@@ -168,7 +168,7 @@ def test_conditions_have_a_loader_each(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", 3, "a.mp4")
     module = Recorder()
     conditions = ["normal", "blind", "shuffled"]
-    data = MultimodalDataModule(test=path, batch_size=2, num_workers=1, frames=8, conditions=conditions)
+    data = data_module(test=path, batch_size=2, num_workers=1, frames=8, conditions=conditions)
     trainer(tmp_path).test(module, data, verbose=False)
     normal, blind, shuffled = (module.batches[i] for i in range(3))
     for batches in (normal, blind, shuffled):
@@ -182,7 +182,7 @@ def test_conditions_have_a_loader_each(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_predict_asks_every_question_once(tmp_path: Path, num_workers: int) -> None:
     path = write_records(tmp_path / "a.jsonl", 5)
-    data = MultimodalDataModule(predict=[path], batch_size=2, num_workers=num_workers)
+    data = data_module(predict=[path], batch_size=2, num_workers=num_workers)
     batches = trainer(tmp_path).predict(Recorder(), data)
     assert batches == [("0", "1"), ("2", "3"), ("4",)]
 
@@ -192,10 +192,10 @@ def test_errors_keep_their_class_and_their_words(tmp_path: Path, num_workers: in
     path = write_records(tmp_path / "a.jsonl", 3, "gone.mp4")
     module = Recorder()
     with pytest.raises(MediaError) as caught:
-        trainer(tmp_path).test(module, MultimodalDataModule(test=path, num_workers=num_workers), verbose=False)
+        trainer(tmp_path).test(module, data_module(test=path, num_workers=num_workers), verbose=False)
     assert str(caught.value).startswith(f"{tmp_path / 'gone.mp4'}: no such file")
     assert "Traceback" not in str(caught.value)
-    data = MultimodalDataModule(train=path, num_workers=num_workers, max_bad_samples=0.0)
+    data = data_module(train=path, num_workers=num_workers, max_bad_samples=0.0)
     with pytest.raises(TrainingError, match=rf"{tmp_path / 'bad_samples.jsonl'}"):
         trainer(tmp_path, max_epochs=1).fit(module, data)
     assert "gone.mp4" in (tmp_path / "bad_samples.jsonl").read_text()
@@ -203,7 +203,7 @@ def test_errors_keep_their_class_and_their_words(tmp_path: Path, num_workers: in
 
 def test_bad_samples_are_counted_over_workers(tmp_path: Path) -> None:
     path = write_records(tmp_path / "a.jsonl", 8, "gone.mp4")
-    data = MultimodalDataModule(train=path, batch_size=1, num_workers=2)
+    data = data_module(train=path, batch_size=1, num_workers=2)
     with pytest.raises(TrainingError, match=r"[45] of [45] samples cannot be used for training"):
         trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
 
@@ -213,35 +213,24 @@ def test_bad_lines_and_twin_ids_are_found_before_the_first_answer(tmp_path: Path
     write_records(path, 3)
     path.write_text(path.read_text() + "oops\n")
     with pytest.raises(DataError, match=r"a\.jsonl:4: not JSON"):
-        trainer(tmp_path).predict(Recorder(), MultimodalDataModule(predict=str(path), num_workers=0))
+        trainer(tmp_path).predict(Recorder(), data_module(predict=str(path), num_workers=0))
     good = write_records(tmp_path / "b.jsonl", 3)
     with pytest.raises(DataError, match=r"b\.jsonl:1: id '0' is already that of"):
-        trainer(tmp_path).predict(Recorder(), MultimodalDataModule(predict=[good, good], num_workers=0))
+        trainer(tmp_path).predict(Recorder(), data_module(predict=[good, good], num_workers=0))
 
 
 def test_a_stage_without_data(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.test: nothing given"):
-        trainer(tmp_path).test(Recorder(), MultimodalDataModule(num_workers=0), verbose=False)
+    with pytest.raises(ConfigError, match=r"data\.test: got no value, expected a JSON"):
+        trainer(tmp_path).test(Recorder(), data_module(num_workers=0), verbose=False)
 
 
 def test_all_wrong_options_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        MultimodalDataModule(frames=0, batch_size=-1, num_workers=-1, max_bad_samples=2, conditions=["normal", "deaf"])  # type: ignore[list-item]
-    keys = ["frames", "batch_size", "eval_batch_size", "num_workers", "max_bad_samples", "conditions"]
-    assert [problem.split(":")[0] for problem in caught.value.problems] == [f"data.{key}" for key in keys]
-
-
-def test_options_from_the_command_line() -> None:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(MultimodalDataModule, "data")
-    arguments = ["--data.train=[a.jsonl,b.jsonl]", "--data.test=c.jsonl", "--data.conditions=[normal,blind]"]
-    parsed = parser.parse_args(arguments)
-    data = parser.instantiate_classes(parsed).data
-    assert data.files["train"] == ["a.jsonl", "b.jsonl"]
-    assert data.conditions == ("normal", "blind")
-    assert "Largest share of training samples" in parser.format_help()
+        data_module(frames=0, batch_size=-1, num_workers=-1, max_bad_samples=2, conditions=["normal", "deaf"])
+    keys = ["frames", "batch_size", "num_workers", "max_bad_samples", "conditions.1"]
+    assert [problem.split(": ")[1] for problem in caught.value.problems] == [f"data.{key}" for key in keys]
+    with pytest.raises(ConfigError, match="expected each condition once"):
+        data_module(conditions=["blind", "blind"])
 
 
 def test_a_step_is_shared_by_the_devices(tmp_path: Path) -> None:
@@ -256,7 +245,7 @@ def test_a_step_is_shared_by_the_devices(tmp_path: Path) -> None:
 
     for options, cut in (({}, [2, 2, 1]), ({"max_tokens": 10_000}, [5])):
         seen.clear()
-        data = MultimodalDataModule(train=path, batch_size=2, global_batch_size=5, num_workers=0, seed=SEED, **options)
+        data = data_module(train=path, batch_size=2, global_batch_size=5, num_workers=0, seed=SEED, **options)
         trainer(tmp_path, max_steps=3, max_epochs=-1).fit(Steps(), data)
         assert [[len(micro) for micro in step] for step in seen] == [cut] * 3
         assert [name for step in seen for micro in step for name in micro] == stream(15)
@@ -270,13 +259,13 @@ def test_a_pass_is_as_long_as_claimed(tmp_path: Path) -> None:
     sources = {"a": {"reader": {"name": "llava", "path": path}, "repeat": 2}}
 
     def fit(claim: int) -> list[str]:
-        data = MultimodalDataModule(train="a", sources=sources, expected_samples=claim, batch_size=2, num_workers=0)
+        data = data_module(train="a", sources=sources, expected_samples=claim, batch_size=2, num_workers=0)
         module = Recorder()
         trainer(tmp_path, max_steps=1).fit(module, data)
         return module.seen
 
     assert len(fit(2 * SIZE)) == 2
-    with pytest.raises(DataError, match=r"got 22 samples a pass, expected 20 .*: a 22"):
+    with pytest.raises(DataError, match=r"got 22 samples per pass, expected 20 .*: a 22"):
         fit(20)
 
 
@@ -290,7 +279,7 @@ def test_sources_are_repeated(tmp_path: Path) -> None:
     sources = {"a": llava("a.jsonl", repeat=2), "b": llava("b.jsonl")}
     entries: list[str | dict[str, Any]] = ["a", {"source": "b", "repeat": 0.5}]
     options: dict[str, Any] = {"sources": sources, "root": str(tmp_path), "batch_size": 11, "num_workers": 0}
-    module, data = Recorder(), MultimodalDataModule(train=entries, validation="b", seed=SEED, **options)
+    module, data = Recorder(), data_module(train=entries, validation="b", seed=SEED, **options)
     callbacks = [saving(tmp_path)]
     trainer(tmp_path, max_epochs=1, enable_checkpointing=True, callbacks=callbacks).fit(module, data)
     part = permutation(SEED, FIRST_ROUND + 1, 6)[:3].tolist()
@@ -298,7 +287,7 @@ def test_sources_are_repeated(tmp_path: Path) -> None:
     assert module.seen == [str(records[k]) for k in permutation(SEED, 0, 11)]
     assert sum(len(batch.sample_ids) for batch in module.batches[-1]) == 6  # validation repeats nothing
     assert data.state_dict() == {"consumed": 11, "seed": SEED, "samples": 11, "order": "mixed"}
-    again = MultimodalDataModule(train=["a", "b"], seed=SEED, **options)
+    again = data_module(train=["a", "b"], seed=SEED, **options)
     with pytest.raises(CheckpointError, match="samples 11, now 14"):
         trainer(tmp_path, max_epochs=2).fit(Recorder(), again, ckpt_path=str(tmp_path / "step=1.ckpt"))
 
@@ -306,7 +295,7 @@ def test_sources_are_repeated(tmp_path: Path) -> None:
 def test_repeated_sources_in_turn(tmp_path: Path) -> None:
     write_records(tmp_path / "a.jsonl", 4)
     sources = {"a": llava("a.jsonl"), "twice": llava("a.jsonl", repeat=2)}
-    data = MultimodalDataModule(
+    data = data_module(
         train=["a", "twice"], sources=sources, root=str(tmp_path), order="in-turn", batch_size=2, num_workers=0, seed=3
     )
     module = Recorder()
@@ -318,38 +307,16 @@ def test_repeated_sources_in_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("expected", "wrong"), [(300, False), (302, False), (304, True), (200, True)])
 def test_a_source_of_another_size(tmp_path: Path, expected: int, wrong: bool) -> None:
     path = write_records(tmp_path / "a.jsonl", 300)
-    data = MultimodalDataModule(predict="a", sources={"a": llava(path, samples=expected)})
+    data = data_module(predict="a", sources={"a": llava(path, samples=expected)})
     said = rf"source 'a': got 300 samples, expected {expected}"
     if wrong:
-        with pytest.raises(DataError, match=rf"{said} to within 1 % in .*a\.jsonl: .*data\.sources\.a\.samples"):
+        with pytest.raises(DataError, match=rf"{said} to within 1% in .*a\.jsonl: .*data\.sources\.a\.samples"):
             data.setup("predict")
     elif expected == 300:
         data.setup("predict")
     else:
         with pytest.warns(UserWarning, match=said):
             data.setup("predict")
-
-
-def test_problems_of_sources_and_options_at_once() -> None:
-    with pytest.raises(ConfigError) as caught:
-        MultimodalDataModule(frames=0, train="talks", sources={"talk": llava("a.jsonl", repeat=0)})
-    assert [problem.split(": got")[0] for problem in caught.value.problems] == [
-        "data.frames",
-        "the data module: data.sources.talk.repeat",
-        "the data module: data.train: unknown source 'talks'; did you mean 'talk'? Sources: talk; a file's name ends "
-        "in .json or .jsonl.",
-    ]
-
-
-def test_sources_from_the_command_line() -> None:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(MultimodalDataModule, "data")
-    sources = '{"a": {"reader": {"name": "llava", "path": "a.jsonl"}, "repeat": 2}}'
-    parsed = parser.parse_args([f"--data.sources={sources}", '--data.train=["a", {"source": "a", "repeat": 0.5}]'])
-    data = parser.instantiate(parsed).data
-    assert data.files["train"] == ["a", {"source": "a", "repeat": 0.5}]
 
 
 MANY_BATCHES = """
@@ -360,10 +327,12 @@ import torch
 from composer.batch import Example
 from composer.model.processor import collate
 from composer.data.datamodule import MultimodalDataModule
+from composer.recipe.data import DataConfig
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 data = [Example(str(n), torch.full((4,), n), torch.full((4,), n), ()) for n in range(96)]
-loader = MultimodalDataModule(num_workers=1)._loader(data, batch_size=1, collate_fn=lambda one: collate(one))
+module = MultimodalDataModule(DataConfig(num_workers=1))
+loader = module._loader(data, batch_size=1, collate_fn=lambda one: collate(one))
 print(*(batch.sample_ids[0] for batch in list(loader)))
 """
 

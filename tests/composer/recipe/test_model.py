@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from composer.plugin import SlotConfig
+from composer.recipe.components import slot_config
 from composer.recipe.model import ModelConfig, PromptConfig
-from composer.recipe.resolve import model_config, slot_config
+from composer.recipe.resolve import model_config
 
 
 @pytest.mark.parametrize("tokenizer", [None, "bytes", "world", ["red", "blue"]])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from composer.errors import ConfigError
 from composer.recipe.explain import differences
 from composer.recipe.overrides import from_environment, from_flags
-from composer.recipe.resolve import Resolved, model_config, recorded, resolve
+from composer.recipe.resolve import Recipe, merge_sections, model_config, recorded, resolve
 from composer.recipe.yamlfile import Origin, load_recipes, merged, parse_yaml
 from tests.composer.conftest import forget
 from tests.composer.installing import PARTS, install
@@ -39,13 +39,13 @@ def write(name: str, content: Any) -> Path:
 
 def run(
     *models: Any, flags: Sequence[str] = (), environment: Mapping[str, str] | None = None, checkpoint: Any = None
-) -> Resolved:
+) -> Recipe:
     files = load_recipes([write(f"{place}.yaml", {"model": model}) for place, model in enumerate(models)])
     return resolve(
         files,
         flags=from_flags(flags, "model")[0],
         environment=from_environment(environment or {}),
-        checkpoint=checkpoint,
+        checkpoint=checkpoint and {"model": checkpoint},
     )
 
 
@@ -60,7 +60,7 @@ def one_problem(*models: Any, **layers: Any) -> str:
     return problem
 
 
-def part(resolved: Resolved, slot: str) -> Any:
+def part(resolved: Recipe, slot: str) -> Any:
     return resolved.model.model_dump(mode="json")[slot]
 
 
@@ -100,7 +100,7 @@ def test_layers_from_the_lowest_to_the_strongest() -> None:
 def test_a_swap_drops_what_was_written_next_to_the_name(flag: str) -> None:
     resolved = run(BASE, flags=[flag, "--model.backbone.width=4"])
     assert part(resolved, "backbone") == {"name": "tower", "width": 4, "pretrained": None, "extra": {}, "widths": []}
-    expected = "options dropped with their component: width, pretrained of backbone 'river' (0.yaml:8)."
+    expected = "options dropped with their component: width, pretrained of backbone 'river' (0.yaml:8)"
     assert resolved.note == expected
 
 
@@ -135,7 +135,7 @@ def test_a_record_of_a_model_outlives_a_second_provider_of_its_names(parts: Path
     assert list(differences(model.model_dump(mode="json"), record, "model")) == []
     record["reducer"][0]["name"] = "more-parts/merge"
     assert list(differences(recorded(later), record, "model")) == [
-        "model.reducer.0.name is 'more-parts/merge' and not 'stand-in-parts/merge'."
+        "model.reducer.0.name is 'more-parts/merge' and not 'stand-in-parts/merge'"
     ]
 
 
@@ -210,7 +210,7 @@ class TestReducer:
 
     def test_two_need_a_place(self) -> None:
         problem = one_problem(BASE | {"reducer": ["merge", "pool"]}, flags=["--model.reducer.ratio=0.25"])
-        assert "--model.reducer.ratio: model.reducer.ratio: the chain has 2 reducers, 0 'merge', 1 'pool'" in problem
+        assert "--model.reducer.ratio: the chain has 2 reducers, 0 'merge', 1 'pool'" in problem
         assert "--model.reducer.0.ratio=VALUE" in problem
 
     def test_a_list_as_flag(self) -> None:
@@ -245,14 +245,18 @@ class TestReducer:
 
 class TestFiles:
     def test_include_is_lower_and_relative(self) -> None:
-        write("base/all.yaml", {"model": BASE, "training": {"a": 1, "b": {"x": 1, "y": 2}}})
+        write(
+            "base/all.yaml",
+            {"model": BASE, "training": {"betas": [0, 1], "learning_rates": {"encoder": 1, "backbone": 2}}},
+        )
         write("base/more.yaml", {"trainer": {"max_steps": 3}})
         top = {"include": ["base/all.yaml", "base/more.yaml"], "model": {"backbone": "tower"}}
-        path = write("top.yaml", top | {"training": {"b": {"y": 3}}})
+        path = write("top.yaml", top | {"training": {"learning_rates": {"backbone": 3}}})
         resolved = resolve(load_recipes([path]), flags=from_flags(["--model.backbone.width=2"], "model")[0])
         assert resolved.model.backbone.name == "tower"
-        assert resolved.sections.plain() == {"training": {"a": 1, "b": {"x": 1, "y": 3}}, "trainer": {"max_steps": 3}}
-        assert str(resolved.sections.at(["training", "b", "x"]).origin) == "base/all.yaml:14"
+        assert resolved.training.learning_rates == {"encoder": 1, "backbone": 3}
+        assert (resolved.training.betas, resolved.trainer.max_steps) == ((0, 1), 3)
+        assert str(resolved.stated.at(["training", "learning_rates", "encoder"]).origin) == "base/all.yaml:16"
 
     def test_an_include_that_comes_back(self) -> None:
         write("a.yaml", "include: sub/b.yaml\n")
@@ -305,13 +309,13 @@ class TestFiles:
         text = (
             "training: {a: 1e-3, b: on, c: no, d: 2026-01-01, e: true, f: 1.5, g: -2E5, h: 12, i: .5, j: null, k: .inf}"
         )
-        values = resolve(load_recipes([write("a.yaml", {"model": BASE}), write("b.yaml", text)])).sections.plain()
+        values = merge_sections(load_recipes([write("a.yaml", {"model": BASE}), write("b.yaml", text)])).plain()
         expected = [1e-3, "on", "no", "2026-01-01", True, 1.5, -2e5, 12, 0.5, None, float("inf")]
         assert list(values["training"].values()) == expected
 
     def test_merge_keys(self) -> None:
         text = "training:\n  one: &one {a: 1, b: 2}\n  two: {<<: *one, b: 3}\n"
-        values = resolve(load_recipes([write("a.yaml", {"model": BASE}), write("b.yaml", text)])).sections.plain()
+        values = merge_sections(load_recipes([write("a.yaml", {"model": BASE}), write("b.yaml", text)])).plain()
         assert values["training"]["two"] == {"a": 1, "b": 3}
 
 
@@ -328,11 +332,11 @@ class TestErrors:
             resolve(load_recipes([Path("a.yaml")]))
         expected = [
             "a.yaml:11: trainr: unknown section; did you mean 'trainer'?",
-            "a.yaml:12: data: got 3, expected a mapping.",
+            "a.yaml:12: data: got 3, expected a mapping",
             "a.yaml:2: model.encodr: unknown slot; did you mean 'encoder'?",
             "model.encoder: a value is missing; name one with --model.encoder=NAME. Installed: ",
-            "a.yaml:5: model.reducer.ratoi: unknown option; did you mean 'ratio'? Options: ratio, order.",
-            "a.yaml:6: model.reducer.order: got 'up', expected 'ascending' or 'descending'.",
+            "a.yaml:5: model.reducer.ratoi: unknown option; did you mean 'ratio'? Options: ratio, order",
+            "a.yaml:6: model.reducer.order: got 'up', expected 'ascending' or 'descending'",
             "a.yaml:7: model.projector: unknown projector 'matrx': did you mean 'matrix'? Installed: ",
             "a.yaml:10: model.backbone.width: got 'wide', expected a valid integer",
         ]
@@ -345,31 +349,31 @@ class TestErrors:
         [
             (
                 {"flags": ["--model.backbone.widht=2"]},
-                "--model.backbone.widht: model.backbone.widht: unknown option; did",
+                "--model.backbone.widht: unknown option; did",
             ),
             (
                 {"flags": ["--model.backbone.width=x"]},
-                "--model.backbone.width: model.backbone.width: got 'x', expected",
+                "--model.backbone.width: got 'x', expected",
             ),
             ({"flags": ["--model.backbone.width=3"]}, "model.backbone: width must be even and is 3"),
             (
                 {"flags": ["--model.backbone=towr"]},
-                "--model.backbone: model.backbone: unknown backbone 'towr': did you",
+                "--model.backbone: unknown backbone 'towr': did you",
             ),
             (
                 {"flags": ["--model.bakbone=tower"]},
-                "--model.bakbone: model.bakbone: unknown slot; did you mean 'backbone'?",
+                "--model.bakbone: unknown slot; did you mean 'backbone'?",
             ),
             (
                 {"flags": ["--model.backbone=null"]},
-                "--model.backbone: model.backbone: got no value, expected a component's",
+                "--model.backbone: got no value, expected a component's",
             ),
             ({"flags": ["--model.backbone=3"]}, "model.backbone: got 3, expected a component's name, a mapping with"),
             ({"flags": ["--model.backbone.name=3"]}, "model.backbone.name: got 3, expected a component's name"),
             ({"flags": ["--model.backbone=[tower]"]}, "model.backbone: got ['tower'], expected a component's name"),
             (
                 {"flags": ["--model.backbone=tower"]},
-                "model.backbone.width: a value is missing; expected integer: Channels.",
+                "model.backbone.width: a value is missing; expected integer: Channels",
             ),
             ({"flags": ["--model.backbone=no.yaml"]}, "--model.backbone: cannot read 'no.yaml': No such file"),
             ({"flags": ["--model.reducer.0=pool"]}, "model.reducer.0: got 'pool', expected options of that place"),
@@ -383,7 +387,7 @@ class TestErrors:
                 {"flags": ["--model.prompt.tokenizer=3"]},
                 "model.prompt.tokenizer: got 3, expected 'bytes' or 'world' or",
             ),
-            ({"flags": ["--model.backbone.extra.a=x"]}, "--model.backbone.extra.a: model.backbone.extra.a: got 'x'"),
+            ({"flags": ["--model.backbone.extra.a=x"]}, "--model.backbone.extra.a: got 'x'"),
             (
                 {"flags": ["--model.backbone.widths=[1, x]"]},
                 "model.backbone.widths.1: got 'x', expected a valid integer",
@@ -425,7 +429,7 @@ class TestErrors:
     def test_other_flags_are_left_alone(self) -> None:
         arguments = ["--modelling=1", "--model.backbone", "tower", "--trainer.max_steps", "-1", "--model.x=a=b"]
         flags, rest = from_flags(arguments, "model")
-        assert [flag.plain() for flag in flags] == [{"backbone": "tower"}, {"x": "a=b"}]
+        assert [flag.plain() for flag in flags] == [{"model": {"backbone": "tower"}}, {"model": {"x": "a=b"}}]
         assert rest == ["--modelling=1", "--trainer.max_steps", "-1"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from composer.plugin import Kind
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import Provider, load_registry
 from composer.testing import check_encoder, check_reducer
 

@@ -18,7 +18,7 @@ model:
   projector: mlp
   backbone: {name: rwkv6, width: 32, depth: 2, head_size: 16}
   prompt: {tokenizer: bytes}
-training: {learning_rate: 0.01, warmup: 0}
+training: {learning_rate: 0.01, warmup_ratio: 0}
 data: {train: [stills.jsonl, text.jsonl], global_batch_size: 8, batch_size: 2, num_workers: 0, frames: 2}
 trainer: {accelerator: cpu, max_steps: 4, logger: false, enable_progress_bar: false, gradient_clip_val: 1.0}
 """

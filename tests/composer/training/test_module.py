@@ -29,7 +29,7 @@ def flat(part: nn.Module) -> torch.Tensor:
 
 def test_only_the_chosen_parts_change_and_the_others_are_in_evaluation_mode(tmp_path: Path) -> None:
     modes: list[dict[str, bool]] = []
-    run = module(train=["projector"])
+    run = module(trainable=["projector"])
     run.on_train_batch_start = lambda *_: modes.append({n: p.training for n, p in run.model.parts().items()})  # type: ignore[method-assign]
     run.configure_model()
     before = {name: flat(part) for name, part in run.model.parts().items() if name != "reducer"}
@@ -41,7 +41,7 @@ def test_only_the_chosen_parts_change_and_the_others_are_in_evaluation_mode(tmp_
 
 
 def test_the_table_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = module(train=["projector", "backbone"], learning_rates={"backbone": 3e-4})
+    run = module(trainable=["projector", "backbone"], learning_rates={"backbone": 3e-4})
     trainer(tmp_path, max_steps=1).fit(run, TinyData())
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert rows["encoder"] == ["tiny-mean", "3", "0", "frozen"]
@@ -117,7 +117,7 @@ def test_predict_writes_answers_batch_by_batch(tmp_path: Path, monkeypatch: pyte
 def test_initial_weights_start_a_stage_and_a_resumed_run_keeps_its_own(tmp_path: Path) -> None:
     first = module()
     trainer(tmp_path / "one", max_steps=4).fit(first, TinyData())
-    stage = {"train": ["projector"], "initial_weights": str(tmp_path / "one")}
+    stage = {"trainable": ["projector"], "initial_weights": str(tmp_path / "one")}
     second = module(**stage)
     trainer(tmp_path / "two", max_steps=3).fit(second, TinyData())
     assert torch.equal(flat(first.model.backbone), flat(second.model.backbone))

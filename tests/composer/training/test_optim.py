@@ -24,7 +24,7 @@ def model() -> MultimodalModel:
 
 
 def test_schedule_equals_torchs_linear_then_cosine() -> None:
-    config = TrainingConfig(learning_rate=0.5, warmup=0.1, warmup_start_factor=0.01, final_factor=0.2)
+    config = TrainingConfig(learning_rate=0.5, warmup_ratio=0.1, warmup_start_factor=0.01, min_lr_ratio=0.2)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     rise = LinearLR(optimizer, start_factor=0.01, total_iters=10)
     fall = CosineAnnealingLR(optimizer, T_max=90, eta_min=0.1)
@@ -58,7 +58,7 @@ def test_a_checkpoint_restores_moments_and_step_and_the_recipe_gives_the_rest() 
     def optimizer(rate: float, decay: float) -> tuple[RecipeAdamW, WarmupCosine]:
         groups = [{"name": "projector", "params": [weight], "lr": rate, "weight_decay": decay}]
         made = RecipeAdamW(groups)
-        return made, WarmupCosine(made, 10, TrainingConfig(warmup=0))
+        return made, WarmupCosine(made, 10, TrainingConfig(warmup_ratio=0))
 
     before, schedule = optimizer(0.1, 0.0)
     for _ in range(4):
@@ -83,7 +83,7 @@ def test_lightning_steps_the_schedule_once_an_optimizer_step(tmp_path, monkeypat
 
     rates: list[float] = []
     runner: Trainer = trainer(tmp_path, max_steps=8, accumulate_grad_batches=2)
-    run = module(learning_rate=0.1, warmup=0.25, warmup_start_factor=0.1)
+    run = module(learning_rate=0.1, warmup_ratio=0.25, warmup_start_factor=0.1)
     run.on_before_zero_grad = lambda optimizer: rates.append(optimizer.param_groups[0]["lr"])  # type: ignore[method-assign]
     runner.fit(run, TinyData())
     expected = [0.1 * learning_rate_factor(step, 8, run.training_config) for step in range(8)]

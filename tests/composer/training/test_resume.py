@@ -18,7 +18,7 @@ STEPS = 15  # two and a half epochs of six steps
 
 def fit(run: Path) -> None:
     """What `composer fit --ckpt_path last` does."""
-    model = module(save_every_steps=1, weight_decay=0.1, warmup=0.2)
+    model = module(save_every_steps=1, weight_decay=0.1, warmup_ratio=0.2)
     trainer(run, max_steps=STEPS).fit(model, TinyData(), ckpt_path=newest(run))
 
 

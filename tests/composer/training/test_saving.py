@@ -90,7 +90,7 @@ def test_resume_after_any_step_equals_the_whole_run(tmp_path: Path, step: int, e
 
 
 def test_a_finished_run_goes_on_when_given_more_epochs(tmp_path: Path) -> None:
-    flat = {"warmup": 0.0, "final_factor": 1.0}  # a schedule that does not depend on the number of steps
+    flat = {"warmup_ratio": 0.0, "min_lr_ratio": 1.0}  # a schedule that does not depend on the number of steps
     whole, resumed = module(**flat), module(**flat)
     trainer(tmp_path / "whole", max_epochs=3).fit(whole, TinyData())
     trainer(tmp_path / "run", max_epochs=2).fit(module(**flat), TinyData())
@@ -127,4 +127,4 @@ def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
 def test_another_stage_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=2).fit(module(), TinyData())
     with pytest.raises(CheckpointError, match=r"trains projector.*training\.initial_weights"):
-        trainer(tmp_path, max_steps=4).fit(module(train=["projector"]), TinyData(), ckpt_path=newest(tmp_path))
+        trainer(tmp_path, max_steps=4).fit(module(trainable=["projector"]), TinyData(), ckpt_path=newest(tmp_path))

@@ -10,7 +10,7 @@ import pytest
 from composer.benchmark import Benchmark
 from composer.errors import DataError
 from composer.evaluation.questions import read_questions
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import load_registry
 from composer.sample import Media
 from composer_plugins.benchmarks import mlvu, mvbench

@@ -9,7 +9,7 @@ import pytest
 
 from composer.benchmark import Benchmark, Grade, Question, Summary
 from composer.errors import ConfigError, DataError
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import load_registry
 from composer.sample import Media
 from composer_plugins.benchmarks import activitynet_qa, captions, vatex, vdc, vdc_prompts

@@ -9,7 +9,7 @@ import pytest
 
 from composer.errors import ConfigError, DataError
 from composer.reader import Reader
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import load_registry
 from composer.sample import Media, Message
 

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from composer.errors import DataError
-from composer.recipe.resolve import slot_config
+from composer.recipe.components import slot_config
 from composer.registry import load_registry
 from composer.sample import Media, Message, Sample
 from composer_plugins.readers.messages import MessagesReader

@@ -18,8 +18,7 @@ from composer.cli import main
 from composer.data.tools import fetch as fetching
 from composer.data.tools.fetch import Repository, list_repositories
 from composer.errors import DiskFullError
-from composer.recipe.sources import SourceConfig, read_sources
-from composer.recipe.yamlfile import Origin, located
+from composer.recipe.data import SourceConfig, data_config
 from composer_plugins.readers.llava import LlavaReader
 from tests.composer.data.hub import Hub, serving
 from tests.composer.data.recipes import talk, write_recipe
@@ -179,7 +178,7 @@ def test_a_dry_run_asks_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def named(**sources: dict[str, Any]) -> list[SourceConfig]:
     """The sources of a recipe whose data.root is /r."""
     given = {"root": "/r", "sources": sources, "train": list(sources)}
-    return read_sources(located(given, Origin("here")), "train")
+    return data_config(given).sources_of("train")
 
 
 def test_places_that_do_not_go_together() -> None:

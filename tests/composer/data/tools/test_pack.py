@@ -20,12 +20,11 @@ import yaml
 from pyarrow import parquet
 
 from composer.cli import main
-from composer.data.datamodule import MultimodalDataModule
 from composer.data.media.clip import load_clip
 from composer.data.tools.pack import pack
 from composer.errors import DataError
 from composer.reader import Reader
-from composer.recipe.resolve import other_sections
+from composer.recipe.resolve import merge_sections
 from composer.recipe.yamlfile import load_recipes
 from composer.sample import Media, Message, Sample
 from composer.shards import Shards
@@ -33,6 +32,7 @@ from composer.transform import FrameTransform
 from composer_plugins.readers.llava import LlavaReader
 from composer_plugins.readers.m3it import M3ITReader
 from composer_plugins.readers.packed import PackedReader
+from tests.composer.data.modules import data_module
 from tests.composer.data.recipes import talk, write_data, write_lines, write_recipe
 from tests.composer.data.test_datamodule import KilledError, Recorder, trainer
 
@@ -95,12 +95,12 @@ def test_training_goes_on_from_the_originals_to_packed_data_with_the_same_batche
     tmp_path: Path, data: dict[str, Any]
 ) -> None:
     overlay = pack_all(tmp_path, data)
-    section = other_sections(load_recipes([tmp_path / "recipe.yaml", overlay])).at(["data"]).plain()
+    section = merge_sections(load_recipes([tmp_path / "recipe.yaml", overlay])).at(["data"]).plain()
     assert section["sources"]["images"]["reader"] == {"name": "packed", "path": str(tmp_path / "packed/images")}
 
     def fit(folder: Path, given: dict[str, Any], kill_at: int | None = None, checkpoint: str | None = None) -> Recorder:
         recorder = Recorder(kill_at)
-        module = MultimodalDataModule(**given, frames=3, batch_size=2, num_workers=0, seed=5)
+        module = data_module(**given, frames=3, batch_size=2, num_workers=0, seed=5)
         run = trainer(folder, max_steps=9)
         try:
             run.fit(recorder, datamodule=module, ckpt_path=checkpoint)

@@ -81,7 +81,7 @@ def model(trained: Path) -> MultimodalModel:
     """The checkpoint's model with the overrides, as composer itself loads it."""
     checkpoint = read_checkpoint(trained)
     flags, _ = from_flags([f"--{override}" for override in OVERRIDES], "model")
-    made = compose(resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]["model"]).model)
+    made = compose(resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]).model)
     load_weights(made, checkpoint, str(trained))
     return made.eval()
 

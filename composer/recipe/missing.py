@@ -1,0 +1,41 @@
+"""Data files that are not there, found before anything is started. No torch here."""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from composer.errors import DataError
+from composer.recipe.data import DataConfig, SourceConfig, Split
+
+SYNTHETIC = ("train.jsonl", "stills.jsonl", "heldout.jsonl")
+"""The files that `composer data synthesize FOLDER` writes."""
+
+SHOWN = 5
+
+
+def check_present(data: DataConfig, splits: Iterable[Split], recipe: Path | None) -> None:
+    """Raise DataError, with what to do, if files of a source are missing. recipe: its path, for a command to run."""
+    sources = {source.name: source for split in splits for source in data.sources_of(split)}
+    missing = {name: path for name, source in sources.items() if (path := _missing_path(source)) is not None}
+    if not missing:
+        return
+    keys = {name: f"data.sources.{name}: " if name in data.sources else "" for name in missing}
+    lines = [f"{keys[name]}{path}: no such file or folder" for name, path in missing.items()]
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    remedies = dict.fromkeys(_remedy(sources[name], path, recipe) for name, path in missing.items())
+    raise DataError("\n".join([*lines[:SHOWN], *more, *remedies]))
+
+
+def _missing_path(source: SourceConfig) -> str | None:
+    """The path of the source's reader if nothing is there, or matches it."""
+    path = getattr(source.reader, "path", None)
+    is_there = not isinstance(path, str) or Path(path).exists() or bool(glob.glob(path, recursive=True))
+    return None if is_there else path
+
+
+def _remedy(source: SourceConfig, path: str, recipe: Path | None) -> str:
+    if source.hub is not None:
+        return f"Download what is on the Hugging Face hub with `composer data fetch {recipe or 'RECIPE'}`"
+    if Path(path).name in SYNTHETIC:
+        return f"Make the synthetic data with `composer data synthesize {Path(path).parent}`"
+    return "Correct the path, or data.root"

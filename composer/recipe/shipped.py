@@ -1,0 +1,39 @@
+"""Recipes that come with composer: `composer:NAME` in the place of a path. No torch here."""
+
+import difflib
+from pathlib import Path
+
+import composer
+from composer.errors import ConfigError
+
+PREFIX = "composer:"
+SUFFIXES = (".yaml", ".yml")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes by name: files, and folders of stages."""
+    package = Path(composer.__file__).parent
+    # Installed, they are in the package; in a clone, next to it.
+    folder = next(path for path in (package / "recipes", package.parent / "recipes") if path.is_dir())
+    paths = [path for path in folder.iterdir() if path.suffix in SUFFIXES or any(path.glob("1-*.yaml"))]
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.stem)}
+
+
+def locate(text: str, folder: Path = Path()) -> Path:
+    """The path that a recipe is named by, relative to `folder` unless it is `composer:NAME` or absolute.
+
+    `composer:auroralong/3-language` is a file of a folder. Raises ConfigError if composer has no recipe of this name.
+    """
+    if not text.startswith(PREFIX):
+        return folder / text
+    recipes = shipped_recipes()
+    name, *inside = text.removeprefix(PREFIX).split("/")
+    path = recipes.get(name)
+    if path is not None and inside:
+        path = path.joinpath(*inside)
+        path = path if path.exists() else path.with_suffix(".yaml")
+    if path is None or not path.exists():
+        near = difflib.get_close_matches(name, recipes, 1)
+        hint = f"; did you mean {PREFIX}{near[0]}?" if near and near[0] != name else "."
+        raise ConfigError(f"{text}: unknown recipe{hint} Recipes: {', '.join(recipes)}")
+    return path
