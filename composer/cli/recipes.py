@@ -8,6 +8,7 @@ from pathlib import Path
 from composer.atomic import writing
 from composer.errors import ConfigError
 from composer.recipe.shipped import PREFIX, locate, shipped_recipes
+from composer.recipe.stages import stages_of
 from composer.recipe.yamlfile import load_yaml
 
 SUMMARY = "List the recipes that come with composer, or copy one."
@@ -43,10 +44,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _about(path: Path) -> str:
-    """The first words of a recipe's header: `# What      ...`."""
-    file = path if path.is_file() else min(path.glob("1-*.yaml"))
-    first = next((line for line in file.read_text("utf-8").splitlines() if line.startswith("# What")), "")
-    return first.removeprefix("# What").strip()
+    """The first line of a recipe's header, `# What ...`; of a folder that of its first stage."""
+    stages = stages_of(path)
+    lines = stages[0].path.read_text("utf-8").splitlines()
+    first = next((line for line in lines if line.startswith("# What")), "").removeprefix("# What").strip()
+    return f"{len(stages)} stages. {first}" if path.is_dir() else first
 
 
 def _with_includes(path: Path) -> list[Path]:

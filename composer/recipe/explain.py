@@ -159,4 +159,5 @@ def _described(field: FieldInfo) -> str:
 
 def _reason(detail: ErrorDetails) -> str:
     text = re.sub("^(Value error|Assertion failed), ", "", detail["msg"])
+    text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     return re.sub("^Input should be ", "expected ", text)

@@ -268,7 +268,7 @@ class TestPlan:
             ({"framez": 3}, "evaluation.1.framez: unknown option; did you mean 'frames'?"),
             ({"frames": 0}, "evaluation.1.frames: got 0"),
             ({"tasks": ["ego2"]}, "mlvu (dev).tasks: got ego2"),
-            ({"limit": 0}, "evaluation.1.limit: got 0, expected greater than or equal to 1"),
+            ({"limit": 0}, "evaluation.1.limit: got 0, expected at least 1"),
             ({"condition": "blinded"}, "evaluation.1.condition: got 'blinded', expected 'normal', 'blind'"),
             ({"limt": 1}, "evaluation.1.limt: unknown option; did you mean 'limit'?"),
             ({"model": {"reducer": {"ratoi": 0.5}}}, "model.reducer.ratoi: unknown option; did you mean 'ratio'?"),

@@ -177,7 +177,7 @@ def test_no_checkpoint_to_test(folder: Path, capsys: pytest.CaptureFixture[str])
             "wrong.yaml:3: trainer.max_stepz: unknown option; did you mean 'max_steps'?",
         ),
         (["--config", "type.yaml"], "type.yaml:2: data.frames: got 'two', expected a valid integer"),
-        (["--data.frames=0"], "--data.frames: got 0, expected greater than or equal to 1"),
+        (["--data.frames=0"], "--data.frames: got 0, expected at least 1"),
         (["--trainer.devices=0"], "Lightning: "),
         (["--trainer.strategy=fsdp"], "trainer.strategy: got fsdp, expected auto, ddp"),
         (["--trainer.strategy=deepspeed_stage_2"], "trainer.strategy: got deepspeed_stage_2, expected auto, ddp"),
