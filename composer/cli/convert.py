@@ -52,9 +52,8 @@ def _named(name: str) -> Provider:
         raise PluginError(f"{name!r} is offered by {' and by '.join(map(str, matches))}: name one of them, {choices}")
     if not matches:
         names = [provider.component.name for provider in converters]
-        raise PluginError(
-            f"{name!r} converts no weights{nearest(name, names)} Components that do: {', '.join(names) or 'none'}."
-        )
+        instead = f"{nearest(name, names) or '.'} Components that do: {', '.join(names) or 'none'}."
+        raise PluginError(f"{name!r} converts no weights{instead}")
     return matches[0]
 
 

@@ -71,7 +71,9 @@ def _named(registry: Registry, name: str) -> list[Provider]:
     found = [p for kind in KINDS for p in registry.matches(kind, name)]
     if not found:
         names = sorted({p.component.name for p in registry.providers})
-        raise PluginError(f"unknown component {name!r}{nearest(name, names)} Installed: {', '.join(names) or 'none'}.")
+        raise PluginError(
+            f"unknown component {name!r}{nearest(name, names) or '.'} Installed: {', '.join(names) or 'none'}."
+        )
     return found
 
 

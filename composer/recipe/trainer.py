@@ -15,7 +15,7 @@ Precision = (
 class TrainerConfig(BaseModel):
     """Arguments of `lightning.pytorch.Trainer` with its defaults. Values of type Any are checked by Lightning."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)  # a folder may be called 2
 
     accelerator: Any = Field("auto", description="auto, cpu, gpu ...")
     strategy: Any = Field("auto", description="auto, ddp, or a variant of ddp.")

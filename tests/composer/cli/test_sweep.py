@@ -47,7 +47,7 @@ MLVU = {
     "model": {"backbone": {"context_length": 2000}},
 }
 FLAGS = [
-    *("--root=mlvu", '--tasks=["ego", "count"]', "--compat=official", "--frames=2", "--num-workers=0", "--device=cpu"),
+    *("--root=mlvu", "--frames=2", '--tasks=["ego", "count"]', "--compat=official", "--num-workers=0", "--device=cpu"),
     "--model.backbone.context_length=2000",
 ]
 

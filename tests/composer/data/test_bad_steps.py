@@ -86,7 +86,7 @@ def test_too_many_bad_samples_and_a_strict_length_stop_the_run(
     assert "the backbone's context is 300" in capsys.readouterr().err
     assert main(["fit", "--config", str(path), "--data.too_long=cut"]) == 2
     assert main(["fit", "--config", str(path), "--data.max_bad_media=0.5"]) == 2
-    assert "data.max_bad_media: renamed to data.max_bad_samples" in capsys.readouterr().err
+    assert "--data.max_bad_media: renamed to 'max_bad_samples'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
