@@ -35,6 +35,17 @@ def test_the_reducer_of_the_tutorial_keeps_the_contract() -> None:
     check_reducer(names["Pairs"](dim=4, depth=2))
 
 
+def test_commands_about_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL)
+    commands = [shlex.split(line, comments=True)[1:] for block in blocks for line in block.splitlines()]
+    assert len(commands) == 7
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        assert main(command) == 0, command
+    assert Path("recipe.schema.json").is_file()
+    assert Path("mine/quickstart.yaml").is_file()
+
+
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/backbones.md").read_text(), re.DOTALL)
 
 

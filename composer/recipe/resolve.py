@@ -78,12 +78,14 @@ def resolve(
         files: Recipes, see `composer.recipe.yamlfile.load_recipes`.
         flags: Flags, see `composer.recipe.overrides`.
         environment: Environment variables, see the same.
-        checkpoint: Dumps of a `ModelConfig` (`model`) and a `TrainingConfig` (`training`), the lowest layer.
+        checkpoint: The lowest layer: a mapping with dumps of a `ModelConfig` (`model`) and a `TrainingConfig`
+            (`training`), one of them or both. What else it holds is ignored.
 
     Raises:
         ConfigError: With every problem of every section, each with its origin and key.
     """
-    below = [[located(dict(checkpoint), Origin("checkpoint"))]] if checkpoint else []
+    dumps = {key: checkpoint[key] for key in ("model", "training") if key in checkpoint} if checkpoint else {}
+    below = [[located(dumps, Origin("checkpoint"))]] if dumps else []
     layers: list[Layer] = [*below, *([file] for file in files), environment, flags]
     problems = [problem for layer in layers for part in layer for problem in _wrong_sections(part)]
     sections = merge_sections(part for layer in layers for part in layer)
@@ -92,7 +94,7 @@ def resolve(
     trainer = attempt(problems, validated, TrainerConfig, "trainer", _section(sections, "trainer"))
     run = attempt(problems, validated, RunConfig, "", _scalars(sections))
     evaluation = attempt(problems, _evaluation, sections)
-    models = _of_models(layers)
+    models = [[part.value["model"] for part in layer if "model" in part.value] for layer in layers]
     resolved = attempt(problems, resolve_model, models)
     if resolved and evaluation:  # what a benchmark changes in the model must be valid too
         for changes in (item.value["model"] for item in sections.value["evaluation"].value if "model" in item.value):
@@ -141,10 +143,6 @@ def recorded(model: ModelConfig) -> dict[str, Any]:
         for slot in dump[kind] if kind == "reducer" else [dump[kind]]:
             slot["name"] = load_registry().qualified_name(kind, slot["name"])
     return dump
-
-
-def _of_models(layers: Sequence[Layer]) -> list[Layer]:
-    return [[part.value["model"] for part in layer if "model" in part.value] for layer in layers]
 
 
 def _section(sections: Located, name: str) -> Located:

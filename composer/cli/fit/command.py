@@ -89,9 +89,9 @@ def _hparams(checkpoint: Path | None) -> Mapping[str, Any]:
 
 
 def _text(stated: Located, path: Sequence[str]) -> str | None:
-    """A text at a path of what the layers say, None if there is none."""
+    """A text at a path of what the layers say, None if there is none; a folder's name may be a number."""
     value = stated.at(path).value
-    return value if isinstance(value, str) else None
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def _tell(recipe: Recipe, hparams: Mapping[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The help of `fit`, `validate`, `test` and `predict`, written without loading torch."""
 
 import textwrap
-from collections.abc import Iterator
 
 from pydantic import BaseModel
 
@@ -33,27 +32,35 @@ model (what is installed; `composer plugins show NAME` lists a component's optio
   --model.SLOT.OPTION=VALUE   one option of whatever is selected
   --model.prompt.layout=      media-first | sandwich | inline
 
-{_section("training", TrainingConfig)}
-{_section("data", DataConfig)}
-{_section("trainer", TrainerConfig)}
+training:
+{_options("training", TrainingConfig)}
+
+data:
+{_options("data", DataConfig)}
+
+trainer (--help-all describes them):
+{_wrapped(f"--trainer.OPTION=VALUE, one of {', '.join(TrainerConfig.model_fields)}", 2)}
+
 Environment variables set the same options, such as COMPOSER_DATA__FRAMES=16; flags override them.
 """
 
 
-def _section(name: str, config: type[BaseModel]) -> str:
-    return "\n".join([f"{name}:", *_options(name, config), ""])
-
-
-def _options(section: str, config: type[BaseModel]) -> Iterator[str]:
+def _options(section: str, config: type[BaseModel]) -> str:
     """Each option with its type, its default and its description."""
+    lines = []
     for name, field in config.model_fields.items():
-        kind = "" if type_name(field.annotation) == "Any" else f" ({type_name(field.annotation)})"
         default = field.get_default(call_default_factory=True)
-        stated = "" if default in (None, (), {}) else f" Default: {_shown(default)}"
-        text = f"{field.description}{kind}.{stated}".replace("..", ".")
-        yield f"  --{section}.{name}="
-        yield textwrap.fill(text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
+        stated = "" if default in (None, (), {}) else f", default: {_shown(default)}"
+        lines.append(f"  {f'--{section}.{name}=':<37}{type_name(field.annotation)}{stated}")
+        lines.append(_wrapped(field.description or "", 6))
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: int) -> str:
+    return textwrap.fill(text, 110, initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
 def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -9,6 +9,9 @@ import yaml
 from PIL import Image
 
 from composer.cli import main
+from composer.recipe.data import DataConfig
+from composer.recipe.trainer import TrainerConfig
+from composer.recipe.training import TrainingConfig
 from tests.composer.cli.light import run
 from tests.composer.training.real import MODEL
 
@@ -229,3 +232,27 @@ def test_help_all_has_the_light_part_and_every_option(capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     for option in ("--model.backbone=NAME", "--data.frames", "--trainer.accumulate_grad_batches"):
         assert option in text
+
+
+def test_help_describes_every_option_of_training_and_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--help"]) == 0
+    text = capsys.readouterr().out
+    words = " ".join(text.split())
+    for section, config in (("training", TrainingConfig), ("data", DataConfig)):
+        for name, field in config.model_fields.items():
+            assert f"--{section}.{name}=" in text
+            assert field.description
+            assert " ".join(field.description.split()) in words
+    for name in TrainerConfig.model_fields:
+        assert name in words
+    assert "--data.frames=                       integer, default: 8" in text
+
+
+def test_the_saved_config_has_all_sections_and_is_a_recipe(folder: Path) -> None:
+    assert main([*FIT, "--data.frames=3"]) == 0
+    (path,) = Path("runs/tiny").rglob("config.yaml")
+    saved = yaml.safe_load(path.read_text())
+    assert saved["data"]["frames"] == 3
+    assert saved["data"]["train"] == ["data.jsonl"]
+    assert saved["training"]["learning_rate"] == 0.01
+    assert main(["config", "check", str(path)]) == 0
