@@ -1,7 +1,5 @@
 """A training step reads no value of a tensor back to the host, which would wait for the device each time."""
 
-import traceback
-from collections import Counter
 from itertools import product
 from typing import Any
 
@@ -9,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from composer.batch import Clip, Example
@@ -22,6 +19,7 @@ from composer.recipe.model import ModelConfig
 from composer.recipe.resolve import model_config
 from composer.sample import Media, Message, Sample
 from composer_plugins.rwkv import chunks
+from tests.composer.host_reads import host_reads
 
 TOWER = {"image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2}
 FAMILIES = ("siglip", "siglip2", "clip", "dinov2", "dinov2-registers")
@@ -39,10 +37,6 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "rwkv7": {"name": "rwkv7", "width": 32, "depth": 2, "head_size": 16},
     "transformer": {"name": "transformer", "width": 32, "depth": 2, "heads": 2},
 }
-
-
-READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "repeat_interleave.Tensor", "aten.equal")
-"""Operators that on CUDA wait for the device."""
 
 
 def config(encoder: str, reducer: str, backbone: str) -> ModelConfig:
@@ -85,28 +79,12 @@ def test_forward_and_backward_can_be_traced_without_values(
     assert all(p.grad is not None for p in model.parameters())
 
 
-class Reads(TorchDispatchMode):
-    """Counts, by the place in the code, the operators that read values of tensors back to the host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.places: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(read in str(func) for read in READS):
-            frames = [
-                f for f in traceback.extract_stack() if "/composer" in f.filename or "/transformers/" in f.filename
-            ]
-            self.places[f"{func} in {frames[-1].filename}:{frames[-1].lineno}" if frames else str(func)] += 1
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("pack", [False, True])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_real_step_reads_nothing_back(backbone: str, pack: bool, on_device: None) -> None:
     """transformers and others look for tracing, and read more of real tensors than of fake ones."""
     model = compose(config("openclip", "tome", backbone))
     batch = (packed if pack else collate)(examples(model))
-    with Reads() as reads:
+    with host_reads() as reads:
         model(batch).loss.backward()
-    assert not reads.places
+    assert not reads
