@@ -4,7 +4,6 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,10 +20,13 @@ LOG_NAME = "bad_steps.jsonl"
 
 
 class FiniteGuard(Callback):
-    """Leaves out every optimizer step whose loss or gradient norm is not finite, on all ranks alike.
+    """Skips every optimizer step whose loss or gradient norm is not finite, on all ranks alike.
 
     Each rank appends the samples of such a step to `bad_steps.jsonl` in the run folder. Raises TrainingError after
     `max_bad_steps` in a row.
+
+    For this the host waits for the device, once per optimizer step and nowhere else in one. So it reads what is to be
+    logged along with it: the module's `step_metrics`, by name. Logged as tensors of the CPU they are not read again.
     """
 
     def __init__(self, max_bad_steps: int) -> None:
@@ -43,29 +45,35 @@ class FiniteGuard(Callback):
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        norm = torch.nn.utils.get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None])
-        pl_module.log("train/gradient_norm", norm)
-        watched = torch.stack([*self._losses, norm])
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        metrics: dict[str, Tensor] = {
+            **pl_module.step_metrics,
+            "train/gradient_norm": torch.nn.utils.get_total_norm(gradients),
+        }
+        values = torch.stack([*self._losses, *metrics.values()]).tolist()
+        losses, logged = values[: len(self._losses)], dict(zip(metrics, values[len(self._losses) :], strict=True))
+        for name, value in logged.items():
+            pl_module.log(name, torch.tensor(value), prog_bar=name != "train/gradient_norm")
+        norm = logged["train/gradient_norm"]
         # fp16 overflows on purpose while its scaler looks for the largest scale that does not, and skips those steps.
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
-            watched = watched[:-1]
-        if trainer.strategy.reduce_boolean_decision(bool(watched.isfinite().all()), all=True):
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        if trainer.strategy.reduce_boolean_decision(all(map(math.isfinite, losses if scaled else [*losses, norm]))):
             self._bad_in_a_row = 0
         else:
             # An optimizer leaves parameters without a gradient alone, their moments and weight decay included.
             optimizer.zero_grad(set_to_none=True)
             self._bad_in_a_row += 1
-            self._report(trainer, norm)
+            self._report(trainer, losses, norm)
         self._losses.clear()
         self._sample_ids.clear()
 
-    def _report(self, trainer: Trainer, norm: Tensor) -> None:
+    def _report(self, trainer: Trainer, losses: list[float], norm: float) -> None:
         path = Path(trainer.default_root_dir) / LOG_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "step": trainer.global_step,
             "rank": trainer.global_rank,
-            "loss": [_plain(loss) for loss in self._losses],
+            "loss": [_plain(loss) for loss in losses],
             "gradient_norm": _plain(norm),
             "sample_ids": self._sample_ids,
         }
@@ -82,7 +90,6 @@ class FiniteGuard(Callback):
             )
 
 
-def _plain(value: Tensor) -> float | str:
+def _plain(number: float) -> float | str:
     """A number as JSON has it; JSON has no NaN and no infinity."""
-    number: Any = value.item()
     return number if math.isfinite(number) else str(number)

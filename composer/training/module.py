@@ -47,6 +47,8 @@ class ComposerModule(LightningModule):
     """
 
     model: MultimodalModel
+    step_metrics: dict[str, Tensor]
+    """What the last training step found, on the device; the guard reads and logs it, together with what it guards."""
 
     def __init__(self, model: ModelConfig, training: TrainingConfig) -> None:
         super().__init__()
@@ -129,10 +131,11 @@ class ComposerModule(LightningModule):
             self.trainer.strategy.backward(part / self.trainer.accumulate_grad_batches, optimizer)
             loss, correct = loss + part.detach(), correct + right
         part, right = self._weighted(next(moved), weight)  # Lightning does this one's backward, and what follows it
-        several = self.trainer.world_size > 1
-        self.log("train/loss", loss + part.detach(), prog_bar=True, sync_dist=several)
-        self.log("train/token_accuracy", correct + right, prog_bar=True, sync_dist=several)
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        metrics = torch.stack([loss + part.detach(), correct + right])
+        if self.trainer.world_size > 1:
+            metrics = self.trainer.strategy.reduce(metrics, reduce_op="mean")
+        self.step_metrics = dict(zip(("train/loss", "train/token_accuracy"), metrics, strict=True))
+        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))  # of a number, a device's tensor
         self.trainer.datamodule.trained(len(sample_ids(batch)))
         return part
 

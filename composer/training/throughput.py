@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from composer.batch import Batch, sample_ids
@@ -25,7 +26,7 @@ class Throughput(Callback):
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:
             now = time.monotonic()
             rate = self._samples / max(now - self._since, 1e-9)
-            pl_module.log("train/samples_per_second", rate, prog_bar=True)
+            pl_module.log("train/samples_per_second", torch.tensor(rate), prog_bar=True)
             self._samples, self._since = 0, now
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

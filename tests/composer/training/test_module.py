@@ -20,6 +20,7 @@ from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
 from composer.recipe.resolve import model_config
 from composer.training.module import ComposerModule
+from tests.composer.host_reads import host_reads
 from tests.composer.training.tiny import MODEL, Colours, EndlessOrder, TinyData, module, trainer
 
 
@@ -185,6 +186,19 @@ class StepData(TinyData):
             return StepLoader(DataLoader(data, batch_sampler=chunks, collate_fn=collate), per_step, micro_batches)
         join = partial(packed_rows, max_tokens=self.max_tokens)
         return StepLoader(DataLoader(data, batch_sampler=chunks, collate_fn=list), per_step, join)
+
+
+@pytest.mark.parametrize("max_tokens", [None, 90])
+def test_a_step_reads_the_device_once_in_the_guard(tmp_path: Path, max_tokens: int | None) -> None:
+    data = StepData(3, max_tokens)
+    run = module()
+    once = trainer(tmp_path, max_steps=5, limit_val_batches=0, gradient_clip_val=1.0, enable_progress_bar=True)
+    with host_reads() as reads:
+        once.fit(run, data)
+    places = (" in training/", " in data/prefetch", " in model/multimodal", " in model/splice")
+    in_steps = {place: n for place, n in reads.items() if any(p in place for p in places)}
+    assert in_steps.pop("_local_scalar_dense.default in training/saving.py:_save") == 2  # of each checkpoint, not step
+    assert in_steps == {"tolist in training/guard.py:on_before_optimizer_step": 5}
 
 
 @pytest.mark.parametrize(("rows", "max_tokens"), [(3, None), (1, None), (8, 40), (8, 90)])
