@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Flags such as --model.reducer.ratio=0.2 and --data.frames=32 change every stage."
+    parser.epilog = "Flags such as --model.reducer.keep_ratio=0.2 and --data.frames=32 change every stage."
     parser.add_argument(
         "recipe", type=Path, metavar="RECIPE", help="a folder of stages such as 1-pretrain.yaml, or one recipe"
     )
