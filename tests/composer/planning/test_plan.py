@@ -19,7 +19,7 @@ from composer.recipe.resolve import resolve
 from composer.recipe.yamlfile import Located, Origin, load_recipes, located, parse_yaml
 from tests.composer.installing import install, plugin
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 AURORALONG = ROOT / "recipes/auroralong"
 
 
