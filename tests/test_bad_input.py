@@ -93,11 +93,12 @@ def test_a_checkpoint_of_another_architecture_names_the_part(work: Path, capsys:
     ("flags", "said"),
     [
         (["--model.backbone=rwvk6"], ["rwvk6", "did you mean 'rwkv6'", "--model.backbone"]),
-        (["--model.reducer.ration=0.5"], ["ration", "ratio", "--model.reducer.ration"]),
+        (["--model.reducer.keep_ration=0.5"], ["keep_ration", "keep_ratio", "--model.reducer.keep_ration"]),
         (["--model.encoder.depth=many"], ["depth", "many", "--model.encoder.depth"]),
         (["--model.encoder=conv"], ["tome", "inside the encoder's blocks", "conv"]),
         (["--training.learning_rat=1"], ["learning_rat", "learning_rate"]),
-        (["--model.reducer.ratio="], ["model.reducer", "give one of ratio, r and target_tokens", "got none"]),
+        (["--model.reducer.ratio=0.5"], ["--model.reducer.ratio: renamed to 'keep_ratio'"]),
+        (["--model.reducer.keep_ratio="], ["model.reducer", "give one of keep_ratio, r and target_tokens", "got none"]),
     ],
     ids=lambda value: value[0] if value[0].startswith("--") else "",
 )

@@ -87,7 +87,7 @@ def test_a_flag_changes_what_it_names(shapes: Path, monkeypatch: pytest.MonkeyPa
     """32 x 32 pixels are 16 patches of 8; the clips have 8 frames."""
     monkeypatch.chdir(shapes)
 
-    ratio = load_model(fit(shapes, QUICKSTART, "--model.reducer.ratio=0.25"))
+    ratio = load_model(fit(shapes, QUICKSTART, "--model.reducer.keep_ratio=0.25"))
     assert ratio.processor.shape(32, 32).count == 16 - 3 * (12 // 3)
 
     pooling = fit(shapes, QUICKSTART, "--model.reducer=pooling")

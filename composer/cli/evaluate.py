@@ -69,7 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             "options of a benchmark, each as --OPTION=VALUE:",
             *options,
             "",
-            "Any option of the model can be changed: --model.reducer.ratio=0.1",
+            "Any option of the model can be changed: --model.reducer.keep_ratio=0.1",
             "Of several processes (RANK, WORLD_SIZE) each asks its share; the last one writes the results.",
         ]
     )

@@ -27,7 +27,7 @@ RATIOS = tuple(tenth / 10 for tenth in range(1, 11))
 ORDERS = ("none", "ascending", "descending")
 """The orders that AuroraLong's supplement compares (figures D2 to D4)."""
 
-OPTIONS = ("ratio", "order")
+OPTIONS = ("keep_ratio", "order")
 """Options of a reducer that a sweep changes."""
 
 
@@ -38,7 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("recipe", type=recipe_path, metavar="RECIPE", help=RECIPE)
     parser.add_argument(
-        "--ratio", nargs="+", type=_share, default=RATIOS, metavar="SHARE", help="of tokens kept (default: 0.1 ... 1.0)"
+        "--keep-ratio",
+        nargs="+",
+        type=_share,
+        default=RATIOS,
+        metavar="SHARE",
+        help="of tokens kept (default: 0.1 ... 1.0)",
     )
     parser.add_argument(
         "--order", nargs="+", default=ORDERS, metavar="ORDER", help=f"of merged tokens (default: {' '.join(ORDERS)})"
@@ -62,11 +67,11 @@ def run(args: argparse.Namespace) -> int:
             f"{args.recipe}: no benchmark is named, expected {EVALUATION}: [{{benchmark: NAME}}] in {where} or in an "
             "--overlay FILE"
         )
-    keys = [_checked(stage, environment, asked, args.ratio, args.order) for asked in evaluations]
+    keys = [_checked(stage, environment, asked, args.keep_ratio, args.order) for asked in evaluations]
     checkpoint = args.checkpoint or output / stage.name
     about = {"checkpoint": _digest(checkpoint, args.recipe)}
     folder = output / "sweep"
-    cells = list(product(args.ratio, args.order))
+    cells = list(product(args.keep_ratio, args.order))
     commands = {
         path: asked.words(checkpoint, path, *flags)
         for asked, key in zip(evaluations, keys, strict=True)
@@ -95,7 +100,7 @@ def _share(text: str) -> float:
 def _checked(
     stage: ResolvedStage, environment: Layer, asked: Evaluation, ratios: Sequence[float], orders: Sequence[str]
 ) -> str:
-    """The key of the reducer with `ratio` and `order`: `model.reducer`, or `model.reducer.N` in a chain.
+    """The key of the reducer with `keep_ratio` and `order`: `model.reducer`, or `model.reducer.N` in a chain.
 
     Raises ConfigError if no reducer has them, and with every value that it refuses.
     """
@@ -114,7 +119,7 @@ def _checked(
         )
     path = ["model", "reducer", *([str(place)] if len(chain) > 1 else [])]
     problems: list[str] = []
-    for option, value in (*(("ratio", ratio) for ratio in ratios), *(("order", order) for order in orders)):
+    for option, value in (*(("keep_ratio", ratio) for ratio in ratios), *(("order", order) for order in orders)):
         try:
             change = nested([*path, option], Located(value, Origin(f"--{option}")))
             resolve(stage.files, environment=environment, flags=[*changes, change])
@@ -140,10 +145,10 @@ def _digest(checkpoint: Path, recipe: Path) -> str:
 
 def _cell(folder: Path, key: str, ratio: float, order: str) -> tuple[Path, list[str]]:
     """A cell's folder and flags. With all tokens kept nothing is merged, so that all orders share one cell."""
-    given = [f"--{key}.ratio={ratio}"]
+    given = [f"--{key}.keep_ratio={ratio}"]
     if ratio == 1:
-        return folder / f"ratio-{ratio}", given
-    return folder / f"ratio-{ratio}-{order}", [*given, f"--{key}.order={order}"]
+        return folder / f"keep-ratio-{ratio}", given
+    return folder / f"keep-ratio-{ratio}-{order}", [*given, f"--{key}.order={order}"]
 
 
 def _report(folder: Path, evaluations: Sequence[Evaluation], cells: Sequence[tuple[float, str]]) -> None:

@@ -18,7 +18,7 @@ THRESHOLDS = (0.9, 0.8)
 
 @dataclass(frozen=True)
 class Point:
-    """One score of a sweep. task: a task, or the name of an average over tasks. ratio: share of the tokens kept.
+    """One score of a sweep. task: a task, or the name of an average over tasks. keep_ratio: share of the tokens kept.
 
     score: 0 to 1. share_of_best: of the task's best score over all ratios and orders; None where that best is 0.
     """
@@ -26,7 +26,7 @@ class Point:
     benchmark: str
     task: str
     order: str
-    ratio: float
+    keep_ratio: float
     score: float
     share_of_best: float | None
 
@@ -57,10 +57,10 @@ def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Mapping[str
     return points
 
 
-def smallest_ratio(points: Sequence[Point], threshold: float) -> float | None:
+def smallest_keep_ratio(points: Sequence[Point], threshold: float) -> float | None:
     """The smallest kept ratio whose score is at least this share of the best one; None where there is none."""
     # A share is a quotient of rounded numbers: 0.63 / 0.7 is meant to reach 0.9.
-    reached = [p.ratio for p in points if p.share_of_best is not None and p.share_of_best >= threshold - 1e-9]
+    reached = [p.keep_ratio for p in points if p.share_of_best is not None and p.share_of_best >= threshold - 1e-9]
     return min(reached, default=None)
 
 
@@ -79,16 +79,16 @@ def sweep_table(points: Sequence[Point]) -> Table:
     """
     average = [point for point in points if point.task == points[0].task]
     orders = list(dict.fromkeys(point.order for point in average))
-    scores = {(point.ratio, point.order): point for point in average}
+    scores = {(point.keep_ratio, point.order): point for point in average}
     table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("kept")
     for order in orders:
         table.add_column(order, justify="right")
-    for ratio in sorted({point.ratio for point in average}):
+    for ratio in sorted({point.keep_ratio for point in average}):
         table.add_row(_percent(ratio), *(_cell(scores.get((ratio, order))) for order in orders))
     table.add_section()
     for threshold in THRESHOLDS:
-        smallest = [smallest_ratio([p for p in average if p.order == order], threshold) for order in orders]
+        smallest = [smallest_keep_ratio([p for p in average if p.order == order], threshold) for order in orders]
         kept = ["never" if ratio is None else f"kept {_percent(ratio)}" for ratio in smallest]
         table.add_row(f"{_percent(threshold)} of the best", *kept)
     return table

@@ -42,7 +42,9 @@ def sweep_figure(points: Sequence[Point]) -> Figure:
 
 def _draw_task(points: Sequence[Point], axes: Axes) -> None:
     for number, order in enumerate(dict.fromkeys(point.order for point in points)):
-        known = sorted((p.ratio, p.share_of_best) for p in points if p.order == order and p.share_of_best is not None)
+        known = sorted(
+            (p.keep_ratio, p.share_of_best) for p in points if p.order == order and p.share_of_best is not None
+        )
         kept, shares = [100 * ratio for ratio, _ in known], [100 * share for _, share in known]
         axes.plot(kept, shares, marker=_MARKERS[number % len(_MARKERS)], markersize=4, label=order)
     for threshold in THRESHOLDS:

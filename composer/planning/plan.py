@@ -46,7 +46,7 @@ class StagePlan:
     peak_lr: float
     learning_rates: dict[str, float]
     batch_size: int
-    ratio: float
+    keep_ratio: float
     kept_share: float
     tokens_per_frame: int
     frames: int
@@ -159,7 +159,7 @@ def _stage(
         peak_lr=training.learning_rate,
         learning_rates={p: training.learning_rates.get(p, training.learning_rate) for p in training.trainable},
         batch_size=batch,
-        ratio=_ratio(recipe, square.count / patches),
+        keep_ratio=_keep_ratio(recipe, square.count / patches),
         kept_share=square.count / patches,
         tokens_per_frame=square.count,
         frames=longest,
@@ -208,9 +208,9 @@ def _steps(samples: int | None, batch: int, trainer: TrainerConfig) -> tuple[int
     return steps, epochs if epochs >= 0 else math.ceil(steps / each), steps / each
 
 
-def _ratio(recipe: Recipe, share: float) -> float:
-    """What a reducer's option `ratio` asks to keep, else what is kept."""
-    asked = [getattr(reducer, "ratio", None) for reducer in recipe.model.reducer]
+def _keep_ratio(recipe: Recipe, share: float) -> float:
+    """What a reducer's option `keep_ratio` asks to keep, else what is kept."""
+    asked = [getattr(reducer, "keep_ratio", None) for reducer in recipe.model.reducer]
     return next((ratio for ratio in asked if ratio is not None), share)
 
 

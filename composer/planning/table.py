@@ -65,7 +65,7 @@ def _lines(stage: StagePlan) -> list[tuple[str, str]]:
         ("epochs", f"{stage.epochs}"),
         ("peak learning rate", f"{stage.peak_lr:g}"),
         ("batch size", f"{stage.batch_size:,}"),
-        ("kept ratio", f"{stage.ratio:.0%}"),
+        ("kept ratio", f"{stage.keep_ratio:.0%}"),
         ("tokens a frame", f"{stage.tokens_per_frame}"),
         *((f"visual tokens, {kind}", _thousands(stage.visual_tokens.get(kind))) for kind in KINDS),
         ("longest prompt / context", f"{stage.longest_prompt:,} / {_thousands(stage.context)}"),

@@ -87,18 +87,18 @@ def test_merging_equals_the_brute_force(kind: str) -> None:
 @pytest.mark.parametrize(("ratio", "kept"), KEPT.items())
 def test_token_counts_of_the_paper(ratio: float, kept: int) -> None:
     """576 patches and 24 blocks: every row of the table of ratios."""
-    reducer = tome(ratio=ratio, depth=24)
+    reducer = tome(keep_ratio=ratio, depth=24)
     assert len(set(reducer.schedule(576))) == 1
     assert reducer.shape(TokenShape(576, 8, (24, 24))) == TokenShape(kept, 8, (24, 24) if kept == 576 else None)
 
 
 def test_floor_is_that_of_exact_arithmetic() -> None:
     """(1 - 0.9) * 400 / 4 is 9.99... in floating point."""
-    assert tome(ratio=0.9, depth=4).schedule(400) == (10,) * 4
+    assert tome(keep_ratio=0.9, depth=4).schedule(400) == (10,) * 4
     for percent in range(1, 101):
         for patches in (100, 400, 1200):
             expected = (100 - percent) * patches // (100 * 12)
-            assert tome(ratio=percent / 100, depth=12).schedule(patches)[0] == min(expected, patches // 2)
+            assert tome(keep_ratio=percent / 100, depth=12).schedule(patches)[0] == min(expected, patches // 2)
 
 
 def test_no_block_merges_more_than_half(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,7 +108,7 @@ def test_no_block_merges_more_than_half(caplog: pytest.LogCaptureFixture) -> Non
     with caplog.at_level(logging.WARNING):
         assert reducer.shape(TokenShape(20, 8, None)).count == 2
         reducer.shape(TokenShape(20, 8, None))
-        tome(ratio=0.1, depth=24).shape(TokenShape(576, 8, None))
+        tome(keep_ratio=0.1, depth=24).shape(TokenShape(576, 8, None))
     assert len(caplog.records) == 1
     assert "keeps 2 tokens" in caplog.text
 
@@ -199,25 +199,25 @@ def test_gradient_of_a_merge_is_that_of_the_weighted_mean() -> None:
     ("options", "amounts"),
     [
         ({}, (0.5, None, None)),
-        ({"ratio": 0.25}, (0.25, None, None)),
+        ({"keep_ratio": 0.25}, (0.25, None, None)),
         ({"r": 3}, (None, 3, None)),
         ({"target_tokens": 72}, (None, None, 72)),
-        ({"ratio": None, "r": 3}, (None, 3, None)),
+        ({"keep_ratio": None, "r": 3}, (None, 3, None)),
     ],
 )
 def test_the_default_ratio_gives_way(options: dict[str, Any], amounts: tuple[Any, ...]) -> None:
     config = TomeConfig(**options)
-    assert (config.ratio, config.r, config.target_tokens) == amounts
+    assert (config.keep_ratio, config.r, config.target_tokens) == amounts
     assert TomeConfig.model_validate(config.model_dump(mode="json")) == config
 
 
-@pytest.mark.parametrize("options", [{"ratio": 0.5, "r": 3}, {"r": 3, "target_tokens": 4}, {"ratio": None}])
+@pytest.mark.parametrize("options", [{"keep_ratio": 0.5, "r": 3}, {"r": 3, "target_tokens": 4}, {"keep_ratio": None}])
 def test_one_amount_exactly(options: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="give one of ratio, r and target_tokens"):
+    with pytest.raises(ValidationError, match="give one of keep_ratio, r and target_tokens"):
         TomeConfig(**options)
 
 
-EVERY = [{"r": 3, "order": "raster"}, {"target_tokens": 9, "order": "descending"}, {"ratio": 1}, {"order": "none"}]
+EVERY = [{"r": 3, "order": "raster"}, {"target_tokens": 9, "order": "descending"}, {"keep_ratio": 1}, {"order": "none"}]
 
 
 @pytest.mark.parametrize("options", EVERY)

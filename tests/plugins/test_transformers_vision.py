@@ -87,7 +87,7 @@ def test_without_merges_it_is_the_librarys_tower_bit_for_bit(family: str, hosted
     model = native(host)
     pixels = (frames(64, 64).float() - host.mean) / host.std
     with torch.no_grad():
-        got = host(frames(64, 64), tome(host, ratio=1.0) if hosted else None)
+        got = host(frames(64, 64), tome(host, keep_ratio=1.0) if hosted else None)
         # transformers masks SigLIP2's attention with an all-true mask, for which SDPA may pick another kernel.
         close = {"rtol": 1e-5, "atol": 1e-5} if family == "siglip2" else {"rtol": 0, "atol": 0}
         torch.testing.assert_close(got.features, native_tokens(model, pixels), **close)
@@ -117,7 +117,7 @@ def test_state_dict_keys_are_the_librarys(family: str) -> None:
 @pytest.mark.parametrize("family", EVERY)
 def test_gradients_reach_every_parameter_through_merges(family: str) -> None:
     host = encoder(family=family).train()
-    got = host(frames(64, 48), tome(host, ratio=0.5))
+    got = host(frames(64, 48), tome(host, keep_ratio=0.5))
     assert got.features.shape == (2, 24, 96)
     (got.features * torch.randn_like(got.features)).sum().backward()
     for name, parameter in host.named_parameters():
@@ -133,7 +133,7 @@ def test_activation_checkpointing_changes_no_gradient(family: str) -> None:
     apply_activation_checkpointing(checkpointed, check_fn=lambda module: isinstance(module, plain.block_classes))
     gradients = []
     for host in (plain, checkpointed):
-        host(frames(64, 48), tome(plain, ratio=0.5)).features.square().sum().backward()
+        host(frames(64, 48), tome(plain, keep_ratio=0.5)).features.square().sum().backward()
         gradients.append([p.grad for p in host.parameters()])
     for expected, got in zip(*gradients, strict=True):
         assert torch.equal(expected, got)
@@ -173,7 +173,7 @@ def test_autocast_and_bf16() -> None:
 
 def test_compiles_as_one_graph() -> None:
     host = encoder(depth=2)
-    reducer = tome(host, ratio=0.5)
+    reducer = tome(host, keep_ratio=0.5)
     compiled = torch.compile(host, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(
         compiled(frames(64, 48), reducer).features, host(frames(64, 48), reducer).features, rtol=1e-5, atol=1e-5

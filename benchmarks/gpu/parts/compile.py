@@ -14,12 +14,12 @@ KEPT = {"ToMe": 0.1, "no ToMe": 1.0}
 
 def run(context: Context) -> None:
     images, device = (2 if context.tiny else 64), context.device
-    for label, ratio in KEPT.items():
+    for label, keep_ratio in KEPT.items():
         for compiled in (False, True):
             name = f"encoder, {label}, {'compiled' if compiled else 'eager'}"
             if not context.wants(name, 40 if compiled else 10):
                 continue
-            config = stage("3-language", tiny=context.tiny, reducer={"name": "tome", "ratio": ratio}).model
+            config = stage("3-language", tiny=context.tiny, reducer={"name": "tome", "keep_ratio": keep_ratio}).model
             model = build(config, device, torch.bfloat16)
             group = frame_group(random_pixels(images, model.processor.transform.size).to(device))
 

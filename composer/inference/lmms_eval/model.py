@@ -34,7 +34,8 @@ class ComposedModel(lmms):
 
     checkpoint: a file, or a run folder: its newest one. frames: taken of each video, as many as in training if not
     given. num_workers: processes that decode media. batch_size, device: lmms-eval's flags of these names. overrides:
-    options of the model, such as `model.reducer.ratio`. Several processes share the requests as lmms-eval deals them.
+    options of the model, such as `model.reducer.keep_ratio`. Several processes share the requests as lmms-eval deals
+    them.
 
     Raises CheckpointError as `read_checkpoint` does, ConfigError for options that do not exist or do not fit.
     """
@@ -55,7 +56,7 @@ class ComposedModel(lmms):
         if unknown:
             raise ConfigError(
                 f"--model_args: got {', '.join(flag[2:] for flag in unknown)}, expected checkpoint, frames, "
-                "num_workers, or an option of the model such as model.reducer.ratio=0.1."
+                "num_workers, or an option of the model such as model.reducer.keep_ratio=0.1."
             )
         self.batch_size, self.num_workers = _positive("--batch_size", batch_size), num_workers
         path = locate(str(checkpoint))

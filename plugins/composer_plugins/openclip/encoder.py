@@ -11,7 +11,7 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from composer.blocks import blocks_up_to, proportional_attention, run_blocks
+from composer.blocks import blocks_up_to, host, proportional_attention, run_blocks
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens
 from composer.transform import WHOLE_PATCHES, FrameTransform, Resample, Resize
@@ -118,23 +118,20 @@ class HostBlock(Block):
     """timm's block, with room for a reducer between its attention and its MLP."""
 
     def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
-        sizes = tokens.sizes if reducer is not None and reducer.proportional else None
-        attended, keys = self._attend(self.norm1(tokens.x), sizes)
-        tokens = tokens._replace(x=tokens.x + self.drop_path1(self.ls1(attended)))
-        if reducer is not None and r > 0:
-            tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
-        x = tokens.x + self.drop_path2(self.ls2(self.mlp(self.norm2(tokens.x))))
-        return BlockTokens(x, tokens.sizes, tokens.sources)
+        return host(tokens, reducer, r, prefix, attention=self._attention, mlp=self._mlp)
 
-    def _attend(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Self-attention of x [F, N, D], and its keys [F, h, N, d]."""
+    def _attention(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What self-attention adds to x [F, N, D], and its keys [F, h, N, d]."""
         attn = self.attn
-        qkv = attn.qkv(x).unflatten(-1, (3, attn.num_heads, attn.head_dim))
+        qkv = attn.qkv(self.norm1(x)).unflatten(-1, (3, attn.num_heads, attn.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         q, k = attn.q_norm(q), attn.k_norm(k)
         dropout = attn.attn_drop.p if self.training else 0.0
-        x = proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2)
-        return attn.proj_drop(attn.proj(attn.norm(x))), k
+        attended = proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2)
+        return self.drop_path1(self.ls1(attn.proj_drop(attn.proj(attn.norm(attended))))), k
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ class Tome(BlockReducer):
     first patch of each token (raster); or not at all (none).
 
     How many merge in each block, never more than half of its tokens:
-    - ratio: floor((1 - ratio) * patches / blocks), eq. 2 of AuroraLong's supplement, in exact arithmetic;
+    - keep_ratio: floor((1 - keep_ratio) * patches / blocks), eq. 2 of AuroraLong's supplement, in exact arithmetic;
     - r: that many;
     - target_tokens: the surplus shared out evenly, the remainder one each to the first blocks, where a merge saves
       most; a block takes more than its share where the later ones, halving at best, could not reach the target.
@@ -34,7 +34,7 @@ class Tome(BlockReducer):
     def __init__(
         self,
         *,
-        ratio: float | None,
+        keep_ratio: float | None,
         r: int | None,
         target_tokens: int | None,
         order: Order,
@@ -44,7 +44,7 @@ class Tome(BlockReducer):
     ) -> None:
         super().__init__(dim=dim, depth=depth)
         # (1 - 0.9) * 400 / 4 is 9.99... in floating point and 10 on paper.
-        self.merged_share = None if ratio is None else (1 - Fraction(str(ratio))).as_integer_ratio()
+        self.merged_share = None if keep_ratio is None else (1 - Fraction(str(keep_ratio))).as_integer_ratio()
         self.r, self.target_tokens, self.order = r, target_tokens, order
         self.proportional, self.needs_sources = proportional, order == "raster"
 
@@ -73,8 +73,7 @@ class Tome(BlockReducer):
         [F, N, C] -> [F, N] int64. Matched in fp32 whatever the autocast: in bf16 most similarities tie.
         """
         with torch.no_grad(), torch.autocast(metric.device.type, enabled=False):
-            unit = nn.functional.normalize(metric.detach().float(), dim=-1)
-            a, b = unit[:, ::2], unit[:, 1::2]
+            a, b = (nn.functional.normalize(metric[:, half::2].detach().float(), dim=-1) for half in (0, 1))
             best, partner = (a @ b.transpose(1, 2)).max(dim=-1)  # [F, A]
             ranked = best.sort(dim=-1, descending=True, stable=True).indices
             rank = torch.empty_like(ranked).scatter_(1, ranked, _places(ranked))

@@ -32,7 +32,7 @@ from transformers.models.dinov2_with_registers.modeling_dinov2_with_registers im
 from transformers.models.siglip.modeling_siglip import SiglipEncoderLayer
 from transformers.models.siglip2.modeling_siglip2 import Siglip2EncoderLayer
 
-from composer.blocks import proportional_attention
+from composer.blocks import host, proportional_attention
 from composer.parts import BlockReducer, BlockTokens, Grid
 
 Color = tuple[float, float, float]
@@ -68,16 +68,17 @@ class ClipLikeLayer(nn.Module):
     mlp: nn.Module
 
     def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
+        return host(tokens, reducer, r, prefix, attention=self._attention, mlp=self._mlp)
+
+    def _attention(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         attn: Any = self.self_attn
+        x = self.layer_norm1(x)
         dropout = attn.dropout if self.training else 0.0
-        sizes = tokens.sizes if reducer is not None and reducer.proportional else None
-        x = self.layer_norm1(tokens.x)
         attended, keys = attend(attn.q_proj(x), attn.k_proj(x), attn.v_proj(x), attn.num_heads, sizes, dropout)
-        tokens = tokens._replace(x=tokens.x + attn.out_proj(attended))
-        if reducer is not None and r > 0:
-            tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
-        x = tokens.x + self.mlp(self.layer_norm2(tokens.x))
-        return BlockTokens(x, tokens.sizes, tokens.sources)
+        return attn.out_proj(attended), keys
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.mlp(self.layer_norm2(x))
 
 
 class Dinov2LikeLayer(nn.Module):
@@ -92,18 +93,18 @@ class Dinov2LikeLayer(nn.Module):
     drop_path: nn.Module
 
     def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
-        q_proj, k_proj, v_proj, out_proj, heads = self._attention()
-        sizes = tokens.sizes if reducer is not None and reducer.proportional else None
-        x = self.norm1(tokens.x)
-        attended, keys = attend(q_proj(x), k_proj(x), v_proj(x), heads, sizes)
-        x = self.drop_path(self.layer_scale1(out_proj(attended))) + tokens.x
-        tokens = tokens._replace(x=x)
-        if reducer is not None and r > 0:
-            tokens = reducer.merge(tokens, keys.float().mean(dim=1), r, prefix)
-        x = self.drop_path(self.layer_scale2(self.mlp(self.norm2(tokens.x)))) + tokens.x
-        return BlockTokens(x, tokens.sizes, tokens.sources)
+        return host(tokens, reducer, r, prefix, attention=self._attention, mlp=self._mlp)
 
-    def _attention(self) -> tuple[Any, Any, Any, Any, int]:
+    def _attention(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
+        q_proj, k_proj, v_proj, out_proj, heads = self._projections()
+        x = self.norm1(x)
+        attended, keys = attend(q_proj(x), k_proj(x), v_proj(x), heads, sizes)
+        return self.drop_path(self.layer_scale1(out_proj(attended))), keys
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+
+    def _projections(self) -> tuple[Any, Any, Any, Any, int]:
         """Projections of queries, keys, values and the output, and the heads."""
         attn: Any = self.attention
         if hasattr(attn, "q_proj"):

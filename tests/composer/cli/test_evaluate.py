@@ -196,7 +196,7 @@ def test_videos_that_cannot_be_decoded_stop_no_other_question(
     [
         (["--frames=3"], "(options.frames: got"),
         (["--condition=blind"], "condition: got 'normal', expected 'blind'"),
-        (["--model.reducer.ratio=0.5"], "(model.reducer.0.ratio: got"),
+        (["--model.reducer.keep_ratio=0.5"], "(model.reducer.0.keep_ratio: got"),
     ],
 )
 def test_answers_of_another_run_are_refused(

@@ -24,7 +24,7 @@ from tests.composer.cli.light import run as run_light
 COMMON = {
     "model": {
         "encoder": {"name": "openclip", "image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2},
-        "reducer": {"name": "tome", "ratio": 0.5},
+        "reducer": {"name": "tome", "keep_ratio": 0.5},
         "projector": "mlp",
         # RWKV starts with mixers that give nothing, so a frozen random one teaches the projector nothing.
         "backbone": {"name": "transformer", "width": 16, "depth": 1, "heads": 2},
@@ -121,13 +121,13 @@ class TestPlan:
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         Path("o v.yaml").write_text("trainer: {max_steps: 3}\n")
-        flags = ["--data.frames", "2", "--model.reducer.ratio=0.25", "--seed_everything=5"]
+        flags = ["--data.frames", "2", "--model.reducer.keep_ratio=0.25", "--seed_everything=5"]
         assert run(*flags, "--overlay", "o v.yaml", "--output", "out") == 0
         shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("composer ")]
         assert [shlex.split(line)[1:] for line in shown] == started
         assert shown[1] == (
             "composer fit --config recipes/tiny/2-see.yaml --config 'o v.yaml' --training.initial_weights=out/1-align "
-            "--ckpt_path last --trainer.default_root_dir=out/2-see --model.reducer.ratio=0.25 --data.frames=2 "
+            "--ckpt_path last --trainer.default_root_dir=out/2-see --model.reducer.keep_ratio=0.25 --data.frames=2 "
             "--seed_everything=5"
         )
         assert "initial_weights" not in shown[0]

@@ -30,7 +30,7 @@ from tests.plugins.benchmarks.layouts import write_mlvu_dev
 
 MODEL = {
     "encoder": {"name": "openclip", "image_size": 32, "patch_size": 8, "width": 16, "depth": 2, "heads": 2},
-    "reducer": {"name": "tome", "ratio": 0.5},
+    "reducer": {"name": "tome", "keep_ratio": 0.5},
     "projector": "mlp",
     "backbone": {"name": "transformer", "width": 16, "depth": 1, "heads": 2, "context_length": 100},
     "prompt": {"tokenizer": "bytes"},
@@ -121,35 +121,35 @@ class TestCells:
 
     def test_a_result_without_a_record_is_not_believed(self, work: Path, started: list[list[str]]) -> None:
         """It may be of another checkpoint; with a record that says nothing of its result it is done again too."""
-        folder = Path("runs/tiny/sweep/mlvu/ratio-1.0")
+        folder = Path("runs/tiny/sweep/mlvu/keep-ratio-1.0")
         write_result(folder, 0.9)
-        assert sweep("--ratio", "1.0") == 0
+        assert sweep("--keep-ratio", "1.0") == 0
         assert len(started) == 1
         assert float(rows()[0]["score"]) == pytest.approx(0.05)
-        assert sweep("--ratio", "1.0") == 0
+        assert sweep("--keep-ratio", "1.0") == 0
         assert len(started) == 1
         (folder / "results.json").unlink()
-        assert sweep("--ratio", "1.0") == 0
+        assert sweep("--keep-ratio", "1.0") == 0
         assert len(started) == 2
 
     def test_commands_are_shown_as_typed(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert sweep("--ratio", "0.1", "1.0", "--order", "none", "descending") == 0
+        assert sweep("--keep-ratio", "0.1", "1.0", "--order", "none", "descending") == 0
         shown = capsys.readouterr().out.splitlines()
         assert [shlex.split(line)[1:] for line in shown if line.startswith("composer ")] == started
         head = ["evaluate", "runs/tiny/tiny", "mlvu", *FLAGS]
-        output = "runs/tiny/sweep/mlvu/ratio-"
+        output = "runs/tiny/sweep/mlvu/keep-ratio-"
         assert started == [
-            [*head, "--model.reducer.ratio=0.1", "--model.reducer.order=none", "--output", f"{output}0.1-none"],
+            [*head, "--model.reducer.keep_ratio=0.1", "--model.reducer.order=none", "--output", f"{output}0.1-none"],
             [
                 *head,
-                "--model.reducer.ratio=0.1",
+                "--model.reducer.keep_ratio=0.1",
                 "--model.reducer.order=descending",
                 "--output",
                 f"{output}0.1-descending",
             ],
-            [*head, "--model.reducer.ratio=1.0", "--output", f"{output}1.0"],
+            [*head, "--model.reducer.keep_ratio=1.0", "--output", f"{output}1.0"],
         ]
         assert f"{output}0.1-descending (cell 2 of 3):" in shown
         assert shown[-2:] == ["runs/tiny/sweep/sweep.csv", "runs/tiny/sweep/mlvu.png"]
@@ -157,14 +157,14 @@ class TestCells:
     def test_the_defaults_are_tenths_and_the_papers_orders(self, work: Path, started: list[list[str]]) -> None:
         assert sweep() == 0
         assert len(started) == 9 * 3 + 1
-        assert [row["order"] for row in rows() if row["ratio"] == "1.0" and row["task"] == "ego"] == [
+        assert [row["order"] for row in rows() if row["keep_ratio"] == "1.0" and row["task"] == "ego"] == [
             *("none", "ascending", "descending")
         ]
 
     def test_numbers_and_table(self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-        assert sweep("--ratio", "0.5", "0.7", "0.9", "1", "--order", "none", "raster") == 0
+        assert sweep("--keep-ratio", "0.5", "0.7", "0.9", "1", "--order", "none", "raster") == 0
         read = [row for row in rows() if row["task"] == "ego"]
-        assert [(row["benchmark"], row["order"], row["ratio"]) for row in read] == [
+        assert [(row["benchmark"], row["order"], row["keep_ratio"]) for row in read] == [
             ("mlvu", order, ratio) for ratio in ("0.5", "0.7", "0.9", "1.0") for order in ("none", "raster")
         ]
         assert [float(row["score"]) for row in read] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7])
@@ -180,25 +180,31 @@ class TestCells:
     def test_several_benchmarks_of_an_overlay(self, work: Path, started: list[list[str]]) -> None:
         again = {"evaluation": [MLVU, {**MLVU, "tasks": ["order"]}]}
         Path("twice.yaml").write_text(yaml.safe_dump(again, sort_keys=False))
-        asked = ["--overlay", "twice.yaml", "--ratio", "0.5", "--order", "none", "--checkpoint", "runs/tiny/tiny"]
+        asked = ["--overlay", "twice.yaml", "--keep-ratio", "0.5", "--order", "none", "--checkpoint", "runs/tiny/tiny"]
         assert sweep(*asked, "-o", "out") == 0
-        assert [words[-1] for words in started] == [f"out/sweep/{name}/ratio-0.5-none" for name in ("mlvu", "mlvu-2")]
+        assert [words[-1] for words in started] == [
+            f"out/sweep/{name}/keep-ratio-0.5-none" for name in ("mlvu", "mlvu-2")
+        ]
         assert {row["benchmark"] for row in rows("out/sweep")} == {"mlvu", "mlvu-2"}
         assert Path("out/sweep/mlvu-2.png").is_file()
 
     def test_what_is_finished_is_not_repeated_and_more_can_be_asked(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert sweep("--ratio", "0.5", "1.0", "--order", "none") == 0
-        assert sweep("--ratio", "0.5", "1.0", "--order", "none", "ascending") == 0
-        assert [Path(words[-1]).name for words in started] == ["ratio-0.5-none", "ratio-1.0", "ratio-0.5-ascending"]
-        assert "runs/tiny/sweep/mlvu/ratio-1.0 (cell 3 of 3) is finished." in capsys.readouterr().out
+        assert sweep("--keep-ratio", "0.5", "1.0", "--order", "none") == 0
+        assert sweep("--keep-ratio", "0.5", "1.0", "--order", "none", "ascending") == 0
+        assert [Path(words[-1]).name for words in started] == [
+            "keep-ratio-0.5-none",
+            "keep-ratio-1.0",
+            "keep-ratio-0.5-ascending",
+        ]
+        assert "runs/tiny/sweep/mlvu/keep-ratio-1.0 (cell 3 of 3) is finished." in capsys.readouterr().out
 
     def test_cells_of_another_checkpoint_are_refused(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]
     ) -> None:
         Path("a.ckpt").write_text("one")
-        asked = ["--checkpoint", "a.ckpt", "--ratio", "0.5", "--order", "none"]
+        asked = ["--checkpoint", "a.ckpt", "--keep-ratio", "0.5", "--order", "none"]
         assert sweep(*asked) == 0
         assert started[0][1] == "a.ckpt"
         Path("a.ckpt").write_text("other")
@@ -215,22 +221,25 @@ class TestCells:
             Path(f"runs/stages/{name}").mkdir(parents=True)
             Path(f"runs/stages/{name}/x.ckpt").write_text(name)
         Path("stages/evaluation.yaml").write_text("evaluation: [{benchmark: mlvu, root: x}]\n")
-        assert main(["sweep", "stages", "--ratio", "0.5", "--order", "none"]) == 0
+        assert main(["sweep", "stages", "--keep-ratio", "0.5", "--order", "none"]) == 0
         assert started[0][:6] == [
-            *("evaluate", "runs/stages/2-second", "mlvu", "--root=x", "--model.reducer.0.ratio=0.5"),
+            *("evaluate", "runs/stages/2-second", "mlvu", "--root=x", "--model.reducer.0.keep_ratio=0.5"),
             "--model.reducer.0.order=none",
         ]
 
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            (["--ratio", "0"], "got '0', expected a share above 0 and up to 1"),
-            (["--ratio", "0.5", "1.5"], "got '1.5', expected a share above 0"),
-            (["--ratio", "nan"], "got 'nan', expected a share above 0"),
-            (["--ratio", "half"], "got 'half', expected a share above 0"),
+            (["--keep-ratio", "0"], "got '0', expected a share above 0 and up to 1"),
+            (["--keep-ratio", "0.5", "1.5"], "got '1.5', expected a share above 0"),
+            (["--keep-ratio", "nan"], "got 'nan', expected a share above 0"),
+            (["--keep-ratio", "half"], "got 'half', expected a share above 0"),
             (["--order", "none", "upward"], "--order: model.reducer.order: got 'upward', expected 'ascending'"),
-            (["--overlay", "pooled.yaml"], "model.reducer: got pooling, expected one with the options ratio and order"),
-            (["--overlay", "fixed.yaml"], "give one of ratio, r and target_tokens"),
+            (
+                ["--overlay", "pooled.yaml"],
+                "model.reducer: got pooling, expected one with the options keep_ratio and order",
+            ),
+            (["--overlay", "fixed.yaml"], "give one of keep_ratio, r and target_tokens"),
             (["--overlay", "none.yaml"], "tiny.yaml: no benchmark is named, expected evaluation: [{benchmark: NAME}]"),
             (["--output", "absent"], "There is no checkpoint in absent/tiny: train it with `composer run tiny.yaml`"),
             (["--checkpoint", "absent.ckpt"], "There is no checkpoint in absent.ckpt"),
@@ -245,7 +254,7 @@ class TestCells:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         Path("pooled.yaml").write_text("model: {reducer: pooling}\n")
-        Path("fixed.yaml").write_text("model: {reducer: {name: tome, ratio: null, target_tokens: 4}}\n")
+        Path("fixed.yaml").write_text("model: {reducer: {name: tome, keep_ratio: null, target_tokens: 4}}\n")
         Path("none.yaml").write_text("evaluation: []\n")
         with suppress(SystemExit):
             assert sweep(*arguments) in (1, 2)
@@ -256,7 +265,7 @@ class TestCells:
         self, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr("composer.cli.sweep.start_process", lambda words: 7)
-        assert sweep("--ratio", "0.5") == 7
+        assert sweep("--keep-ratio", "0.5") == 7
         assert "(cell 1 of 3) ended with status 7. The same command goes on from there." in capsys.readouterr().err
         assert not Path("runs/tiny/sweep/sweep.csv").exists()
 
@@ -283,41 +292,46 @@ def answers(folder: str) -> list[str]:
 
 
 def test_numbers_are_those_of_evaluate(work: Path, letters: None) -> None:
-    assert sweep("--ratio", "0.2", "1", "--order", "ascending", "descending") == 0
-    told = {(row["task"], row["order"], row["ratio"]): float(row["score"]) for row in rows()}
+    assert sweep("--keep-ratio", "0.2", "1", "--order", "ascending", "descending") == 0
+    told = {(row["task"], row["order"], row["keep_ratio"]): float(row["score"]) for row in rows()}
     assert len(told) == 3 * 4
     for ratio in ("0.2", "1.0"):
         for order in ("ascending", "descending"):
-            flags = [f"--model.reducer.ratio={ratio}", f"--model.reducer.order={order}", "--output", f"{ratio}{order}"]
+            flags = [
+                f"--model.reducer.keep_ratio={ratio}",
+                f"--model.reducer.order={order}",
+                "--output",
+                f"{ratio}{order}",
+            ]
             assert main(["evaluate", "runs/tiny/tiny", "mlvu", *FLAGS, *flags]) == 0
             alone = json.loads(Path(f"{ratio}{order}/results.json").read_text())
             scores = {task: values["accuracy"] for task, values in alone["tasks"].items()} | alone["averages"]
             assert {task: told[task, order, ratio] for task in scores} == scores
     assert told["ego", "ascending", "0.2"] != told["ego", "descending", "0.2"]
     # With all tokens kept no order changes anything.
-    assert answers("1.0ascending") == answers("1.0descending") == answers("runs/tiny/sweep/mlvu/ratio-1.0")
+    assert answers("1.0ascending") == answers("1.0descending") == answers("runs/tiny/sweep/mlvu/keep-ratio-1.0")
     assert Image.open("runs/tiny/sweep/mlvu.png").size[0] > 1000
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a cell with its sweep")
 def test_killed_it_goes_on_and_repeats_nothing(work: Path) -> None:
-    command = [sys.executable, "-m", "composer", "sweep", "tiny.yaml", "--ratio", "0.2", "1.0", "--order", "none"]
+    command = [sys.executable, "-m", "composer", "sweep", "tiny.yaml", "--keep-ratio", "0.2", "1.0", "--order", "none"]
     folder = Path("runs/tiny/sweep")
     process = subprocess.Popen(command)
     end = time.monotonic() + 300
     # Killed while it asks the second cell.
-    while not (folder / "mlvu/ratio-1.0/answers.jsonl").exists() and time.monotonic() < end:
+    while not (folder / "mlvu/keep-ratio-1.0/answers.jsonl").exists() and time.monotonic() < end:
         assert process.poll() is None
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    first = {path: path.stat().st_mtime_ns for path in (folder / "mlvu/ratio-0.2-none").iterdir()}
+    first = {path: path.stat().st_mtime_ns for path in (folder / "mlvu/keep-ratio-0.2-none").iterdir()}
     assert subprocess.run(command, env=os.environ | {"COLUMNS": "200"}).returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in (folder / "mlvu/ratio-0.2-none").iterdir()} == first
+    assert {path: path.stat().st_mtime_ns for path in (folder / "mlvu/keep-ratio-0.2-none").iterdir()} == first
     log = [json.loads(line) for line in (folder / "run.jsonl").read_text().splitlines()]
     assert [Path(line["stage"].split()[0]).name for line in log if line["status"] == "finished"] == [
-        "ratio-0.2-none",
-        "ratio-1.0",
+        "keep-ratio-0.2-none",
+        "keep-ratio-1.0",
     ]
     # Nothing that an untrained model says is right, and there is no share of a best score of 0.
     assert {(row["score"], row["share_of_best"]) for row in rows()} == {("0.0", "")}

@@ -48,7 +48,7 @@ def test_the_parts_have_the_real_sizes(auroralong: dict[str, Any]) -> None:
 
 def test_the_stages_are_those_of_table_b1(auroralong: dict[str, Any]) -> None:
     stages = auroralong["stages"]
-    keys = ("name", "trains", "epochs", "peak_lr", "batch_size", "ratio", "tokens_per_frame")
+    keys = ("name", "trains", "epochs", "peak_lr", "batch_size", "keep_ratio", "tokens_per_frame")
     assert [[stage[key] for key in keys] for stage in stages] == [
         ["1-pretrain", ["projector"], 1, 1e-4, 128, 1.0, 576],
         ["2-vision", ["encoder", "projector"], 1, 4e-5, 2048, 1.0, 576],

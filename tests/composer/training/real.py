@@ -9,7 +9,7 @@ from tests.composer.training.tiny import TinyData, trainer
 
 MODEL = {
     "encoder": {"name": "openclip", "image_size": 32, "width": 16, "depth": 3, "heads": 2},
-    "reducer": {"name": "tome", "ratio": 0.25},
+    "reducer": {"name": "tome", "keep_ratio": 0.25},
     "projector": "mlp",
     "backbone": {"name": "rwkv6", "width": 16, "depth": 2, "head_size": 8, "context_length": 100},
     "prompt": {"tokenizer": "bytes"},

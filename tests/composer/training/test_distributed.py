@@ -14,7 +14,7 @@ from composer.model.checkpoint import newest, read_checkpoint
 RECIPE = """
 model:
   encoder: {name: openclip, image_size: 16, patch_size: 8, width: 16, depth: 2, heads: 2}
-  reducer: {name: tome, ratio: 0.5}
+  reducer: {name: tome, keep_ratio: 0.5}
   projector: mlp
   backbone: {name: rwkv6, width: 32, depth: 2, head_size: 16}
   prompt: {tokenizer: bytes}

@@ -56,9 +56,11 @@ class TestWithoutTorch:
             assert text in ran.out
 
     def test_every_problem_of_the_model(self, folder: Path) -> None:
-        ran = run(*FIT, "--model.backbone=rwkv8", "--model.reducer.ratoi=1", "--trainer.max_steps=1", folder=folder)
+        ran = run(
+            *FIT, "--model.backbone=rwkv8", "--model.reducer.keep_ratoi=1", "--trainer.max_steps=1", folder=folder
+        )
         assert (ran.status, ran.torch, ran.out) == (2, False, "")
-        assert ran.err.startswith("composer: --model.reducer.ratoi: unknown option; did you mean")
+        assert ran.err.startswith("composer: --model.reducer.keep_ratoi: unknown option; did you mean")
         assert "--model.backbone: unknown backbone 'rwkv8': did you mean 'rwkv7'?" in ran.err
 
     @pytest.mark.parametrize(
@@ -88,10 +90,10 @@ class TestWithoutTorch:
 
 
 def test_fit_saves_a_run_that_can_be_repeated(folder: Path) -> None:
-    assert main([*FIT, "--model.reducer.ratio=0.5", "--training.learning_rate=0.02", "--data.frames", "3"]) == 0
+    assert main([*FIT, "--model.reducer.keep_ratio=0.5", "--training.learning_rate=0.02", "--data.frames", "3"]) == 0
     assert steps() == [1, 2]
     saved = yaml.safe_load(Path("runs/tiny/version_0/config.yaml").read_text())
-    assert saved["model"]["reducer"][0]["ratio"] == 0.5
+    assert saved["model"]["reducer"][0]["keep_ratio"] == 0.5
     assert saved["training"]["learning_rate"] == 0.02
     assert saved["data"]["frames"] == 3
     assert saved["trainer"]["max_steps"] == 2
@@ -135,14 +137,14 @@ def test_a_new_fit_spares_the_checkpoints_of_another(folder: Path) -> None:
 
 
 def test_a_checkpoint_is_the_lowest_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*FIT, "--model.reducer.ratio=0.5"]) == 0
+    assert main([*FIT, "--model.reducer.keep_ratio=0.5"]) == 0
     capsys.readouterr()
     data = ["--data.test=data.jsonl", "--data.num_workers=0", "--trainer.enable_progress_bar=false"]
     assert main(["test", "--ckpt_path", "runs/tiny", "--trainer.accelerator=cpu", *data]) == 0
     assert "unlike the checkpoint" not in capsys.readouterr().err
     assert len(Path("runs/tiny/answers.jsonl").read_text().splitlines()) == 8
-    assert main(["test", "--ckpt_path", "runs/tiny", "--model.reducer.ratio=0.75", *data]) == 0
-    assert "unlike the checkpoint, model.reducer.0.ratio is 0.75 and not 0.5\n" in capsys.readouterr().err
+    assert main(["test", "--ckpt_path", "runs/tiny", "--model.reducer.keep_ratio=0.75", *data]) == 0
+    assert "unlike the checkpoint, model.reducer.0.keep_ratio is 0.75 and not 0.5\n" in capsys.readouterr().err
     assert not Path("runs/tiny/version_1").exists()
     assert not Path("runs/tiny/config.yaml").exists()
 

@@ -29,7 +29,7 @@ from tests.composer.training.real import train
 pytestmark = pytest.mark.skipif(find_spec("lmms_eval") is None, reason="lmms-eval has an environment of its own")
 
 # The tiny model was trained with a context of 100, which the prompts do not fit into.
-OVERRIDES = ["model.backbone.context_length=2000", "model.reducer.ratio=0.5"]
+OVERRIDES = ["model.backbone.context_length=2000", "model.reducer.keep_ratio=0.5"]
 LENGTH = 12
 
 TASK = """
@@ -214,7 +214,7 @@ def test_without_frames_as_many_as_in_training(trained: Path) -> None:
         ({"batch_size": "auto"}, ConfigError, "--batch_size: got 'auto', expected an integer of at least 1"),
         ({"arguments": {"frames": "few"}}, ConfigError, "frames: got 'few', expected an integer"),
         ({"arguments": {"framez": 3}}, ConfigError, "got framez=3, expected checkpoint, frames, num_workers, or an"),
-        ({"arguments": {"model.reducer.ratio": 7}}, ConfigError, "--model.reducer.ratio: model.reducer"),
+        ({"arguments": {"model.reducer.keep_ratio": 7}}, ConfigError, "--model.reducer.keep_ratio: model.reducer"),
         ({"arguments": {"checkpoint": "absent"}}, ComposerError, "There is no checkpoint absent"),
     ],
 )
