@@ -5,7 +5,7 @@ import sys
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -21,7 +21,14 @@ from composer.data.prefetch import ahead, start_on
 from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 from composer.inference.generate import generate
-from composer.model.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
+from composer.model.checkpoint import (
+    Checkpoint,
+    check_architecture,
+    header,
+    load_weights,
+    model_weights,
+    read_checkpoint,
+)
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel, Output
 from composer.recipe.model import ModelConfig
@@ -189,11 +196,11 @@ class ComposerModule(LightningModule):
             sys.stdout.write(f"{path}\n")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames, self.model.encoder.transform)
+        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames, self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self.trainer.ckpt_path
-        check_architecture(self.model, model_weights(checkpoint), str(path))
+        check_architecture(self.model, model_weights(cast(Checkpoint, checkpoint)), str(path))
         before, now = (set(c["train"]) for c in (checkpoint["hyper_parameters"]["training"], self.hparams["training"]))
         if self.trainer.state.fn == TrainerFn.FITTING and before != now:
             raise CheckpointError(
