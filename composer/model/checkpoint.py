@@ -104,13 +104,7 @@ def read_checkpoint(path: Path | str, *, resume: bool = True) -> Checkpoint:
     Raises:
         CheckpointError: The file is missing, damaged, refused, or not a checkpoint of composer.
     """
-    path = Path(path)
-    if path.is_dir():
-        path, content = _newest_in(path, resume=resume)
-    elif path.exists():
-        content = read_archive(path, without=() if resume else OF_TRAINING)
-    else:
-        raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
+    path, content = _open(Path(path), resume=resume)
     if not {"composer", "state_dict", "hyper_parameters"} <= content.keys():
         raise CheckpointError(f"{path} is not a checkpoint written by `composer fit`: its key 'composer' is missing.")
     checkpoint = cast(Checkpoint, content)
@@ -127,14 +121,11 @@ def read_checkpoint(path: Path | str, *, resume: bool = True) -> Checkpoint:
 
 
 def locate(path: Path | str) -> Path:
-    """The checkpoint file that `path` names: itself, or a folder's newest intact one, for inference.
+    """The checkpoint file that `path` names: itself, or a folder's newest one whose weights are intact.
 
     Raises CheckpointError.
     """
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
-    return _newest_in(path, resume=False)[0] if path.is_dir() else path
+    return _open(Path(path), resume=False)[0]
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> MultimodalModel:
@@ -160,42 +151,46 @@ def restore_model(
         config: Used instead of the checkpoint's own, to change options that change no weight.
 
     Raises:
+        CheckpointError: As `compose_with` does.
+    """
+    config = config or model_config(checkpoint["hyper_parameters"]["model"])
+    return compose_with(config, checkpoint, source).to(device).eval()
+
+
+def compose_with(config: ModelConfig, checkpoint: Checkpoint, source: str, *, copy: bool = False) -> MultimodalModel:
+    """The model that `config` names, with a checkpoint's weights instead of those that the options name.
+
+    Args:
+        config: As in training, or with options that change no weight.
+        checkpoint: As `read_checkpoint` gives it.
+        source: The checkpoint's name in errors.
+        copy: Whether the weights are copied; otherwise the model is made of the checkpoint's own tensors.
+
+    Raises:
         CheckpointError: The weights do not match the model, or a part that stores nothing in a checkpoint cannot be
             built again.
     """
-    trained = model_config(checkpoint["hyper_parameters"]["model"])
-    config = config or trained
-    resolved = _resolved_for(config, trained, checkpoint["composer"]["resolved"])
+    resolved = _resolved_for(config, checkpoint)
     try:
         model = compose(config, resolved)
     except ComposerError as error:
-        again = [
-            f"{kind} {slot.name!r} from {slot.pretrained!r}"  # type: ignore[attr-defined]
-            for name, kind, slot in _slots(config)
-            if name not in resolved and getattr(slot, "pretrained", None) is not None
-        ]
+        again = [f"{kind} from {slot.pretrained!r}" for kind, slot in _read_again(config, resolved)]
         if not again:
             raise
         raise CheckpointError(
             f"Checkpoint {source} stores nothing that would build the {' and the '.join(again)} without these weights, "
-            f"so they are needed to restore it: {error}"
+            f"so they are needed again: {error}"
         ) from error
     weights = model_weights(checkpoint)
     check_architecture(model, weights, source)
     for name, part in _parts(model).items():
-        taken = {key: weights[f"{name}.{key}"].to(value.dtype) for key, value in part.state_dict().items()}
-        fill(part, taken) if name in resolved else part.load_state_dict(taken)
-    return model.to(device).eval()
-
-
-def load_weights(model: MultimodalModel, checkpoint: Checkpoint, source: str) -> None:
-    """Copy a checkpoint's weights into `model`; `source` names it in the error.
-
-    Raises CheckpointError if a weight is missing, left over, or of another shape.
-    """
-    weights = model_weights(checkpoint)
-    check_architecture(model, weights, source)
-    model.load_state_dict(weights)
+        own = part.state_dict()
+        taken = {key: weights[f"{name}.{key}"].to(value.dtype, copy=copy) for key, value in own.items()}
+        if name in resolved:
+            fill(part, taken)
+        else:
+            part.load_state_dict(taken)
+    return model
 
 
 def model_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -250,17 +245,13 @@ def _compare_version(distribution: str, written: str) -> None:
         log.warning("The checkpoint was written with %s %s; %s is installed", distribution, written, installed)
 
 
-def _slots(config: ModelConfig) -> list[tuple[str, Kind, SlotConfig]]:
+def _slots(config: ModelConfig) -> Iterator[tuple[str, Kind, SlotConfig]]:
     """Each part's name in the model, its kind and its configuration."""
-    reducers: list[tuple[str, Kind, SlotConfig]] = [
-        (f"reducers.{place}", "reducer", slot) for place, slot in enumerate(config.reducer)
-    ]
-    return [
-        ("encoder", "encoder", config.encoder),
-        *reducers,
-        ("projector", "projector", config.projector),
-        ("backbone", "backbone", config.backbone),
-    ]
+    yield "encoder", "encoder", config.encoder
+    for place, slot in enumerate(config.reducer):
+        yield f"reducers.{place}", "reducer", slot
+    yield "projector", "projector", config.projector
+    yield "backbone", "backbone", config.backbone
 
 
 def _parts(model: MultimodalModel) -> dict[str, Part]:
@@ -269,20 +260,32 @@ def _parts(model: MultimodalModel) -> dict[str, Part]:
     return {"encoder": model.encoder, **reducers, "projector": model.projector, "backbone": model.backbone}
 
 
-def _resolved_for(config: ModelConfig, trained: ModelConfig, stored: Mapping[str, Resolved]) -> dict[str, Resolved]:
+def _resolved_for(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Resolved]:
     """What was stored of the parts that `config` still makes from the same component and weights as in training."""
 
     def origin(slot: SlotConfig) -> tuple[str, Any]:
         return slot.name, getattr(slot, "pretrained", None)
 
-    before = {name: origin(slot) for name, _, slot in _slots(trained)}
+    before = {name: origin(slot) for name, _, slot in _slots(model_config(checkpoint["hyper_parameters"]["model"]))}
+    stored = checkpoint["composer"]["resolved"]
     return {name: stored[name] for name, _, slot in _slots(config) if name in stored and before[name] == origin(slot)}
 
 
-def _newest_in(folder: Path, *, resume: bool) -> tuple[Path, dict[str, Any]]:
-    for path, content in _intact(folder, resume=resume):
-        return path, content
-    raise CheckpointError(f"There is no complete checkpoint (*{SUFFIX}) in the folder {folder}.")
+def _read_again(config: ModelConfig, resolved: Mapping[str, Resolved]) -> list[tuple[str, Any]]:
+    """Kind and configuration of each part whose `pretrained` weights are read although a checkpoint has its own."""
+    slots = [(kind, slot) for name, kind, slot in _slots(config) if name not in resolved]
+    return [(f"{kind} {slot.name!r}", slot) for kind, slot in slots if getattr(slot, "pretrained", None) is not None]
+
+
+def _open(path: Path, *, resume: bool) -> tuple[Path, dict[str, Any]]:
+    """The file that `path` names, and what it holds. Raises CheckpointError."""
+    if not path.exists():
+        raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
+    if not path.is_dir():
+        return path, read_archive(path, without=() if resume else OF_TRAINING)
+    for intact in _intact(path, resume=resume):
+        return intact
+    raise CheckpointError(f"There is no complete checkpoint (*{SUFFIX}) in the folder {path}.")
 
 
 def _intact(folder: Path, *, resume: bool) -> Iterator[tuple[Path, dict[str, Any]]]:

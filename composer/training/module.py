@@ -24,8 +24,8 @@ from composer.inference.generate import generate
 from composer.model.checkpoint import (
     Checkpoint,
     check_architecture,
+    compose_with,
     header,
-    load_weights,
     model_weights,
     read_checkpoint,
 )
@@ -68,18 +68,27 @@ class ComposerModule(LightningModule):
             self.trainer.strategy.checkpoint_io = DurableCheckpointIO()
 
     def configure_model(self) -> None:
-        """Build the model once, freeze the parts that are not trained, and take the initial weights."""
+        """Build the model once, with the weights of a checkpoint if there is one, and freeze what is not trained."""
         if "model" in self._modules:
             return
-        self.model = compose(self.model_config)
+        source = self._source()
+        if source is None:
+            self.model = compose(self.model_config)
+        else:
+            self.model = compose_with(self.model_config, read_checkpoint(source), source, copy=True)
         for name, part in self.model.parts().items():
             part.requires_grad_(name in self.training_config.train)
         self.train()
-        initial = self.training_config.initial_weights
-        if initial is not None and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.ckpt_path is None:
-            load_weights(self.model, read_checkpoint(initial), initial)
         if self.training_config.gradient_checkpointing:
             checkpoint_blocks(self.model)
+
+    def _source(self) -> str | None:
+        """The checkpoint that the model's weights come from."""
+        if self._trainer is None:
+            return None
+        if self.trainer.ckpt_path is not None:
+            return str(self.trainer.ckpt_path)
+        return self.training_config.initial_weights if self.trainer.state.fn == TrainerFn.FITTING else None
 
     def configure_callbacks(self) -> list[Callback]:
         callbacks: list[Callback] = [FiniteGuard(self.training_config.max_bad_steps), Throughput()]
