@@ -23,7 +23,6 @@ from composer.transform import FrameTransform
 Modality = Literal["image", "video", "audio"]
 Grid = tuple[int, int]
 Resolved = dict[str, Any]
-"""Plain values (numbers, strings, lists, dicts with names as keys, None) and tensors, see `Part.resolved`."""
 
 
 class VisualTokens(NamedTuple):
@@ -67,17 +66,13 @@ class BlockTokens(NamedTuple):
 
 
 class Part(nn.Module):
-    """Base of all parts of a model: what a checkpoint stores of one besides its options and weights."""
+    """Base of all parts of a model."""
 
     def resolved(self) -> Resolved | None:
-        """What `pretrained` and everything else outside the options decided: plain values and tensors, no weights.
+        """Plain values and tensors, no weights, that with the options build this part again without any file.
 
-        If this is not None, a checkpoint is restored without the files that the part was made from. Its target is
-        called with the part's options and these values as `resolved`, and reads no file. It initializes no weights
-        either: parameters have no values then (their device is meta), and those of the checkpoint take their place
-        later. Buffers are computed as always. An option overrides these values as it overrides those of `pretrained`.
-
-        None: the part is built as in training, so what its options name must be there, and weights are then copied.
+        A checkpoint stores them; the part is restored as `target(**options, resolved=...)` with parameters without
+        values (docs/plugins.md). None: as in training, so its files are needed again, and weights are then copied.
         """
         return None
 

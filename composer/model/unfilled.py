@@ -45,10 +45,10 @@ class _NothingToFill(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in _FILLS and args and isinstance(args[0], Tensor) and args[0].is_meta:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")  # as torch.nn.init passes it
+        fills = getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _FILLS
+        return tensor if fills and isinstance(tensor, Tensor) and tensor.is_meta else func(*args, **kwargs)
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -130,11 +130,14 @@ def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path, run: Path) -> No
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match="is not a checkpoint written by `composer fit`"):
         read_checkpoint(tmp_path / "other.ckpt")
-    newer = read_checkpoint(run)
-    newer["composer"]["format"] = 99
-    torch.save(newer, tmp_path / "newer.ckpt")
-    with pytest.raises(CheckpointError, match="format 99"):
-        read_checkpoint(tmp_path / "newer.ckpt")
+    for version in (1, 99):
+        other = read_checkpoint(run)
+        other["composer"]["format"] = version
+        other["composer"]["distributions"]["multimodal-composer"] = "0.0.7"
+        torch.save(other, tmp_path / "other.ckpt")
+        message = f"has format {version}, and this composer reads format 2: install multimodal-composer 0.0.7"
+        with pytest.raises(CheckpointError, match=message):
+            read_checkpoint(tmp_path / "other.ckpt")
 
 
 def test_other_versions_of_distributions_are_told_once(
