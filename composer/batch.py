@@ -1,9 +1,12 @@
 """What travels from the data to the model. Legend: B rows, T positions, F frames of one grid, S packed sequences."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
+
+Value = TypeVar("Value")
 
 MEDIA_ID = -1
 """Stands in `ids` for one visual token; it is no vocabulary entry."""
@@ -76,3 +79,13 @@ class Batch(NamedTuple):
 def sample_ids(batch: Batch | Sequence[Batch]) -> list[str]:
     """The samples in a batch, or in all micro-batches of one optimizer step."""
     return [name for one in ([batch] if isinstance(batch, Batch) else batch) for name in one.sample_ids]
+
+
+def to_device(value: Value, device: torch.device | str) -> Value:
+    """A batch, or a part of one, with all its tensors on this device."""
+    if isinstance(value, Tensor):
+        return value.to(device)  # type: ignore[return-value]
+    if isinstance(value, tuple):
+        items = [to_device(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value

@@ -7,7 +7,7 @@ Nothing behind the encoder may assume a square grid, a class token, or a fixed c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from composer.transform import FrameTransform
 
 Modality = Literal["image", "video", "audio"]
 Grid = tuple[int, int]
+Resolved = dict[str, Any]
 
 
 class VisualTokens(NamedTuple):
@@ -64,7 +65,19 @@ class BlockTokens(NamedTuple):
     sources: Tensor | None
 
 
-class BlockReducer(nn.Module, ABC):
+class Part(nn.Module):
+    """Base of all parts of a model."""
+
+    def resolved(self) -> Resolved | None:
+        """Plain values and tensors, no weights, that with the options build this part again without any file.
+
+        A checkpoint stores them; the part is restored as `target(**options, resolved=...)` with parameters without
+        values (docs/plugins.md). None: as in training, so its files are needed again, and weights are then copied.
+        """
+        return None
+
+
+class BlockReducer(Part, ABC):
     """A reducer that merges tokens between attention and MLP of every block of an encoder (ToMe).
 
     An encoder hosts one by running its blocks through `composer.blocks.run_blocks`. Each block then calls, between its
@@ -121,7 +134,7 @@ class BlockReducer(nn.Module, ABC):
         )
 
 
-class Reducer(nn.Module, ABC):
+class Reducer(Part, ABC):
     """A reducer that works on an encoder's finished tokens (pooling, resampling, sorting)."""
 
     needs_grid: ClassVar[bool] = False
@@ -139,7 +152,7 @@ class Reducer(nn.Module, ABC):
         """What becomes of a frame's tokens. Pure: reads no pixel and no parameter. `dim` may change."""
 
 
-class Encoder(nn.Module, ABC):
+class Encoder(Part, ABC):
     """Frames to tokens. Sets, in its `__init__`, the attributes below.
 
     dim: channels of its tokens. depth: its blocks. patch_size: pixels of a patch's side.
@@ -170,7 +183,7 @@ class Encoder(nn.Module, ABC):
         """
 
 
-class Projector(nn.Module, ABC):
+class Projector(Part, ABC):
     """Visual features to the backbone's width."""
 
     def __init__(self, *, in_dim: int, out_dim: int) -> None:
@@ -182,7 +195,7 @@ class Projector(nn.Module, ABC):
         """[..., in_dim] to [..., out_dim]."""
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(Part, ABC):
     """A causal language model over embeddings. Sets, in its `__init__`, the attributes below.
 
     dim: width of its embeddings. vocab_size: rows of its head. context_length: trained positions, None if unknown.
@@ -268,14 +281,6 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def head(self, hidden: Tensor) -> Tensor:
         """[..., dim] to logits [..., vocab_size]."""
-
-    @classmethod
-    def sizes_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Options that state the sizes of a backbone whose `state_dict` these weights are; {} where it cannot be told.
-
-        With them a checkpoint is read on a machine that does not have the file which `pretrained` names.
-        """
-        return {}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: `params`, and where they differ from the recipe, `weight_decay` and `lr_scale`.

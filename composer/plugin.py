@@ -23,11 +23,14 @@ composer knows from the neighbours:
 | backbone | `tokenizer` (a `composer.tokenizer.Tokenizer`, or None: bring your own) | `composer.parts.Backbone` |
 | reader | nothing | `composer.reader.Reader` |
 | benchmark | nothing | `composer.benchmark.Benchmark` |
+
+A part whose class overrides `composer.parts.Part.resolved` is also called with `resolved`, if it is restored from a
+checkpoint.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import pluggy
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,10 +44,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 """The parts of a model, how data files are read, and what a model is measured on."""
 
 RESERVED: dict[Kind, frozenset[str]] = {
-    "encoder": frozenset(),
-    "reducer": frozenset({"dim", "depth"}),
-    "projector": frozenset({"in_dim", "out_dim"}),
-    "backbone": frozenset({"tokenizer"}),
+    "encoder": frozenset({"resolved"}),
+    "reducer": frozenset({"dim", "depth", "resolved"}),
+    "projector": frozenset({"in_dim", "out_dim", "resolved"}),
+    "backbone": frozenset({"tokenizer", "resolved"}),
     "reader": frozenset(),
     "benchmark": frozenset(
         {"benchmark", "output", "batch_size", "num_workers", "device", "limit", "condition", "model", "help"}
@@ -80,11 +83,11 @@ class SlotConfig(BaseModel):
 
     name: str = Field(description="An installed component: its name, or distribution/name where two provide it.")
 
-    def without_pretrained(self, **sizes: Any) -> Self:
-        """The same component of these sizes with random weights: where it has an option `pretrained`, that is null."""
+    def without_pretrained(self) -> Self:
+        """The same component with random weights: if it has an option `pretrained`, that is null."""
         if getattr(self, "pretrained", None) is None:
             return self
-        return self.model_copy(update={"pretrained": None, **sizes})
+        return self.model_copy(update={"pretrained": None})
 
 
 @dataclass(frozen=True)

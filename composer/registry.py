@@ -9,7 +9,7 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import PurePath
 from typing import Any
@@ -92,8 +92,11 @@ class Registry:
             )
         raise PluginError(self._unknown(kind, name))
 
-    def build(self, kind: Kind, config: SlotConfig, **from_neighbours: Any) -> Any:
-        """Import a component's target and call it with its options and with what follows from its neighbours.
+    def build(
+        self, kind: Kind, config: SlotConfig, *, resolved: dict[str, Any] | None = None, **from_neighbours: Any
+    ) -> Any:
+        """Import a component's target and call it with its options, with what follows from its neighbors, and with
+        what a checkpoint has `resolved` of it, if anything.
 
         Raises PluginError if a requirement is missing, or the target cannot be imported, does not take these
         arguments, raises anything but a ComposerError, or gives no part of this kind.
@@ -104,14 +107,15 @@ class Registry:
         where = f"{provider}: its target {provider.component.target}"
         if missing := getattr(target, "__abstractmethods__", None):
             raise PluginError(f"{where} does not implement {', '.join(sorted(missing))}: add what is missing.")
+        stored = {} if resolved is None else {"resolved": resolved}
         try:
-            inspect.signature(target).bind(**options, **from_neighbours)
+            inspect.signature(target).bind(**options, **from_neighbours, **stored)
         except TypeError as error:
             raise PluginError(
-                f"{where} cannot be called with {', '.join((*options, *from_neighbours))}: {error}. It must take its "
-                "component's options and what composer adds for its kind (docs/plugins.md) as keyword arguments."
+                f"{where} cannot be called with {', '.join((*options, *from_neighbours, *stored))}: {error}. It must "
+                "take its component's options and what composer adds (docs/plugins.md) as keyword arguments."
             ) from error
-        part = call_target(target, where, **options, **from_neighbours)
+        part = call_target(partial(target, **stored), where, **options, **from_neighbours)
         bases = [getattr(importlib.import_module(module), name) for module, name in map(_split, _BASES[kind])]
         if not isinstance(part, tuple(bases)):
             raise PluginError(

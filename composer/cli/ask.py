@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from composer.model.checkpoint import read_checkpoint, restore_model
 
     device = device_of(args.device)
-    checkpoint = read_checkpoint(args.checkpoint)
+    checkpoint = read_checkpoint(args.checkpoint, resume=False)
     model = restore_model(checkpoint, str(args.checkpoint), device)
     pieces = ask(
         model,

@@ -167,7 +167,7 @@ def _model(args: argparse.Namespace, flags: Layer) -> tuple[Path, "MultimodalMod
 
     device = device_of(args.device)
     path = locate(args.checkpoint)
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, resume=False)
     resolved = resolve([], flags=flags, checkpoint={"model": checkpoint["hyper_parameters"]["model"]})
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")

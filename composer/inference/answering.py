@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from lightning.fabric.utilities import move_data_to_device
 from torch.utils.data import DataLoader, Dataset
 
-from composer.batch import Batch, Example
+from composer.batch import Batch, Example, to_device
 from composer.benchmark import Question
 from composer.data.dataset import Examples, show
 from composer.data.media.clip import load_clip
@@ -66,8 +65,7 @@ def said(
     for places, (batch, problems) in zip(batches, loader, strict=True):
         found: Iterator[str] = iter(())
         if batch is not None:
-            moved: Batch = move_data_to_device(batch, device)
-            found = iter(generate(model, moved, max_new_tokens=lengths[places[0]]))
+            found = iter(generate(model, to_device(batch, device), max_new_tokens=lengths[places[0]]))
         yield from (next(found) if problem is None else problem for problem in problems)
 
 

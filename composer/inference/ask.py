@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from lightning.fabric.utilities import move_data_to_device
-
+from composer.batch import to_device
 from composer.data.media.clip import load_clip
 from composer.inference.generate import stream
 from composer.model.multimodal import MultimodalModel
@@ -27,5 +26,5 @@ def ask(
     sample = Sample("question", "the command line", (Message("user", (*media, question)),))
     clips = [load_clip(item, model.processor.transform, frames) for item in media]
     batch = collate([model.processor.encode(sample, clips, answer=True)])
-    batch = move_data_to_device(batch, next(model.parameters()).device)
+    batch = to_device(batch, next(model.parameters()).device)
     yield from stream(model, batch, max_new_tokens=max_new_tokens, temperature=temperature)

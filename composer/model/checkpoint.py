@@ -1,20 +1,18 @@
-"""Checkpoints: writing one so that it is whole or absent, and reading one back.
+"""Checkpoints: writing one completely or not at all, and reading one back.
 
 A checkpoint is Lightning's dictionary of plain values and tensors, so that `torch.load(weights_only=True)` reads it and
-nothing in it can run code. composer adds the key `composer` (see `header`), and keeps the model's and the training's
-configuration in `hyper_parameters`, each component by its qualified name (see `composer.registry`). All weights are in
-it, those of frozen parts too.
+nothing in it can run code. composer adds the key `composer` (`Header`), and keeps the model's and the training's
+configuration in `hyper_parameters`, each component by its qualified name (see `composer.registry`). It holds all
+weights, those of frozen parts too, and what else the parts took from other files: restoring reads the checkpoint alone.
 """
 
 import hashlib
 import logging
-import pickle
 import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -22,86 +20,215 @@ from torch import Tensor
 from composer import __version__
 from composer.atomic import replacing
 from composer.errors import CheckpointError, ComposerError
+from composer.model.archive import DamagedError, read_archive
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
-from composer.plugin import SLOTS, Kind
+from composer.model.unfilled import fill
+from composer.parts import Part, Resolved
+from composer.plugin import Kind, SlotConfig
 from composer.recipe.model import ModelConfig
 from composer.recipe.resolve import model_config
-from composer.registry import load_registry, load_target
-from composer.transform import FrameTransform
+from composer.registry import load_registry
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".ckpt"
+OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "loops")
+"""Keys that only a resumed training needs."""
+
 _MODEL = "model."  # where the LightningModule keeps the model
 
 
-def header(config: ModelConfig, frames: int, transform: FrameTransform) -> dict[str, Any]:
-    """A checkpoint's key `composer`: format, frames of a video and their transform in training, distributions that the
-    model is made of."""
-    chosen: list[tuple[Kind, str]] = [("reducer", reducer.name) for reducer in config.reducer]
-    chosen += [
-        ("encoder", config.encoder.name),
-        ("projector", config.projector.name),
-        ("backbone", config.backbone.name),
-    ]
-    plugins = [load_registry().find(kind, name).plugin for kind, name in chosen]
+class Header(TypedDict):
+    """A checkpoint's key `composer`.
+
+    format: `FORMAT`. frames: of a video in training. distributions: what the model is made of, with versions.
+    resolved: what each part says of itself beyond its options (`Part.resolved`), by its name in the model.
+    """
+
+    format: int
+    frames: int
+    distributions: dict[str, str]
+    resolved: dict[str, Resolved]
+
+
+class HyperParameters(TypedDict):
+    """The sections of the recipe that made a checkpoint, as plain values."""
+
+    model: dict[str, Any]
+    training: NotRequired[dict[str, Any]]
+
+
+class Checkpoint(TypedDict):
+    """What composer reads of a checkpoint; Lightning keeps the state of the training in other keys."""
+
+    composer: Header
+    hyper_parameters: HyperParameters
+    state_dict: dict[str, Tensor]
+    global_step: NotRequired[int]
+
+
+def header(config: ModelConfig, frames: int, model: MultimodalModel) -> Header:
+    """The key `composer` of a checkpoint of `model`, which was composed from `config`."""
+    plugins = [load_registry().find(kind, slot.name).plugin for _, kind, slot in _slots(config)]
     distributions = {plugin.distribution: plugin.version for plugin in plugins}
+    resolved = {name: part.resolved() for name, part in _parts(model).items()}
     return {
         "format": FORMAT,
         "frames": frames,
-        "transform": asdict(transform),
         "distributions": {"multimodal-composer": __version__} | distributions,
+        "resolved": {name: values for name, values in resolved.items() if values is not None},
     }
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint, whole or not at all, however the process ends. Raises DiskFullError."""
+    """Write a checkpoint completely or not at all, however the process ends. Raises DiskFullError."""
     # Given a file, torch raises from the failed write; given a path it says nothing of why it failed.
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(dict(checkpoint), file)
 
 
 def newest(folder: Path | str) -> Path | None:
-    """The checkpoint that was written last, in this folder or below it, and is whole; None where there is none."""
-    found = [(path.stat().st_mtime_ns, path.name, path) for path in Path(folder).rglob(f"*{SUFFIX}")]
-    for *_, path in sorted(found, reverse=True):
-        damage = _damage(path)
-        if damage is None:
-            return path
-        log.warning("Checkpoint %s is left out: %s", path, damage)
-    return None
+    """The intact checkpoint that was written last, in this folder or below it; None if there is none."""
+    return next((path for path, _ in _intact(Path(folder), resume=True)), None)
 
 
-def read_checkpoint(path: Path | str) -> dict[str, Any]:
-    """A checkpoint's dictionary, its tensors on the CPU. A folder stands for its newest whole checkpoint.
+def read_checkpoint(path: Path | str, *, resume: bool = True) -> Checkpoint:
+    """Read a checkpoint. Its tensors are on the CPU, in memory that is mapped to the file.
 
-    Raises CheckpointError where the file is missing, truncated, refused, or no checkpoint of composer.
+    Args:
+        path: The file, or a folder: its newest intact checkpoint.
+        resume: Whether to read what only a resumed training needs; without it neither read nor verified.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, refused, or not a checkpoint of composer.
     """
-    path = locate(path)
-    damage = _damage(path)
-    if damage is not None:
-        raise CheckpointError(f"Checkpoint {path} cannot be read: {damage}. Use another one of its folder.")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+    path, content = _open(Path(path), resume=resume)
+    if not {"composer", "state_dict", "hyper_parameters"} <= content.keys():
+        raise CheckpointError(f"{path} is not a checkpoint written by `composer fit`: its key 'composer' is missing.")
+    checkpoint = cast(Checkpoint, content)
+    written = checkpoint["composer"]["format"]
+    distributions = checkpoint["composer"]["distributions"]
+    if written != FORMAT:
         raise CheckpointError(
-            f"Checkpoint {path} holds more than plain values and tensors, so reading it could run code; it was not "
-            f"read ({str(error).splitlines()[0]}). Checkpoints that composer writes are plain."
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"composer", "state_dict", "hyper_parameters"} <= checkpoint.keys():
-        raise CheckpointError(f"{path} is no checkpoint that `composer fit` wrote: its key 'composer' is missing.")
-    if checkpoint["composer"]["format"] > FORMAT:
-        raise CheckpointError(
-            f"Checkpoint {path} has format {checkpoint['composer']['format']}, and this composer reads up to {FORMAT}: "
-            f"install multimodal-composer {checkpoint['composer']['distributions'].get('multimodal-composer')}."
+            f"Checkpoint {path} has format {written}, and this composer reads format {FORMAT}: install "
+            f"multimodal-composer {distributions.get('multimodal-composer')}, which wrote it, or train again."
         )
-    distributions = checkpoint["composer"].get("distributions", {})
-    for distribution, written in distributions.items():
-        _compare_version(distribution, written)
-    _qualify(checkpoint["hyper_parameters"].get("model", {}), distributions)
+    for distribution, version in distributions.items():
+        _compare_version(distribution, version)
     return checkpoint
+
+
+def locate(path: Path | str) -> Path:
+    """The checkpoint file that `path` names: itself, or a folder's newest one whose weights are intact.
+
+    Raises CheckpointError.
+    """
+    return _open(Path(path), resume=False)[0]
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> MultimodalModel:
+    """The model of a checkpoint file or of a folder's newest checkpoint, in evaluation mode on `device`.
+
+    Raises CheckpointError as `read_checkpoint` and `restore_model` do.
+    """
+    return restore_model(read_checkpoint(path, resume=False), str(path), device)
+
+
+def restore_model(
+    checkpoint: Checkpoint,
+    source: str,
+    device: torch.device | str = "cpu",
+    config: ModelConfig | None = None,
+) -> MultimodalModel:
+    """The model of a checkpoint, in evaluation mode, built around the checkpoint's own tensors.
+
+    Args:
+        checkpoint: As `read_checkpoint` gives it.
+        source: The checkpoint's name in errors.
+        device: Where the model will be.
+        config: Used instead of the checkpoint's own, to change options that change no weight.
+
+    Raises:
+        CheckpointError: As `compose_with` does.
+    """
+    config = config or model_config(checkpoint["hyper_parameters"]["model"])
+    return compose_with(config, checkpoint, source).to(device).eval()
+
+
+def compose_with(config: ModelConfig, checkpoint: Checkpoint, source: str, *, copy: bool = False) -> MultimodalModel:
+    """The model that `config` names, with a checkpoint's weights instead of those that the options name.
+
+    Args:
+        config: As in training, or with options that change no weight.
+        checkpoint: As `read_checkpoint` gives it.
+        source: The checkpoint's name in errors.
+        copy: Whether the weights are copied; otherwise the model is made of the checkpoint's own tensors.
+
+    Raises:
+        CheckpointError: The weights do not match the model, or a part that stores nothing in a checkpoint cannot be
+            built again.
+    """
+    resolved = _resolved_for(config, checkpoint)
+    try:
+        model = compose(config, resolved)
+    except ComposerError as error:
+        again = [f"{kind} from {slot.pretrained!r}" for kind, slot in _read_again(config, resolved)]
+        if not again:
+            raise
+        raise CheckpointError(
+            f"Checkpoint {source} stores nothing that would build the {' and the '.join(again)} without these weights, "
+            f"so they are needed again: {error}"
+        ) from error
+    weights = model_weights(checkpoint)
+    check_architecture(model, weights, source)
+    for name, part in _parts(model).items():
+        own = part.state_dict()
+        taken = {key: weights[f"{name}.{key}"].to(value.dtype, copy=copy) for key, value in own.items()}
+        if name in resolved:
+            fill(part, taken)
+        else:
+            part.load_state_dict(taken)
+    return model
+
+
+def model_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The weights in a checkpoint, with the keys of `MultimodalModel.state_dict`."""
+    return {
+        key.removeprefix(_MODEL): value for key, value in checkpoint["state_dict"].items() if key.startswith(_MODEL)
+    }
+
+
+def check_architecture(model: MultimodalModel, weights: Mapping[str, Tensor], source: str) -> None:
+    """Raise CheckpointError, part by part, if `weights` do not match `model`."""
+    own = model.state_dict()
+    problems: dict[str, list[str]] = {}
+    for key in dict.fromkeys((*own, *weights)):
+        part = "reducer" if key.startswith("reducers.") else key.partition(".")[0]
+        if key not in weights:
+            problems.setdefault(part, []).append(f"{key} {tuple(own[key].shape)} is missing from the checkpoint")
+        elif key not in own:
+            problems.setdefault(part, []).append(f"{key} {tuple(weights[key].shape)} is not in the model")
+        elif own[key].shape != weights[key].shape:
+            shapes = f"is {tuple(weights[key].shape)} in the checkpoint, {tuple(own[key].shape)} in the model"
+            problems.setdefault(part, []).append(f"{key} {shapes}")
+    if problems:
+        lines = [f"Checkpoint {source} does not match the model's architecture:"]
+        for part, differences in problems.items():
+            more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+            lines.append(f"  {part}: {'; '.join(differences[:3])}{more}")
+        lines.append("Give these parts the options that the checkpoint was trained with, or use another checkpoint")
+        raise CheckpointError("\n".join(lines))
+
+
+def fingerprint(path: Path) -> str:
+    """Content hash of a checkpoint file, made of the names, sizes and checksums of the records in it."""
+    with zipfile.ZipFile(path) as archive:
+        records = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
+    # torch names the archive's folder after the file, so that a copy by another name has the same fingerprint.
+    inside = [(name.partition("/")[2], size, checksum) for name, size, checksum in records]
+    return hashlib.sha256(repr(inside).encode()).hexdigest()[:16]
 
 
 @cache
@@ -118,130 +245,54 @@ def _compare_version(distribution: str, written: str) -> None:
         log.warning("The checkpoint was written with %s %s; %s is installed", distribution, written, installed)
 
 
-def _qualify(model: Mapping[str, Any], distributions: Mapping[str, str]) -> None:
-    """Qualify bare names, which earlier versions wrote, if several distributions offer them by now."""
-    for kind in SLOTS:
-        for slot in model.get(kind, ()) if kind == "reducer" else [model.get(kind, {})]:
-            matches = load_registry().matches(kind, slot.get("name", ""))
-            known = [provider for provider in matches if provider.plugin.distribution in distributions]
-            if len(matches) > 1 and len(known) == 1:
-                slot["name"] = known[0].qualified_name
+def _slots(config: ModelConfig) -> Iterator[tuple[str, Kind, SlotConfig]]:
+    """Each part's name in the model, its kind and its configuration."""
+    yield "encoder", "encoder", config.encoder
+    for place, slot in enumerate(config.reducer):
+        yield f"reducers.{place}", "reducer", slot
+    yield "projector", "projector", config.projector
+    yield "backbone", "backbone", config.backbone
 
 
-def load_model(path: Path | str, device: torch.device | str = "cpu") -> MultimodalModel:
-    """The model of a checkpoint file or of a folder's newest checkpoint, in evaluation mode on `device`.
-
-    Raises CheckpointError as `read_checkpoint` does, and where the weights are of another architecture.
-    """
-    return restore_model(read_checkpoint(path), str(path), device)
+def _parts(model: MultimodalModel) -> dict[str, Part]:
+    """The parts by their names in the model, which begin the keys of their weights."""
+    reducers = {f"reducers.{place}": cast(Part, reducer) for place, reducer in enumerate(model.reducers)}
+    return {"encoder": model.encoder, **reducers, "projector": model.projector, "backbone": model.backbone}
 
 
-def restore_model(
-    checkpoint: Mapping[str, Any],
-    source: str,
-    device: torch.device | str = "cpu",
-    config: ModelConfig | None = None,
-) -> MultimodalModel:
-    """The model of a checkpoint that is read already; `source` names it in errors. Otherwise as `load_model`.
+def _resolved_for(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Resolved]:
+    """What was stored of the parts that `config` still makes from the same component and weights as in training."""
 
-    config: in place of the checkpoint's own, where options that change no weight are to be others.
-    """
-    config = config or model_config(checkpoint["hyper_parameters"]["model"])
-    try:
-        model = compose(config)
-    except ComposerError as missing:
-        model = _without_pretrained(config, model_weights(checkpoint), missing)
-        transform = checkpoint.get("composer", {}).get("transform")
-        if transform and config.encoder == model_config(checkpoint["hyper_parameters"]["model"]).encoder:
-            model.encoder.transform = FrameTransform(**transform)  # which what it was trained from may have determined
-    load_weights(model, checkpoint, source)
-    return model.to(device).eval()
+    def origin(slot: SlotConfig) -> tuple[str, Any]:
+        return slot.name, getattr(slot, "pretrained", None)
+
+    before = {name: origin(slot) for name, _, slot in _slots(model_config(checkpoint["hyper_parameters"]["model"]))}
+    stored = checkpoint["composer"]["resolved"]
+    return {name: stored[name] for name, _, slot in _slots(config) if name in stored and before[name] == origin(slot)}
 
 
-def _without_pretrained(config: ModelConfig, weights: Mapping[str, Tensor], missing: ComposerError) -> MultimodalModel:
-    """The model, where what it was trained from is not at hand: it is not needed if the sizes are known without it.
-
-    Raises `missing`, the error of reading that, where they are not.
-    """
-    target = load_target(load_registry().find("backbone", config.backbone.name))
-    own = {key.removeprefix("backbone."): value for key, value in weights.items() if key.startswith("backbone.")}
-    sizes = target.sizes_of(own) if hasattr(target, "sizes_of") else {}
-    try:
-        model = compose(config.without_pretrained(**sizes))
-        check_architecture(model, weights, "")
-    except ComposerError:
-        raise missing from None
-    return model
+def _read_again(config: ModelConfig, resolved: Mapping[str, Resolved]) -> list[tuple[str, Any]]:
+    """Kind and configuration of each part whose `pretrained` weights are read although a checkpoint has its own."""
+    slots = [(kind, slot) for name, kind, slot in _slots(config) if name not in resolved]
+    return [(f"{kind} {slot.name!r}", slot) for kind, slot in slots if getattr(slot, "pretrained", None) is not None]
 
 
-def load_weights(model: MultimodalModel, checkpoint: Mapping[str, Any], source: str) -> None:
-    """Copy a checkpoint's weights into `model`; `source` names it in the error.
-
-    Raises CheckpointError where a weight is missing, left over, or of another shape.
-    """
-    weights = model_weights(checkpoint)
-    check_architecture(model, weights, source)
-    model.load_state_dict(weights)
-
-
-def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The weights in a checkpoint, with the keys of `MultimodalModel.state_dict`."""
-    return {
-        key.removeprefix(_MODEL): value for key, value in checkpoint["state_dict"].items() if key.startswith(_MODEL)
-    }
-
-
-def check_architecture(model: MultimodalModel, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise CheckpointError, part by part, where `weights` are not those of a model like `model`."""
-    own = model.state_dict()
-    problems: dict[str, list[str]] = {}
-    for key in dict.fromkeys((*own, *weights)):
-        part = "reducer" if key.startswith("reducers.") else key.partition(".")[0]
-        if key not in weights:
-            problems.setdefault(part, []).append(f"{key} {tuple(own[key].shape)} is missing from the checkpoint")
-        elif key not in own:
-            problems.setdefault(part, []).append(f"{key} {tuple(weights[key].shape)} is not in the model")
-        elif own[key].shape != weights[key].shape:
-            shapes = f"is {tuple(weights[key].shape)} in the checkpoint, {tuple(own[key].shape)} in the model"
-            problems.setdefault(part, []).append(f"{key} {shapes}")
-    if problems:
-        lines = [f"Checkpoint {source} is of another architecture than the model:"]
-        for part, found in problems.items():
-            more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-            lines.append(f"  {part}: {'; '.join(found[:3])}{more}")
-        lines.append("Give these parts the options that the checkpoint was trained with, or use another checkpoint.")
-        raise CheckpointError("\n".join(lines))
-
-
-def locate(path: Path | str) -> Path:
-    """The checkpoint file that `path` stands for: itself, or a folder's newest whole one. Raises CheckpointError."""
-    path = Path(path)
+def _open(path: Path, *, resume: bool) -> tuple[Path, dict[str, Any]]:
+    """The file that `path` names, and what it holds. Raises CheckpointError."""
     if not path.exists():
         raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
-    if path.is_file():
-        return path
-    found = newest(path)
-    if found is None:
-        raise CheckpointError(f"There is no whole checkpoint (*{SUFFIX}) in the folder {path}.")
-    return found
+    if not path.is_dir():
+        return path, read_archive(path, without=() if resume else OF_TRAINING)
+    for intact in _intact(path, resume=resume):
+        return intact
+    raise CheckpointError(f"There is no complete checkpoint (*{SUFFIX}) in the folder {path}.")
 
 
-def fingerprint(path: Path) -> str:
-    """What tells a checkpoint file from others: a digest of the names, sizes and checksums of the records in it."""
-    with zipfile.ZipFile(path) as archive:
-        records = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
-    # torch names the archive's folder after the file, so that a copy by another name has the same fingerprint.
-    inside = [(name.partition("/")[2], size, checksum) for name, size, checksum in records]
-    return hashlib.sha256(repr(inside).encode()).hexdigest()[:16]
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with a file that should be one of torch's zip archives; None where every checksum is right."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        return None if broken is None else f"its record {broken} is damaged"
-    except zipfile.BadZipFile:
-        return "it is truncated, or not a checkpoint"
-    except OSError as error:
-        return f"{error.strerror}"
+def _intact(folder: Path, *, resume: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The intact checkpoints in a folder and below it, the one written last first, and what they hold."""
+    files = [(path.stat().st_mtime_ns, path.name, path) for path in folder.rglob(f"*{SUFFIX}")]
+    for *_, path in sorted(files, reverse=True):
+        try:
+            yield path, read_archive(path, without=() if resume else OF_TRAINING)
+        except DamagedError as error:
+            log.warning("Checkpoint %s is skipped: %s", path, error.reason)

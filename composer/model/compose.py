@@ -1,47 +1,74 @@
-"""A model from a configuration: build each part, pass it what follows from its neighbours, check that they fit."""
+"""A model from a configuration: build each part, pass it what follows from its neighbors, check that they fit."""
+
+from collections.abc import Mapping
+from typing import Any
 
 from composer.errors import ComposeError, ConfigError
 from composer.model.multimodal import MultimodalModel
-from composer.parts import BlockReducer, Encoder, Reducer, TokenShape
+from composer.model.unfilled import unfilled_parameters
+from composer.parts import BlockReducer, Encoder, Reducer, Resolved, TokenShape
+from composer.plugin import Kind, SlotConfig
 from composer.recipe.model import ModelConfig
 from composer.registry import Registry, load_registry
 from composer.tokenizer import tokenizer_from
 
 
-def compose(config: ModelConfig) -> MultimodalModel:
+def compose(config: ModelConfig, resolved: Mapping[str, Resolved] | None = None) -> MultimodalModel:
     """Build the model that `config` names.
 
-    Raises PluginError where a part cannot be built, ConfigError where its options do not fit each other, ComposeError
-    where parts do not fit together.
+    Args:
+        config: Components, their options, and the prompt.
+        resolved: What a checkpoint stores of parts (`Part.resolved`), by their names in the model, such as
+            "reducers.0". These parts read no file, and their parameters are on the meta device until they are filled.
+
+    Raises:
+        PluginError: A part cannot be built.
+        ConfigError: Its options do not fit each other.
+        ComposeError: Parts do not fit together.
     """
-    registry = load_registry()
-    encoder = _encoder(registry, config)
-    reducers, tokens = _reducers(registry, config, encoder)
+    builder = _Builder(load_registry(), resolved or {})
+    encoder = _encoder(builder, config)
+    reducers, tokens = _reducers(builder, config, encoder)
     spec = config.prompt.tokenizer
     tokenizer = None if spec is None else tokenizer_from(spec)
-    backbone = registry.build("backbone", config.backbone, tokenizer=tokenizer)
-    projector = registry.build("projector", config.projector, in_dim=tokens.dim, out_dim=backbone.dim)
+    backbone = builder.build("backbone", "backbone", config.backbone, tokenizer=tokenizer)
+    projector = builder.build("projector", "projector", config.projector, in_dim=tokens.dim, out_dim=backbone.dim)
     return MultimodalModel(encoder, reducers, projector, backbone, config.prompt.layout)
 
 
-def _encoder(registry: Registry, config: ModelConfig) -> Encoder:
+class _Builder:
+    """Builds parts from a registry, those without parameters' values that a checkpoint has resolved."""
+
+    def __init__(self, registry: Registry, resolved: Mapping[str, Resolved]) -> None:
+        self.registry, self.resolved = registry, resolved
+
+    def build(self, part: str, kind: Kind, config: SlotConfig, **from_neighbors: Any) -> Any:
+        """Build the part of this name in the model."""
+        resolved = self.resolved.get(part)
+        if resolved is None:
+            return self.registry.build(kind, config, **from_neighbors)
+        with unfilled_parameters():
+            return self.registry.build(kind, config, resolved=resolved, **from_neighbors)
+
+
+def _encoder(builder: _Builder, config: ModelConfig) -> Encoder:
     where = "model.encoder: "
     try:
-        encoder: Encoder = registry.build("encoder", config.encoder)
+        encoder: Encoder = builder.build("encoder", "encoder", config.encoder)
     except ConfigError as error:
         raise ConfigError([where + problem.removeprefix(where) for problem in error.problems]) from error
     return encoder
 
 
 def _reducers(
-    registry: Registry, config: ModelConfig, encoder: Encoder
+    builder: _Builder, config: ModelConfig, encoder: Encoder
 ) -> tuple[list[BlockReducer | Reducer], TokenShape]:
     """The chain of reducers, each built for the tokens that the one before it gives, and the tokens at its end."""
     side = encoder.transform.size
     tokens = encoder.shape(side, side)
     reducers: list[BlockReducer | Reducer] = []
     for place, chosen in enumerate(config.reducer):
-        reducer = registry.build("reducer", chosen, dim=tokens.dim, depth=encoder.depth)
+        reducer = builder.build(f"reducers.{place}", "reducer", chosen, dim=tokens.dim, depth=encoder.depth)
         where = f"model.reducer.{place}: reducer {chosen.name!r}"
         if isinstance(reducer, BlockReducer) and place > 0:
             raise ComposeError(f"{where} works inside the encoder's blocks, so it must come first in the chain.")

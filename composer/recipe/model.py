@@ -1,6 +1,6 @@
 """A resolved recipe's `model:` section. The resolver makes it, `compose` builds it, checkpoints hold its dump."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
@@ -40,13 +40,13 @@ class ModelConfig(BaseModel):
     backbone: SerializeAsAny[SlotConfig] = Field(description="The causal language model.")
     prompt: PromptConfig = Field(default=PromptConfig(), description="Layout and tokenizer.")
 
-    def without_pretrained(self, **backbone: Any) -> Self:
-        """The same model with random weights, so that nothing is read or downloaded. backbone: sizes of its own."""
+    def without_pretrained(self) -> Self:
+        """The same model with random weights, so that nothing is read or downloaded."""
         return self.model_copy(
             update={
                 "encoder": self.encoder.without_pretrained(),
                 "reducer": tuple(reducer.without_pretrained() for reducer in self.reducer),
                 "projector": self.projector.without_pretrained(),
-                "backbone": self.backbone.without_pretrained(**backbone),
+                "backbone": self.backbone.without_pretrained(),
             }
         )

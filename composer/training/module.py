@@ -5,7 +5,7 @@ import sys
 import warnings
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -21,7 +21,14 @@ from composer.data.prefetch import ahead, start_on
 from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
 from composer.inference.generate import generate
-from composer.model.checkpoint import check_architecture, header, load_weights, model_weights, read_checkpoint
+from composer.model.checkpoint import (
+    Checkpoint,
+    check_architecture,
+    compose_with,
+    header,
+    model_weights,
+    read_checkpoint,
+)
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel, Output
 from composer.recipe.model import ModelConfig
@@ -63,18 +70,27 @@ class ComposerModule(LightningModule):
             self.trainer.strategy.checkpoint_io = DurableCheckpointIO()
 
     def configure_model(self) -> None:
-        """Build the model once, freeze the parts that are not trained, and take the initial weights."""
+        """Build the model once, with the weights of a checkpoint if there is one, and freeze what is not trained."""
         if "model" in self._modules:
             return
-        self.model = compose(self.model_config)
+        source = self._source()
+        if source is None:
+            self.model = compose(self.model_config)
+        else:
+            self.model = compose_with(self.model_config, read_checkpoint(source), source, copy=True)
         for name, part in self.model.parts().items():
             part.requires_grad_(name in self.training_config.trainable)
         self.train()
-        initial = self.training_config.initial_weights
-        if initial is not None and self.trainer.state.fn == TrainerFn.FITTING and self.trainer.ckpt_path is None:
-            load_weights(self.model, read_checkpoint(initial), initial)
         if self.training_config.gradient_checkpointing:
             checkpoint_blocks(self.model)
+
+    def _source(self) -> str | None:
+        """The checkpoint that the model's weights come from."""
+        if self._trainer is None:
+            return None
+        if self.trainer.ckpt_path is not None:
+            return str(self.trainer.ckpt_path)
+        return self.training_config.initial_weights if self.trainer.state.fn == TrainerFn.FITTING else None
 
     def configure_callbacks(self) -> list[Callback]:
         callbacks: list[Callback] = [FiniteGuard(self.training_config.max_bad_steps), Throughput()]
@@ -193,11 +209,11 @@ class ComposerModule(LightningModule):
             sys.stdout.write(f"{path}\n")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames, self.model.encoder.transform)
+        checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames, self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         path = self.trainer.ckpt_path
-        check_architecture(self.model, model_weights(checkpoint), str(path))
+        check_architecture(self.model, model_weights(cast(Checkpoint, checkpoint)), str(path))
         before = set(checkpoint["hyper_parameters"]["training"]["trainable"])
         now = set(self.hparams["training"]["trainable"])
         if self.trainer.state.fn == TrainerFn.FITTING and before != now:

@@ -1,4 +1,4 @@
-"""When and how a run saves itself, and how it goes on exactly."""
+"""When and how a run saves itself, and how it resumes exactly."""
 
 import logging
 import math
@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -24,6 +24,20 @@ log = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 
 
+class RandomState(TypedDict):
+    """States of the random generators, of CUDA's if there is a GPU."""
+
+    cpu: Tensor
+    cuda: NotRequired[Tensor]
+
+
+class RunState(TypedDict):
+    """What a checkpoint stores of `RunCheckpoint`. saved: names of the files that the run still has, oldest first."""
+
+    saved: list[str]
+    random_state: RandomState
+
+
 class DurableCheckpointIO(TorchCheckpointIO):
     """Lightning's reading and writing of checkpoints, done by `composer.model.checkpoint`."""
 
@@ -33,7 +47,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Path | str, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return read_checkpoint(path)
+        return dict(read_checkpoint(path))
 
 
 class RunCheckpoint(Checkpoint):
@@ -47,7 +61,7 @@ class RunCheckpoint(Checkpoint):
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self._saved: list[str] = []
-        self._random_state: dict[str, Tensor] = {}
+        self._random_state: RandomState | None = None
         self._step = self._saved_step = 0
         self._saved_at = 0.0
         self._interrupted = False
@@ -81,14 +95,14 @@ class RunCheckpoint(Checkpoint):
         self._release_interrupt()
 
     def state_dict(self) -> dict[str, Any]:
-        random_state = {"cpu": torch.get_rng_state()}
+        random_state: RandomState = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             random_state["cuda"] = torch.cuda.get_rng_state()
-        return {"saved": self._saved, "random_state": random_state}
+        return dict(RunState(saved=self._saved, random_state=random_state))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._saved = list(state_dict["saved"])
-        self._random_state = state_dict["random_state"]
+        state = cast(RunState, state_dict)
+        self._saved, self._random_state = list(state["saved"]), state["random_state"]
 
     def _is_due(self, step: int) -> bool:
         every = self.config.save_every_steps
@@ -124,7 +138,7 @@ class RunCheckpoint(Checkpoint):
             self._handler = None
 
 
-def _set_random_state(state: dict[str, Tensor]) -> None:
+def _set_random_state(state: RandomState) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

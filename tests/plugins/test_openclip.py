@@ -21,7 +21,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_ac
 
 from composer.data.media.image import read_image
 from composer.errors import CheckpointError, ComposeError, ConfigError
-from composer.model.checkpoint import header, restore_model
+from composer.model.checkpoint import Checkpoint, header, restore_model
 from composer.model.compose import compose
 from composer.parts import BlockTokens
 from composer.recipe.resolve import model_config
@@ -169,8 +169,8 @@ def test_a_checkpoint_restored_without_its_tag_keeps_its_pixels(
         raise OSError("no network")
 
     monkeypatch.setattr(open_clip, "download_pretrained", unreachable)
-    checkpoint = {
-        "composer": header(config, 2, trained.encoder.transform),
+    checkpoint: Checkpoint = {
+        "composer": header(config, 2, trained),
         "hyper_parameters": {"model": config.model_dump(mode="json")},
         "state_dict": {f"model.{key}": value for key, value in trained.state_dict().items()},
     }

@@ -60,7 +60,7 @@ class ComposedModel(lmms):
             )
         self.batch_size, self.num_workers = _positive("--batch_size", batch_size), num_workers
         path = locate(str(checkpoint))
-        read = read_checkpoint(path)
+        read = read_checkpoint(path, resume=False)
         resolved = resolve([], flags=flags, checkpoint={"model": read["hyper_parameters"]["model"]})
         if resolved.note:
             log.warning(resolved.note)

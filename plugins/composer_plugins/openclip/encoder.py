@@ -3,38 +3,19 @@
 Legend: F frames, H and W pixels, P patches, N tokens, D channels, h heads, d channels of a head.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import open_clip
 import timm
 import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from composer.blocks import blocks_up_to, host, proportional_attention, run_blocks
-from composer.errors import ComposeError
-from composer.parts import BlockReducer, BlockTokens, Encoder, VisualTokens
+from composer.errors import ComposeError, ConfigError
+from composer.parts import BlockReducer, BlockTokens, Encoder, Resolved, VisualTokens
 from composer.transform import WHOLE_PATCHES, FrameTransform, Resample, Resize
-from composer_plugins.openclip.weights import load_weights, tag_config
-
-SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-RESIZE: dict[str, Resize] = {"shortest": "center-crop", "longest": "pad", "squash": "squash"}
-"""open_clip's names of resize modes."""
-
-TINY = {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
-
-
-class Tower(NamedTuple):
-    """How to build one tower. options: arguments of timm's VisionTransformer. mean and std: the family's, of 0 to 1."""
-
-    timm_name: str
-    options: dict[str, Any]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Resize
+from composer_plugins.openclip.tower import TINY, Tower
+from composer_plugins.openclip.weights import load_weights
 
 
 class OpenClipEncoder(Encoder):
@@ -45,7 +26,7 @@ class OpenClipEncoder(Encoder):
     The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
     grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
     The buffers `mean` and `std`, of pixels from 0 to 255, are the tag's own, else the family's: also for a local file.
-    A checkpoint keeps them, since its tower may be built again without the tag. So is `transform`, if `resize` is None.
+    So is `transform`, unless `resize` or `image_size` is set.
     Raises ComposeError for a model or a tag that open_clip does not have, or a tower that is no plain ViT, and
     CheckpointError for weights that do not fit.
     """
@@ -65,15 +46,17 @@ class OpenClipEncoder(Encoder):
         depth: int | None,
         heads: int | None,
         layer: int = -1,
+        resolved: Resolved | None = None,
     ) -> None:
         super().__init__()
-        plan = _tiny() if model is None else _named(model)
+        self._model = model
+        self._plan = plan = _plan(model, pretrained) if resolved is None else _stored(model, resolved)
         given = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth}
         options = plan.options | {k: v for k, v in (given | {"num_heads": heads}).items() if v is not None}
         self.tower = _build(plan.timm_name, options, model)
-        if pretrained is not None:
+        if resolved is None and pretrained is not None:
             load_weights(self.tower, model, pretrained)
-        elif plan.mean == SIGLIP_MEAN:
+        elif resolved is None and plan.is_siglip:
             _initialise_siglip(self.tower)
         self.tower.blocks = blocks_up_to(layer, self.tower.blocks)
         if layer < -1:
@@ -81,17 +64,18 @@ class OpenClipEncoder(Encoder):
 
         embed = self.tower.patch_embed
         self.dim, self.depth, self.patch_size = self.tower.embed_dim, len(self.tower.blocks), embed.patch_size[0]
-        tag = tag_config(model, pretrained)
-        self.transform = self._transform(image_size, resize or RESIZE.get(tag.get("resize_mode", ""), plan.resize), tag)
+        self.transform = self._transform(image_size, resize or plan.resize, plan.resample)
         self.block_classes = (HostBlock,)
-        self.register_buffer("mean", 255 * torch.tensor(tag.get("mean", plan.mean))[:, None, None])
-        self.register_buffer("std", 255 * torch.tensor(tag.get("std", plan.std))[:, None, None])
+        self.register_buffer("mean", 255 * torch.tensor(plan.mean)[:, None, None])
+        self.register_buffer("std", 255 * torch.tensor(plan.std)[:, None, None])
 
-    def _transform(self, image_size: int | None, resize: Resize, tag: dict[str, Any]) -> FrameTransform:
+    def resolved(self) -> Resolved:
+        return {"model": self._model, **self._plan._asdict()}
+
+    def _transform(self, image_size: int | None, resize: Resize, resample: Resample) -> FrameTransform:
         """open_clip's own. A patch of 14 does not divide SO400M's 384 pixels: its whole patches are 378."""
         embed = self.tower.patch_embed
         native = embed.grid_size[0] * self.patch_size if resize in WHOLE_PATCHES else embed.img_size[0]
-        resample: Resample = "bilinear" if tag.get("interpolation") == "bilinear" else "bicubic"
         return FrameTransform(image_size or native, self.patch_size, resize, resample)
 
     def forward(
@@ -141,50 +125,21 @@ def _initialise_siglip(tower: VisionTransformer) -> None:
     nn.init.normal_(tower.pos_embed, std=tower.embed_dim**-0.5)
 
 
-def _named(model: str) -> Tower:
-    """The tower of an open_clip model."""
-    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
-    if config is None:
-        raise ComposeError(f"model.encoder.model: open_clip has no model {model!r}; see open_clip.list_models().")
-    vision = config["vision_cfg"]
-    name = vision.get("timm_model_name")
-    if name is None and not _is_plain_clip(vision):
-        raise ComposeError(f"model.encoder.model: the tower of {model!r} is no plain ViT; take a SigLIP or a CLIP ViT.")
-    if name is None:
-        return _clip(vision, quick_gelu=config.get("quick_gelu", False))
-    if "siglip" not in name:
-        raise ComposeError(
-            f"model.encoder.model: the tower of {model!r} is timm's {name}; take a SigLIP or a CLIP ViT."
-        )
-    return _siglip(name, {"img_size": vision["image_size"]})
+def _plan(model: str | None, pretrained: str | None) -> Tower:
+    if model is None:
+        return TINY
+    from composer_plugins.openclip.named import named_tower  # open_clip takes seconds to import
+
+    return named_tower(model, pretrained)
 
 
-def _tiny() -> Tower:
-    return _siglip("vit_base_patch16_siglip_224", TINY)._replace(resize="keep-aspect")
-
-
-def _siglip(timm_name: str, options: dict[str, Any]) -> Tower:
-    # timm builds most SigLIP towers with exact GELU, and all SigLIP weights were trained with the tanh approximation.
-    return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, SIGLIP_MEAN, SIGLIP_STD, "squash")
-
-
-def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:
-    """A tower that open_clip builds with a ViT of its own, in the terms of timm's, which is the same function."""
-    options = {
-        "img_size": vision["image_size"],
-        "patch_size": vision["patch_size"],
-        "embed_dim": vision["width"],
-        "depth": vision["layers"],
-        "num_heads": vision["width"] // vision.get("head_width", 64),
-        "mlp_ratio": vision.get("mlp_ratio", 4.0),
-        "act_layer": "quick_gelu" if quick_gelu else "gelu",
-    }
-    return Tower("vit_base_patch32_clip_224", options, CLIP_MEAN, CLIP_STD, "center-crop")
-
-
-def _is_plain_clip(vision: dict[str, Any]) -> bool:
-    known = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
-    return set(vision) <= known and isinstance(vision["layers"], int)
+def _stored(model: str | None, resolved: Resolved) -> Tower:
+    """The tower that a checkpoint's weights are of. Raises ConfigError if another model is named."""
+    plan = dict(resolved)
+    trained = plan.pop("model")
+    if model != trained:
+        raise ConfigError(f"model.encoder.model: got {model!r}, but the checkpoint has {trained!r}: leave it out")
+    return Tower(**plan)
 
 
 def _build(timm_name: str, options: dict[str, Any], model: str | None) -> VisionTransformer:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
@@ -41,13 +40,6 @@ def load_weights(tower: VisionTransformer, model: str | None, pretrained: str) -
         )
     _check(state, tower.state_dict(), path)
     tower.load_state_dict(state)
-
-
-def tag_config(model: str | None, pretrained: str | None) -> dict[str, Any]:
-    """What open_clip says of a tag, such as its pixels' mean and std; {} for a local file and for random weights."""
-    if model is None or pretrained is None or Path(pretrained).is_file():
-        return {}
-    return open_clip.get_pretrained_cfg(model, pretrained)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -96,6 +88,8 @@ def _download(model: str | None, tag: str) -> Path:
         raise ComposeError(
             f"model.encoder.pretrained: {tag!r} is no file, and an open_clip tag needs model.encoder.model beside it."
         )
+    import open_clip  # takes seconds
+
     config = open_clip.get_pretrained_cfg(model, tag)
     if not config:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(model)) or "none"

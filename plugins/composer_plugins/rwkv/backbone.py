@@ -1,7 +1,8 @@
 """RWKV behind composer's contract: sizes, weights, state, optimizer groups."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from composer.errors import ConfigError
 from composer.packing import check_packed
-from composer.parts import Backbone, check_ids
+from composer.parts import Backbone, Resolved, check_ids
 from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
@@ -54,16 +55,20 @@ class RWKVBackbone(Backbone):
         context_length: int | None = None,
         segment_length: int | None = None,
         compile_decoding: bool = False,
+        resolved: Resolved | None = None,
         **options: int | None,
     ) -> None:
-        """options: the sizes of the component's config, None where they follow from the checkpoint or the defaults.
+        """options: the sizes of the component's config, None if they follow from the checkpoint or the defaults.
 
         Raises ConfigError on sizes that do not fit together, CheckpointError on weights that cannot be used.
         """
         super().__init__()
         self.tokenizer = tokenizer or tokenizer_from("world")
         self.context_length, self.segment_length = context_length, segment_length
-        if pretrained is None:
+        if resolved is not None:
+            sizes = self._stated(self.sizes_class(**resolved), "the checkpoint", options)
+            self.model = self.model_class(sizes)
+        elif pretrained is None:
             rows = WORLD_ROWS if tokenizer is None else math.ceil(tokenizer.vocab_size / 8) * 8
             sizes = self._sizes(rows, options)
             self.model = self.model_class(sizes)
@@ -75,6 +80,7 @@ class RWKVBackbone(Backbone):
                 f"prompt.tokenizer: its {self.tokenizer.vocab_size} ids are more than the {sizes.vocab} rows of "
                 f"{pretrained}: use its own tokenizer (null)."
             )
+        self.sizes = sizes
         self.dim, self.vocab_size = sizes.width, sizes.vocab
         for block in self.model.modules():
             if isinstance(block, Block):
@@ -122,11 +128,8 @@ class RWKVBackbone(Backbone):
     def head(self, hidden: Tensor) -> Tensor:
         return self.model.head(hidden)
 
-    @classmethod
-    def sizes_of(cls, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-        prefix = "model."
-        named = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        return cls.sizes_class.of_weights(named).options()
+    def resolved(self) -> Resolved:
+        return asdict(self.sizes)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The author's rules: weight decay on linear and embedding layers alone, the decay's bias at twice the rate."""
@@ -158,17 +161,21 @@ class RWKVBackbone(Backbone):
             vocab=vocab, width=width, depth=options.get("depth") or 4, head=head, ffn=options.get("ffn_width"), **ranks
         )
 
-    def _load(self, pretrained: str, revision: str | None, options: dict[str, int | None]) -> tuple[RWKV, Sizes]:
-        weights = read_weights(pretrained, revision, self.version)
-        sizes = self.sizes_class.of_weights(weights)
+    def _stated(self, sizes: Sizes, source: str, options: dict[str, int | None]) -> Sizes:
+        """The sizes of weights from `source`. Raises ConfigError if the options state others."""
         own = sizes.options()
         wrong = [
-            f"model.backbone.{name}: got {given}, but {pretrained} has {own[name]}: leave it out."
-            for name, given in options.items()
-            if given not in (None, own[name])
+            f"model.backbone.{name}: got {option}, but {source} has {own[name]}: leave it out."
+            for name, option in options.items()
+            if option not in (None, own[name])
         ]
         if wrong:
             raise ConfigError(wrong)
+        return sizes
+
+    def _load(self, pretrained: str, revision: str | None, options: dict[str, int | None]) -> tuple[RWKV, Sizes]:
+        weights = read_weights(pretrained, revision, self.version)
+        sizes = self._stated(self.sizes_class.of_weights(weights), pretrained, options)
         with torch.device("meta"):
             model = self.model_class(sizes)
         check_weights(weights, {name: value.shape for name, value in model.state_dict().items()}, pretrained)

@@ -1,8 +1,10 @@
 """Causal language models of transformers behind composer's contract."""
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from composer.errors import CheckpointError, ComposeError, ConfigError
-from composer.parts import Backbone, check_ids
+from composer.parts import Backbone, Resolved, check_ids
 from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.transformer.logits import logits_rule
 from composer_plugins.transformer.state import KVState, ReservedKVState, cache_after, held_by
+from composer_plugins.transformer.stored import stored_tokenizer, tokenizer_of
 from composer_plugins.transformer.text import PretrainedTokenizer, template_of
 
 
@@ -32,6 +35,7 @@ class TransformerBackbone(Backbone):
         pretrained: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        resolved: Resolved | None = None,
         **sizes: Any,
     ) -> None:
         """sizes: the options of `TransformerConfig` for random weights.
@@ -41,13 +45,20 @@ class TransformerBackbone(Backbone):
         """
         super().__init__()
         self.template = WORLD
-        if pretrained is None:
+        self._is_random = pretrained is None
+        if resolved:
+            self.model = _of_config(resolved["config"])
+            self.tokenizer = tokenizer or self._own_tokenizer(
+                partial(tokenizer_of, resolved["tokenizer"]), "checkpoint"
+            )
+        elif pretrained is None:
             self.tokenizer = tokenizer or tokenizer_from("bytes")
             self.model = _random(self.tokenizer, **sizes)
         else:
             where = {"revision": revision, "trust_remote_code": trust_remote_code}
             self.model = _pretrained(pretrained, where)
-            self.tokenizer = tokenizer or self._own_tokenizer(pretrained, where)
+            read = partial(AutoTokenizer.from_pretrained, pretrained, **where)
+            self.tokenizer = tokenizer or self._own_tokenizer(read, pretrained)
         with _refusing(self.model):
             _require_keys_and_values(self.model.config)
             if getattr(self._config, "attn_logit_softcapping", None):
@@ -68,12 +79,22 @@ class TransformerBackbone(Backbone):
             with self.model.device, _refusing(self.model):
                 self._check()
 
-    def _own_tokenizer(self, pretrained: str, where: Mapping[str, Any]) -> PretrainedTokenizer:
+    def resolved(self) -> Resolved | None:
+        """The config, and the model's own tokenizer. Code is not stored: None if the repository brought its own."""
+        if self._is_random:
+            return {}
+        own = self.tokenizer.tokenizer if isinstance(self.tokenizer, PretrainedTokenizer) else None
+        if not all(type(used).__module__.startswith("transformers.") for used in (self.model, own) if used is not None):
+            return None
+        config = json.loads(self.model.config.to_json_string(use_diff=False)) | {"_name_or_path": ""}
+        return {"config": config, "tokenizer": None if own is None else stored_tokenizer(own)}
+
+    def _own_tokenizer(self, read: Callable[[], Any], source: str) -> PretrainedTokenizer:
         try:
-            own = AutoTokenizer.from_pretrained(pretrained, **where)
+            own = read()
         except Exception as error:
             raise CheckpointError(
-                f"model.backbone.pretrained: {pretrained} has no tokenizer that loads: {error}"
+                f"model.backbone.pretrained: {source} has no tokenizer that loads: {error}"
             ) from error
         self.template = template_of(own)
         return PretrainedTokenizer(own)
@@ -223,6 +244,12 @@ def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
             )
     except Exception as error:
         raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be loaded: {error}") from error
+
+
+def _of_config(config: Mapping[str, Any]) -> Any:
+    """A model of this config, which was that of pretrained weights."""
+    known = AutoConfig.for_model(config["model_type"])
+    return AutoModelForCausalLM.from_config(type(known).from_dict(dict(config)), dtype=torch.get_default_dtype())
 
 
 def _random(

@@ -1,5 +1,6 @@
 """Vision towers of transformers. Legend: F frames, H and W pixels, P patches, D channels."""
 
+import json
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from composer.blocks import blocks_up_to, run_blocks
 from composer.errors import CheckpointError, ComposeError
-from composer.parts import BlockReducer, Encoder, VisualTokens
+from composer.parts import BlockReducer, Encoder, Resolved, VisualTokens
 from composer.transform import Resize
 from composer_plugins.transformers_vision import FamilyName
 from composer_plugins.transformers_vision.families import FAMILIES, Family
@@ -45,9 +46,15 @@ class TransformersVisionEncoder(Encoder):
         depth: int | None,
         heads: int | None,
         layer: int = -1,
+        resolved: Resolved | None = None,
     ) -> None:
         super().__init__()
-        if pretrained is not None:
+        if resolved:
+            self.family = FAMILIES[resolved["family"]]
+            config = self.family.config.from_dict(resolved["config"])
+            self.tower = self.family.model(config)
+            preprocessor = Preprocessor(**resolved["preprocessor"])
+        elif pretrained is not None:
             self.family, config = _read_config(pretrained)
             self.tower = _read_weights(self.family, config, pretrained)
             preprocessor = read_preprocessor(self.family, pretrained, resize)
@@ -56,6 +63,7 @@ class TransformersVisionEncoder(Encoder):
             config = _tiny_config(family or "siglip", image_size or 64, patch_size or 8, width, depth, heads)
             self.tower = self.family.model(config)
             preprocessor = Preprocessor(self.family.mean, self.family.std, like="open_clip")
+        self._read = None if pretrained is None else (config, preprocessor)
         layers = blocks_up_to(layer, getattr(self.tower.encoder, self.family.layers))
         for place, native in enumerate(layers):
             layers[place] = _hosting(self.family.layer, native, config)
@@ -71,6 +79,14 @@ class TransformersVisionEncoder(Encoder):
         self.block_classes = (self.family.layer,)
         self.register_buffer("mean", 255 * torch.tensor(preprocessor.mean, dtype=torch.float32)[:, None, None])
         self.register_buffer("std", 255 * torch.tensor(preprocessor.std, dtype=torch.float32)[:, None, None])
+
+    def resolved(self) -> Resolved:
+        if self._read is None:
+            return {}
+        config, preprocessor = self._read
+        family = next(name for name, family in FAMILIES.items() if family is self.family)
+        plain = json.loads(config.to_json_string(use_diff=False)) | {"_name_or_path": ""}
+        return {"family": family, "config": plain, "preprocessor": preprocessor._asdict()}
 
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import (
-    BitImageProcessor,
-    CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
     Dinov2Config,
@@ -19,10 +17,8 @@ from transformers import (
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersModel,
     PreTrainedModel,
-    Siglip2ImageProcessor,
     Siglip2VisionConfig,
     Siglip2VisionModel,
-    SiglipImageProcessor,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -46,7 +42,11 @@ IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 
 
 class Family(NamedTuple):
-    """One architecture. embed: (tower, pixels [F, 3, H, W]) to ([F, prefix + P, D], (R, C)), up to the first block."""
+    """One architecture.
+
+    embed: (tower, pixels [F, 3, H, W]) to ([F, prefix + P, D], (R, C)), up to the first block. processor: the name of
+    its class in transformers, which imports torchvision.
+    """
 
     config: type[Any]
     model: type[PreTrainedModel]
@@ -56,7 +56,7 @@ class Family(NamedTuple):
     embed: Embed
     mean: Color
     std: Color
-    processor: type[Any]
+    processor: str
 
 
 class ClipLikeLayer(nn.Module):
@@ -202,7 +202,7 @@ FAMILIES = {
         embed_siglip,
         HALF,
         HALF,
-        SiglipImageProcessor,
+        "SiglipImageProcessor",
     ),
     "siglip2": Family(
         Siglip2VisionConfig,
@@ -213,7 +213,7 @@ FAMILIES = {
         embed_siglip2,
         HALF,
         HALF,
-        Siglip2ImageProcessor,
+        "Siglip2ImageProcessor",
     ),
     "clip": Family(
         CLIPVisionConfig,
@@ -224,7 +224,7 @@ FAMILIES = {
         embed_clip,
         CLIP_MEAN,
         CLIP_STD,
-        CLIPImageProcessor,
+        "CLIPImageProcessor",
     ),
     "dinov2": Family(
         Dinov2Config,
@@ -235,7 +235,7 @@ FAMILIES = {
         embed_dinov2,
         IMAGENET_MEAN,
         IMAGENET_STD,
-        BitImageProcessor,
+        "BitImageProcessor",
     ),
     "dinov2-registers": Family(
         Dinov2WithRegistersConfig,
@@ -246,6 +246,6 @@ FAMILIES = {
         embed_dinov2_registers,
         IMAGENET_MEAN,
         IMAGENET_STD,
-        BitImageProcessor,
+        "BitImageProcessor",
     ),
 }

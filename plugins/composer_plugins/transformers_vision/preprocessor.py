@@ -3,9 +3,6 @@
 import math
 from typing import Any, NamedTuple
 
-import transformers
-from transformers.models.auto.image_processing_auto import get_image_processor_config
-
 from composer.errors import CheckpointError
 from composer.transform import WHOLE_PATCHES, FrameTransform, Library, Resample, Resize
 from composer_plugins.transformers_vision.families import Color, Family
@@ -49,9 +46,13 @@ def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) ->
     Raises CheckpointError for a file that cannot be read, for a mean or std that is not of three channels, and, unless
     `resize` replaces it, for a way of resizing that composer does not have.
     """
+    import transformers  # whose image processors import torchvision
+    from transformers.models.auto.image_processing_auto import get_image_processor_config
+
     try:
         values = {k: v for k, v in get_image_processor_config(pretrained).items() if v is not None}
-        kind = getattr(transformers, str(values.get("image_processor_type")), family.processor)
+        own = getattr(transformers, family.processor)
+        kind = getattr(transformers, str(values.get("image_processor_type")), own)
         processor = kind.from_dict({"image_mean": family.mean, "image_std": family.std} | values)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(

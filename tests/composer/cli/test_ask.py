@@ -61,7 +61,7 @@ def test_errors_are_one_message_and_exit_status_1(
 ) -> None:
     cases = {
         "There is no checkpoint": ["ask", str(tmp_path / "absent"), "So?"],
-        "no whole checkpoint": ["ask", str(tmp_path), "So?"],
+        "no complete checkpoint": ["ask", str(tmp_path), "So?"],
         "absent.mp4": ["ask", str(run), "--video", "absent.mp4", "So?"],
         "context is 100": ["ask", str(run), "--video", str(video), "--frames", "40", "So?"],
     }

@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parameter.data *= 10
     weights = {f"model.{key}": value for key, value in model.state_dict().items()}
     about = {
-        "composer": header(config, 2, model.encoder.transform),
+        "composer": header(config, 2, model),
         "hyper_parameters": {"model": config.model_dump(mode="json")},
     }
     folder = tmp_path_factory.mktemp("run")

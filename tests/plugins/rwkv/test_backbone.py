@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
-from composer.errors import CheckpointError, ComposerError, ConfigError
-from composer.model.checkpoint import restore_model
-from composer.model.compose import compose
-from composer.recipe.resolve import model_config
+from composer.errors import CheckpointError, ConfigError
 from composer.testing import check_backbone
 from composer.tokenizer import tokenizer_from
 from composer_plugins.rwkv import RWKV6Config, RWKV7Config
@@ -337,29 +334,3 @@ def test_the_compiled_step_is_the_step(version: str) -> None:
         expected, state = plain(plain.embed(IDS[:, place : place + 1]), None, state)
         assert distance(hidden, expected) < 5e-6
         state = after
-
-
-def test_a_checkpoint_needs_no_pretrained_file_of_known_sizes(version: str, tmp_path: Path) -> None:
-    """The backbone's sizes are those of the weights; the encoder's are not, and then the missing file is named."""
-    torch.manual_seed(0)
-    backbone = VERSIONS[version](tokenizer=BYTES, width=48, depth=2, head_size=16, ffn_width=80)
-    torch.save(backbone.model.state_dict(), tmp_path / "rwkv.pth")
-    slots = {
-        "encoder": {"name": "openclip", "image_size": 16, "patch_size": 8, "width": 32, "depth": 1, "heads": 2},
-        "projector": {"name": "linear"},
-        "backbone": {"name": f"rwkv{version}", "pretrained": str(tmp_path / "rwkv.pth")},
-        "prompt": {"tokenizer": "bytes"},
-    }
-    config = model_config(slots)
-    trained = compose(config)
-    checkpoint = {
-        "hyper_parameters": {"model": config.model_dump(mode="json")},
-        "state_dict": {f"model.{key}": value for key, value in trained.state_dict().items()},
-    }
-    (tmp_path / "rwkv.pth").unlink()
-    read = restore_model(checkpoint, "x")
-    assert all(torch.equal(value, read.state_dict()[key]) for key, value in trained.state_dict().items())
-    unsized = {"name": "openclip", "pretrained": str(tmp_path / "siglip.safetensors")}
-    checkpoint["hyper_parameters"]["model"]["encoder"] = model_config(slots | {"encoder": unsized}).encoder.model_dump()
-    with pytest.raises(ComposerError, match=r"siglip\.safetensors"):
-        restore_model(checkpoint, "x")

@@ -17,7 +17,7 @@ from PIL import Image
 
 from composer.errors import ComposerError, ConfigError, DataError
 from composer.inference.ask import ask
-from composer.model.checkpoint import load_weights, locate, read_checkpoint, write_checkpoint
+from composer.model.checkpoint import locate, model_weights, read_checkpoint, write_checkpoint
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
 from composer.recipe.overrides import from_flags
@@ -82,7 +82,7 @@ def model(trained: Path) -> MultimodalModel:
     checkpoint = read_checkpoint(trained)
     flags, _ = from_flags([f"--{override}" for override in OVERRIDES], "model")
     made = compose(resolve([], flags=flags, checkpoint=checkpoint["hyper_parameters"]).model)
-    load_weights(made, checkpoint, str(trained))
+    made.load_state_dict(model_weights(checkpoint))
     return made.eval()
 
 

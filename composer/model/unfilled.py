@@ -1,0 +1,63 @@
+"""Building parts whose weights are loaded afterwards."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
+
+_FILLS = frozenset(
+    {"add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_"}
+)
+"""Methods that write a tensor's values and nothing else."""
+
+
+@contextmanager
+def unfilled_parameters() -> Iterator[None]:
+    """Modules made inside have parameters without values, on the meta device; their buffers are computed as always.
+
+    A plain `torch.device("meta")` would also lose the buffers that no checkpoint holds, such as rotary tables.
+    """
+    memo: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # one for one: tied parameters stay tied
+
+    def unfilled(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+        if parameter.is_meta:
+            return parameter
+        if id(parameter) not in memo:
+            empty = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+            memo[id(parameter)] = parameter, empty
+        return memo[id(parameter)][1]
+
+    handle = register_module_parameter_registration_hook(unfilled)  # type: ignore[arg-type]  # torch's own is wrong
+    try:
+        with _NothingToFill():
+            yield
+    finally:
+        handle.remove()
+
+
+class _NothingToFill(TorchFunctionMode):
+    """Skips what would fill tensors without values: on the meta device the first such call imports for seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")  # as torch.nn.init passes it
+        fills = getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in _FILLS
+        return tensor if fills and isinstance(tensor, Tensor) and tensor.is_meta else func(*args, **kwargs)
+
+
+def fill(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Make the tensors of a state dict the parameters and buffers of `module`; tied parameters stay tied."""
+    tied: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        tied.setdefault(id(parameter), []).append(name)
+    module.load_state_dict(weights, assign=True)
+    for first, *others in tied.values():
+        for name in others:
+            owner, _, leaf = name.rpartition(".")
+            setattr(module.get_submodule(owner), leaf, module.get_parameter(first))

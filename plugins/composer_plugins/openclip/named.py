@@ -1,0 +1,69 @@
+"""The towers that open_clip knows by name."""
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+
+from composer.errors import ComposeError
+from composer.transform import Resize
+from composer_plugins.openclip.tower import Tower, siglip
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+RESIZE: dict[str, Resize] = {"shortest": "center-crop", "longest": "pad", "squash": "squash"}
+"""open_clip's names of resize modes."""
+
+
+def named_tower(model: str, pretrained: str | None) -> Tower:
+    """The tower of an open_clip model, with the pixels of its tag `pretrained`; those of its family for a local file.
+
+    Raises ComposeError.
+    """
+    tower = _architecture(model)
+    if pretrained is None or Path(pretrained).is_file():
+        return tower
+    tag = open_clip.get_pretrained_cfg(model, pretrained)
+    return tower._replace(
+        mean=tag.get("mean", tower.mean),
+        std=tag.get("std", tower.std),
+        resize=RESIZE.get(tag.get("resize_mode", ""), tower.resize),
+        resample="bilinear" if tag.get("interpolation") == "bilinear" else "bicubic",
+    )
+
+
+def _architecture(model: str) -> Tower:
+    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    if config is None:
+        raise ComposeError(f"model.encoder.model: open_clip has no model {model!r}; see open_clip.list_models().")
+    vision = config["vision_cfg"]
+    name = vision.get("timm_model_name")
+    if name is None and not _is_plain_clip(vision):
+        raise ComposeError(f"model.encoder.model: the tower of {model!r} is no plain ViT; take a SigLIP or a CLIP ViT.")
+    if name is None:
+        return _clip(vision, quick_gelu=config.get("quick_gelu", False))
+    if "siglip" not in name:
+        raise ComposeError(
+            f"model.encoder.model: the tower of {model!r} is timm's {name}; take a SigLIP or a CLIP ViT."
+        )
+    return siglip(name, {"img_size": vision["image_size"]})
+
+
+def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:
+    """A tower that open_clip builds with a ViT of its own, in the terms of timm's, which is the same function."""
+    options = {
+        "img_size": vision["image_size"],
+        "patch_size": vision["patch_size"],
+        "embed_dim": vision["width"],
+        "depth": vision["layers"],
+        "num_heads": vision["width"] // vision.get("head_width", 64),
+        "mlp_ratio": vision.get("mlp_ratio", 4.0),
+        "act_layer": "quick_gelu" if quick_gelu else "gelu",
+    }
+    return Tower("vit_base_patch32_clip_224", options, CLIP_MEAN, CLIP_STD, "center-crop")
+
+
+def _is_plain_clip(vision: dict[str, Any]) -> bool:
+    known = {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio"}
+    return set(vision) <= known and isinstance(vision["layers"], int)

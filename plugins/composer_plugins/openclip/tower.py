@@ -1,0 +1,38 @@
+"""What an open_clip vision tower is, without open_clip."""
+
+from typing import Any, NamedTuple
+
+from composer.transform import Resample, Resize
+
+Color = tuple[float, float, float]
+
+HALF: Color = (0.5, 0.5, 0.5)
+
+
+class Tower(NamedTuple):
+    """How to build one tower, and which pixels it sees.
+
+    options: arguments of timm's VisionTransformer. mean and std: of pixels from 0 to 1.
+    """
+
+    timm_name: str
+    options: dict[str, Any]
+    mean: Color
+    std: Color
+    resize: Resize
+    resample: Resample = "bicubic"
+
+    @property
+    def is_siglip(self) -> bool:
+        return "siglip" in self.timm_name
+
+
+def siglip(timm_name: str, options: dict[str, Any]) -> Tower:
+    # timm builds most SigLIP towers with exact GELU, and all SigLIP weights were trained with the tanh approximation.
+    return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, HALF, HALF, "squash")
+
+
+TINY = siglip(
+    "vit_base_patch16_siglip_224", {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
+)._replace(resize="keep-aspect")
+"""The tower of an encoder that names no model."""
