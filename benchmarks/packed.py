@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from composer.data.media.opened import open_media
 from composer.data.sampler import permutation
-from composer.data.tools.pack import pack
+from composer.data.tools.pack import pack_source
 from composer.reader import Reader
 from composer_plugins.readers.llava import LlavaReader
 from composer_plugins.readers.packed import PackedReader
@@ -90,7 +90,7 @@ def main() -> None:
             folders[name].mkdir()
         loose = write_loose(folders["loose"], options.files, options.size)
         start = time.perf_counter()
-        pack(loose, folders["packed"], {}, shard_size=2**28, skip_bad=False)
+        pack_source(loose, folders["packed"], {}, shard_size=2**28, skip_bad=False)
         taken = time.perf_counter() - start
         print(
             f"packing: {options.files / taken:,.0f} samples/s, {options.files * options.size / taken / 1e6:,.0f} MB/s"

@@ -120,7 +120,7 @@ def llava(name: str, count: int, root: Path, reader: dict[str, Any]) -> None:
                 record["conversations"] = said((question + DESCRIBE, shown_stills[0].caption))
             else:
                 record["conversations"] = said(
-                    (f"{question}What colour are the shapes?", scene.colour), ("What shape is it?", scene.shape)
+                    (f"{question}What colour are the shapes?", scene.color), ("What shape is it?", scene.shape)
                 )
             if name == "cambrian":
                 record["system_prompt"] = "Answer in one word."

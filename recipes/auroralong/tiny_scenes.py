@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from composer.data.tools.shapes import COLOURS, COUNTS, SHAPES, Scene, draw_scene, render
+from composer.data.tools.shapes import COLORS, COUNTS, SHAPES, Scene, draw_scene, render
 
 FRAMES = 12
 FLASHES = {"white": (235, 235, 235), "purple": (180, 70, 200), "teal": (40, 175, 175), "orange": (240, 150, 40)}
@@ -27,7 +27,7 @@ OPTIONS = {
     "count": ("one", "two", "three", "four"),
     "first": tuple(FLASHES),
     "last": tuple(FLASHES),
-    "colour": tuple(COLOURS),
+    "colour": tuple(COLORS),
     "shape": SHAPES,
 }
 
@@ -78,7 +78,7 @@ def clip(rng: np.random.Generator) -> Clip:
     flashes = tuple(list(FLASHES)[i] for i in rng.permutation(len(FLASHES))[:count])
     # Never two side by side.
     at = np.sort(rng.choice(FRAMES - count, count, replace=False)) + np.arange(count)
-    colour, shape = list(COLOURS)[rng.integers(len(COLOURS))], SHAPES[rng.integers(len(SHAPES))]
+    colour, shape = list(COLORS)[rng.integers(len(COLORS))], SHAPES[rng.integers(len(SHAPES))]
     scene = Scene(colour, shape, COUNTS[0], "up", ("", ""), FRAMES, FRAMES)
     plain = render(scene, rng, [3])[0]  # half way: in the middle
     ground = plain[0, 0].astype(int)

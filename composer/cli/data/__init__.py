@@ -1,10 +1,10 @@
-"""`composer data`: get data, check it, measure it, pack it, make it. Each action is a module of this package."""
+"""`composer data`: download, check, measure, pack and synthesize data. Each action is a module of this package."""
 
 import argparse
 from importlib import import_module
 from types import ModuleType
 
-SUMMARY = "Fetch, check, measure, pack or make data."
+SUMMARY = "Download, check, measure, pack or synthesize data."
 
 ACTIONS = ("fetch", "check", "stats", "pack", "synthesize")
 """Each is a module with `SUMMARY`, `DESCRIPTION`, `configure(parser)` and `run(args) -> exit status`."""

@@ -1,4 +1,4 @@
-"""The recipe that `composer data` works on: its stages, and the sources that they name. No torch here."""
+"""Recipe of a `composer data` command: its stages and their sources. Does not import torch."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ from composer.recipe.stages import stages_of
 from composer.recipe.yamlfile import Located, load_recipes
 
 LEARNED: tuple[Split, ...] = ("train", "validation")
-"""Splits whose answers are needed."""
+"""Splits whose sources must have answers."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StageData:
 
 @dataclass(frozen=True)
 class Named:
-    """A source of a recipe. learned: whether a stage trains or validates on it. root: that of the stage's `data:`."""
+    """A source of a recipe. learned: whether a stage trains or validates on it. root: `data.root` of its stage."""
 
     source: SourceConfig
     learned: bool
@@ -38,7 +38,7 @@ class Named:
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """The arguments that select the sources of an action."""
+    """Add the arguments that select an action's sources."""
     parser.add_argument("recipe", type=recipe_path, metavar="RECIPE", help=RECIPE)
     add_overlays(parser)
     parser.add_argument("--stage", nargs="+", default=[], metavar="NAME", help="only these stages")
@@ -46,9 +46,9 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def read_stages(args: argparse.Namespace) -> list[StageData]:
-    """The selected stages, each with its selected sources. Raises ConfigError if there is none of a name."""
+    """Read the selected stages and sources. Raises ConfigError if a name does not exist."""
     stages = stages_of(args.recipe)
-    _known("--stage", args.stage, [stage.name for stage in stages])
+    _check_names("--stage", args.stage, [stage.name for stage in stages])
     environment = from_environment(os.environ)
     chosen = []
     for stage in (stage for stage in stages if not args.stage or stage.name in args.stage):
@@ -58,7 +58,7 @@ def read_stages(args: argparse.Namespace) -> list[StageData]:
     names = [source.name for stage in chosen for sources in stage.sources.values() for source in sources]
     if not names:
         raise ConfigError(f"{args.recipe}: data: no stage names a source, expected data.train or another of {SPLITS}")
-    _known("--source", args.source, names)
+    _check_names("--source", args.source, names)
     if args.source:
         for one in chosen:
             for split, sources in one.sources.items():
@@ -67,22 +67,22 @@ def read_stages(args: argparse.Namespace) -> list[StageData]:
 
 
 def distinct(stages: Iterable[StageData]) -> list[Named]:
-    """Each source of the stages once, in order. A name comes twice if stages read it differently."""
-    found: dict[str, Named] = {}
+    """List each source of the stages once, in order. A name occurs twice if stages read it differently."""
+    named: dict[str, Named] = {}
     for stage in stages:
         for split, sources in stage.sources.items():
             for source in sources:
                 same = source.name + source.reader.model_dump_json()
-                before = found.get(same, Named(source, False, stage.data.root))
-                found[same] = Named(before.source, before.learned or split in LEARNED, before.root)
-    return list(found.values())
+                before = named.get(same, Named(source, False, stage.data.root))
+                named[same] = Named(before.source, before.learned or split in LEARNED, before.root)
+    return list(named.values())
 
 
-def _known(flag: str, given: Iterable[str], names: Iterable[str]) -> None:
+def _check_names(flag: str, values: Iterable[str], names: Iterable[str]) -> None:
     names = list(dict.fromkeys(names))
     problems = [
-        f"{flag}: got {name!r}, expected some of {', '.join(names)}{nearest(name, names)}"
-        for name in given
+        f"{flag}: got {name!r}, expected one of {', '.join(names)}{nearest(name, names)}"
+        for name in values
         if name not in names
     ]
     if problems:

@@ -1,4 +1,4 @@
-"""`composer data stats`: how many tokens and frames a recipe's samples have."""
+"""`composer data stats`: count the tokens and frames of a recipe's samples."""
 
 import argparse
 import json
@@ -19,19 +19,20 @@ if TYPE_CHECKING:
 
     from composer.data.tools.stats import Lengths
 
-SUMMARY = "count tokens and frames, and what is longer than the context"
+SUMMARY = "count tokens and frames, and samples that exceed the context"
 DESCRIPTION = (
-    "Count, stage by stage, the tokens of text and media that training samples become, and the frames of videos: a "
-    "table, and in DIR stats.json and a figure for each stage. No weights are needed; of media no more than one frame "
-    "is decoded."
+    "Count the text and media tokens of training samples and the frames of videos, per stage. Prints a table, and "
+    "writes stats.json and a figure per stage to DIR. Needs no weights, and decodes at most one frame per media item."
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_recipe(parser)
-    parser.add_argument("--limit", type=int, default=2000, metavar="N", help="records read a source (default: 2000)")
-    parser.add_argument("--seed", type=int, default=0, help="which records (default: %(default)s)")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="default: runs/RECIPE/data")
+    parser.add_argument(
+        "--limit", type=int, default=2000, metavar="N", help="records to read per source (default: 2000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of records (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output folder (default: runs/RECIPE/data)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         (stage, resolve(stage.files, environment=environment)) for stage in read_stages(args) if stage.sources["train"]
     ]
     if not stages:
-        raise ConfigError(f"{args.recipe}: data.train: no stage names a source there, expected one")
+        raise ConfigError(f"{args.recipe}: data.train: got no source in any stage, expected at least one")
     name = (args.recipe if args.recipe.is_file() else args.recipe.resolve()).stem
     output = args.output or Path("runs") / name / "data"
     check_writable(output / "stats.json")
@@ -52,20 +53,20 @@ def run(args: argparse.Namespace) -> int:
     from composer.figures.histograms import draw_histograms
 
     console = Console(highlight=False)
-    found: dict[str, Any] = {}
+    summaries: dict[str, Any] = {}
     for stage, recipe in stages:
         lengths, context, frames = _measure(stage, recipe, args.limit, args.seed)
         if bad := [reason for source in lengths for reason in source.unreadable]:
             sys.stderr.write(
-                f"composer: {len(bad):,} records could not be read, the first: {bad[0]}. `composer data check` lists "
-                "all.\n"
+                f"composer: {len(bad):,} records could not be read; the first: {bad[0]}. `composer data check` lists "
+                "all\n"
             )
         if not any(source.read for source in lengths):
-            raise ConfigError(f"{stage.name}: none of the records read can be used: see `composer data check`")
-        described = _described(lengths, context)
-        console.print(_table(f"{stage.name}: context {context or 'without limit'}, {frames} frames a video", described))
+            raise ConfigError(f"{stage.name}: no record could be read: run `composer data check`")
+        described = _describe(lengths, context)
+        console.print(_table(f"{stage.name}: context {context or 'unlimited'}, {frames} frames per video", described))
         counted = {metric: histogram(lengths, metric) for metric in METRICS}
-        found[stage.name] = {
+        summaries[stage.name] = {
             "context": context,
             "frames": frames,
             "sources": described,
@@ -76,48 +77,48 @@ def run(args: argparse.Namespace) -> int:
             shown = {m: h for m, h in counted.items() if h[1].any()}
             draw_histograms(shown, limits, temporary, title=f"{stage.name}: {', '.join(s.name for s in lengths)}")
     with replacing(output / "stats.json") as temporary:
-        record = {"limit": args.limit, "seed": args.seed, "stages": found}
+        record = {"limit": args.limit, "seed": args.seed, "stages": summaries}
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     console.print(f"At most {args.limit:,} records of each source, spread evenly, seed {args.seed}. Figures: {output}")
     return 0
 
 
 def _measure(stage: StageData, recipe: Recipe, limit: int, seed: int) -> tuple[list["Lengths"], int | None, int]:
-    """The lengths of each source of `train`, the context that they must fit, and the frames taken of a video."""
+    """Measure a stage's training sources. Returns their lengths, the context length and the frames per video."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from composer.data.mixture import mixed_sizes
-    from composer.data.open_sources import open_source
-    from composer.data.tools.stats import Lengths, measure, spread_indices
+    from composer.data.tools.stats import stats
     from composer.planning.build import build_meta
 
     processor = build_meta(recipe.model).processor
     if processor.tokenizer.vocab_size == 257 and getattr(recipe.model.backbone, "pretrained", None):
         sys.stderr.write(
-            f"composer: {stage.name}: text is counted in bytes: the tokenizer of {recipe.model.backbone.name!r}'s "
-            "weights is not loaded; name one without weights (model.prompt.tokenizer).\n"
+            f"composer: {stage.name}: text is counted in bytes, because the tokenizer of "
+            f"{recipe.model.backbone.name!r} is stored with its weights, which are not loaded; set "
+            "model.prompt.tokenizer to count tokens\n"
         )
     frames = stage.data.frames
-    sources = stage.sources["train"]
-    readers = [open_source(source) for source in sources]
-    sizes = mixed_sizes([len(reader) for reader in readers], [source.repeat for source in sources])
-    chosen = [spread_indices(len(reader), limit, seed) for reader in readers]
-    lengths = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(stage.name, total=sum(map(len, chosen)))
-        for source, reader, size, indices in zip(sources, readers, sizes, chosen, strict=True):
-            lengths.append(Lengths(source.name, len(reader), size))
-            measure(lengths[-1], reader, indices, processor, frames, lambda: bar.advance(task))
+        task = bar.add_task(stage.name, total=None)
+        lengths = stats(
+            stage.sources["train"],
+            processor,
+            frames=frames,
+            limit=limit,
+            seed=seed,
+            on_start=lambda records: bar.update(task, total=records),
+            on_progress=lambda: bar.advance(task),
+        )
     return lengths, processor.context_length, frames
 
 
-def _described(lengths: Sequence["Lengths"], context: int | None) -> dict[str, dict[str, Any]]:
-    """Counts and summaries of each source, and of all as training mixes them."""
+def _describe(lengths: Sequence["Lengths"], context: int | None) -> dict[str, dict[str, Any]]:
+    """Summarize each source, and all of them as mixed in training."""
     from composer.data.tools.stats import summarize
 
-    found: dict[str, dict[str, Any]] = {
+    summaries: dict[str, dict[str, Any]] = {
         source.name: {
             "records": source.records,
             "read": source.read,
@@ -127,8 +128,8 @@ def _described(lengths: Sequence["Lengths"], context: int | None) -> dict[str, d
         }
         for source in lengths
     }
-    counts = {key: sum(one[key] for one in found.values()) for key in ("records", "read", "unreadable", "samples")}
-    return found | {"all": {**counts, **summarize(lengths, context)}}
+    counts = {key: sum(one[key] for one in summaries.values()) for key in ("records", "read", "unreadable", "samples")}
+    return summaries | {"all": {**counts, **summarize(lengths, context)}}
 
 
 def _table(title: str, sources: Mapping[str, Mapping[str, Any]]) -> "Table":

@@ -1,4 +1,4 @@
-"""`composer data synthesize`: make a data set."""
+"""`composer data synthesize`: write a synthetic data set."""
 
 import argparse
 import sys
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 SUMMARY = "write short videos of moving shapes, and questions about them"
 DESCRIPTION = (
-    "Write short H.264 videos of moving coloured shapes, stills of such videos, and LLaVA-style questions about them: "
-    "train.jsonl, stills.jsonl, and heldout.jsonl, whose videos show combinations that neither of the others shows."
+    "Write short H.264 videos of moving colored shapes, stills of such videos, and LLaVA-style questions about them: "
+    "train.jsonl, stills.jsonl, and heldout.jsonl, whose videos show combinations that the others do not contain."
 )
 
 DEFAULTS: "dict[Split, tuple[int, str]]" = {
@@ -24,11 +24,11 @@ DEFAULTS: "dict[Split, tuple[int, str]]" = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to write it")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="output folder")
     for split, (count, what) in DEFAULTS.items():
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"{what} (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace what is in FOLDER")
+    parser.add_argument("--force", action="store_true", help="replace the content of FOLDER")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,5 +48,5 @@ def run(args: argparse.Namespace) -> int:
     with Progress(*columns) as bar:
         task = bar.add_task("", total=sum(counts.values()))
         written = synthesize(args.folder, counts, args.seed, force=args.force, progress=lambda: bar.advance(task))
-    sys.stdout.write(f"{args.folder}: {'written' if written else 'already there'}\n")
+    sys.stdout.write(f"{args.folder}: {'written' if written else 'exists already'}\n")
     return 0

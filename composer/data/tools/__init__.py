@@ -1,1 +1,1 @@
-"""What `composer data` does: check, fetch, pack, count and synthesize."""
+"""Commands of `composer data` as typed functions: fetch, check, stats, pack and synthesize."""

@@ -1,8 +1,9 @@
-"""Made clips of moving coloured shapes, stills of them, and questions that one has to look to answer.
+"""Synthetic clips of moving colored shapes, stills of them, and questions that require looking at them.
 
 A clip shows one, two or three equal shapes side by side. All move the same way, and meanwhile the background flashes
-twice, in two colours. Everything follows from (seed, split, index). Held-out clips show combinations of colour, shape,
-count and direction that no training clip or still shows.
+twice, in two colors. Everything is determined by (seed, split, index). Held-out clips show combinations of color,
+shape, count and direction that no training clip or still shows. Questions and answers are in British spelling
+("colour", "grey"), as in the data set of the published results.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,13 @@ from numpy.typing import NDArray
 
 Split = Literal["train", "stills", "heldout"]
 
-COLOURS = {"red": (235, 20, 20), "green": (10, 150, 30), "blue": (20, 40, 235), "yellow": (250, 230, 20)}
+COLORS = {"red": (235, 20, 20), "green": (10, 150, 30), "blue": (20, 40, 235), "yellow": (250, 230, 20)}
 SHAPES = ("square", "ring", "cross")
 COUNTS = ("one", "two", "three")
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 FLASHES = {"white": (220, 220, 220), "purple": (180, 70, 200), "teal": (40, 175, 175)}
 PLACES = {"left": ("right", "left"), "right": ("left", "right"), "up": ("bottom", "top"), "down": ("top", "bottom")}
-"""Where the shapes are in the first and in the last frame, by direction."""
+"""Position of the shapes in the first and in the last frame, by direction."""
 GROUND = "grey"
 
 QUESTIONS = {
@@ -34,39 +35,40 @@ QUESTIONS = {
 CAPTION = "Describe the picture."
 
 FRAMES = 8
-SIDE = 64  # pixels; H.264 halves the resolution of colours, so a 32-pixel encoder loses nothing
+SIDE = 64  # pixels; H.264 halves the resolution of colors, so a 32-pixel encoder loses nothing
 _ROWS, _COLUMNS = (np.mgrid[0:SIDE, 0:SIDE] + 0.5) / SIDE
 _STREAMS: dict[Split, int] = {"train": 0, "heldout": 1, "stills": 2}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a clip shows."""
+    """Content of a clip."""
 
-    colour: str
+    color: str
     shape: str
     count: str
     direction: str
     flashes: tuple[str, str]
 
     first_flash: int
-    second_flash: int  # each is seen for two frames
+    second_flash: int  # each lasts two frames
 
     def background(self, frame: int) -> str:
-        """The name of the background's colour."""
+        """Return the name of a frame's background color."""
         for begin, flash in zip((self.first_flash, self.second_flash), self.flashes, strict=True):
             if begin <= frame < begin + 2:
                 return flash
         return GROUND
 
     def answer(self, question_type: str) -> str:
-        """The answer to a question of this type."""
-        return self.flashes[0] if question_type == "order" else str(getattr(self, question_type))
+        """Return the answer to a question of this type."""
+        answers = {"colour": self.color, "shape": self.shape, "count": self.count, "direction": self.direction}
+        return self.flashes[0] if question_type == "order" else answers[question_type]
 
     def caption(self, frame: int) -> str:
-        """What the first or the last frame shows: how many shapes, which, where, and before what."""
+        """Describe the first or the last frame: count, color, shape, position and background."""
         place = PLACES[self.direction][frame > 0]
-        return f"{self.count} {self.colour} {self.shape} {place} {self.background(frame)}"
+        return f"{self.count} {self.color} {self.shape} {place} {self.background(frame)}"
 
 
 class Turn(NamedTuple):
@@ -78,63 +80,63 @@ class Turn(NamedTuple):
 
 
 def generator(seed: int, split: Split, index: int) -> np.random.Generator:
-    """The source of everything random about one clip."""
+    """Create the random generator of one clip."""
     return np.random.default_rng((seed, _STREAMS[split], index))
 
 
 def combinations(split: Split) -> list[tuple[str, str, str, str]]:
-    """Colour, shape, count and direction of a split's clips: one combination in four is held out.
+    """List the combinations of color, shape, count and direction in a split: one in four is held out.
 
-    Which one follows from the sum of all four places, so three of the four tell little of the fourth, and two of them
-    next to nothing: a model that learns what training never shows together would answer worse than chance.
+    The sum of all four indices decides, so three attributes reveal little about the fourth, and two almost nothing. A
+    model that learned which combinations never occur in training would answer worse than chance.
     """
-    colours, directions = list(COLOURS), list(DIRECTIONS)
-    places = product(range(len(colours)), range(len(SHAPES)), range(len(COUNTS)), range(len(directions)))
+    colors, directions = list(COLORS), list(DIRECTIONS)
+    places = product(range(len(colors)), range(len(SHAPES)), range(len(COUNTS)), range(len(directions)))
     return [
-        (colours[c], SHAPES[s], COUNTS[n], directions[d])
+        (colors[c], SHAPES[s], COUNTS[n], directions[d])
         for c, s, n, d in places
         if (split == "heldout") == ((c + s + n + d) % 4 == 0)
     ]
 
 
 def draw_scene(rng: np.random.Generator, split: Split) -> Scene:
-    """A scene of a split, all its combinations and all flashes equally likely."""
+    """Draw a scene of a split. All its combinations and all flashes are equally likely."""
     choices = combinations(split)
-    colour, shape, count, direction = choices[rng.integers(len(choices))]
+    color, shape, count, direction = choices[rng.integers(len(choices))]
     first, second = rng.permutation(len(FLASHES))[:2]
     names = list(FLASHES)
     first_flash = int(rng.integers(0, 4))
     second_flash = int(rng.integers(first_flash + 2, FRAMES - 1))
-    return Scene(colour, shape, count, direction, (names[first], names[second]), first_flash, second_flash)
+    return Scene(color, shape, count, direction, (names[first], names[second]), first_flash, second_flash)
 
 
 def render(scene: Scene, rng: np.random.Generator, shown: Sequence[int] = range(FRAMES)) -> NDArray[np.uint8]:
-    """These frames of a clip, [F, SIDE, SIDE, 3] RGB; places, sizes and shades vary with `rng`."""
+    """Render frames of a clip, [F, SIDE, SIDE, 3] uint8 RGB. Positions, sizes and shades vary with `rng`."""
     count = COUNTS.index(scene.count) + 1
     ahead = np.array(DIRECTIONS[scene.direction], float)
     lanes = (rng.permutation(3)[:count] + 0.5) / 3 + rng.uniform(-0.015, 0.015, count)
     middles = 0.5 + rng.uniform(-0.06, 0.06, count)
     travels = 0.34 + rng.uniform(-0.04, 0.04, count)  # to either side of the middle
     radius = rng.uniform(0.135, 0.16)
-    colour = np.clip(np.array(COLOURS[scene.colour]) + rng.integers(-15, 16, 3), 0, 255)
+    color = np.clip(np.array(COLORS[scene.color]) + rng.integers(-15, 16, 3), 0, 255)
     ground = rng.integers(115, 140) + rng.integers(-6, 7, 3)
 
     frames = np.empty((len(shown), SIDE, SIDE, 3), np.uint8)
     for place, frame in enumerate(shown):
-        picture = np.broadcast_to(FLASHES.get(scene.background(frame), ground), (SIDE, SIDE, 3)).astype(float)
+        pixels = np.broadcast_to(FLASHES.get(scene.background(frame), ground), (SIDE, SIDE, 3)).astype(float)
         progress = 2 * frame / (FRAMES - 1) - 1
         for lane, middle, travel in zip(lanes, middles, travels, strict=True):
             along = middle + progress * travel * ahead.sum()
             x, y = (along, lane) if ahead[0] else (lane, along)
             outside = _distance(scene.shape, abs(_COLUMNS - x), abs(_ROWS - y), radius)
             cover = np.clip(0.5 - SIDE * outside, 0, 1)[..., None]  # edges one pixel wide
-            picture += cover * (colour - picture)
-        frames[place] = picture
+            pixels += cover * (color - pixels)
+        frames[place] = pixels
     return frames
 
 
 def _distance(shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radius: float) -> NDArray[np.float64]:
-    """How far points lie outside a shape (negative: inside), given their distances from its centre."""
+    """Return the distance of points from a shape (negative inside), given their offsets from its center."""
     if shape == "square":
         return np.maximum(dx, dy) - 0.88 * radius
     if shape == "ring":
@@ -143,6 +145,6 @@ def _distance(shape: str, dx: NDArray[np.float64], dy: NDArray[np.float64], radi
 
 
 def conversation(scene: Scene, rng: np.random.Generator) -> list[Turn]:
-    """All questions about a clip in random order, with their answers."""
+    """Create all questions about a clip with their answers, in random order."""
     types = [list(QUESTIONS)[i] for i in rng.permutation(len(QUESTIONS))]
     return [Turn(kind, QUESTIONS[kind], scene.answer(kind)) for kind in types]

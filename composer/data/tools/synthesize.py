@@ -1,4 +1,4 @@
-"""Write the made data set: H.264 videos, PNG stills and LLaVA-style JSON Lines, the same bytes for the same seed."""
+"""Synthetic data set: H.264 videos, PNG stills and LLaVA-style JSON Lines. The same seed gives the same bytes."""
 
 import io
 import json
@@ -31,7 +31,7 @@ from composer.data.tools.shapes import (
 from composer.errors import DataError
 
 FRAME_RATE = 8
-# Threads, and instructions that only some processors have, would change bytes from run to run.
+# Threads and CPU-specific instructions would change the bytes from run to run.
 ENCODER = {
     "preset": "veryfast",
     "crf": "16",
@@ -40,7 +40,7 @@ ENCODER = {
 }
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""Raised whenever the same seed gives other clips or questions."""
+"""Version of the data set. Increased whenever the same seed gives different clips or questions."""
 
 
 def synthesize(
@@ -51,19 +51,33 @@ def synthesize(
     force: bool = False,
     progress: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Write so many clips or stills of each split below `folder`; `progress` is called after each.
+    """Write the data set to a folder.
 
-    The set grows in a folder beside its place and is moved there when whole, so a set that is there is complete.
-    Returns False if it was there already. Raises DataError where `folder` holds something else and `force` is not
-    given, DiskFullError where there is no room for it: nothing is left then.
+    It is written to a temporary folder next to `folder` and renamed at the end, so an existing data set is complete.
+
+    Args:
+        folder: Folder of the data set.
+        counts: Number of clips or stills per split.
+        seed: Seed of all random choices.
+        force: Whether to replace the content of `folder`.
+        progress: Called after each clip or still.
+
+    Returns:
+        True if the data set was written, False if it existed already.
+
+    Raises:
+        DataError: If `folder` contains something else and `force` is false.
+        DiskFullError: If the disk is full. Nothing is left in that case.
     """
     manifest = {"format": FORMAT, "seed": seed} | {str(split): count for split, count in counts.items()}
     if _manifest(folder) == manifest and not force:
         return False
     if folder.exists() and any(folder.iterdir()) and not force:
-        found = _manifest(folder)
-        what = f"another set, {json.dumps(found)}" if found else "other files"
-        raise DataError(f"{folder}: holds {what}; asked for {json.dumps(manifest)}. Give another folder, or --force.")
+        present = _manifest(folder)
+        content = f"a different data set, {json.dumps(present)}" if present else "other files"
+        raise DataError(
+            f"{folder}: contains {content}; expected {json.dumps(manifest)}: choose another folder, or use --force"
+        )
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -91,7 +105,17 @@ def _write(folder: Path, counts: Mapping[Split, int], seed: int, progress: Calla
 
 
 def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
-    """Write one clip's video; returns its records: one conversation to learn from, or a held-out question each."""
+    """Write the video of one clip.
+
+    Args:
+        folder: Folder of the data set.
+        seed: Seed of the data set.
+        split: Split of the clip.
+        index: Index of the clip in the split.
+
+    Returns:
+        Its records: one conversation for training, or one per held-out question.
+    """
     rng = generator(seed, split, index)
     scene = draw_scene(rng, split)
     name = f"{split}-{index:05d}"
@@ -99,20 +123,30 @@ def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[s
     (folder / video).write_bytes(encode(render(scene, rng)))
     turns = conversation(scene, rng)
     if split == "train":
-        return [{"id": name, "video": video, "conversations": list(_said("<video>", turns))}]
+        return [{"id": name, "video": video, "conversations": list(_to_turns("<video>", turns))}]
     return [
         {
             "id": f"{name}-{turn.type}",
             "video": video,
             "question_type": turn.type,
-            "conversations": list(_said("<video>", [turn])),
+            "conversations": list(_to_turns("<video>", [turn])),
         }
         for turn in turns
     ]
 
 
 def write_still(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
-    """Write the first or the last frame of a clip; returns its record, a caption."""
+    """Write the first or the last frame of a clip as an image.
+
+    Args:
+        folder: Folder of the data set.
+        seed: Seed of the data set.
+        split: Split of the still.
+        index: Index of the still in the split.
+
+    Returns:
+        Its record, a caption.
+    """
     rng = generator(seed, split, index)
     scene = draw_scene(rng, split)
     frame = (0, FRAMES - 1)[rng.integers(2)]
@@ -120,27 +154,34 @@ def write_still(folder: Path, seed: int, split: Split, index: int) -> list[dict[
     image = f"images/{name}.png"
     Image.fromarray(render(scene, rng, [frame])[0]).save(folder / image)
     caption = Turn("caption", CAPTION, scene.caption(frame))
-    return [{"id": name, "image": image, "conversations": list(_said("<image>", [caption]))}]
+    return [{"id": name, "image": image, "conversations": list(_to_turns("<image>", [caption]))}]
 
 
 def encode(frames: NDArray[np.uint8]) -> bytes:
-    """[F, H, W, 3] RGB as an H.264 mp4, the same bytes for the same frames (one thread, no dates, no versions)."""
+    """Encode frames as an H.264 mp4. The same frames give the same bytes: one thread, no dates, no version numbers.
+
+    Args:
+        frames: RGB frames [F, H, W, 3] uint8.
+
+    Returns:
+        Content of the mp4 file.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE, options=ENCODER)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         scaler = VideoReformatter()
-        for picture in frames:
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for pixels in frames:
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             container.mux(stream.encode(scaler.reformat(frame, format="yuv420p", **ONE_THREAD)))
         container.mux(stream.encode(None))
     return file.getvalue()
 
 
-def _said(placeholder: str, turns: Sequence[Turn]) -> Iterator[dict[str, str]]:
-    for place, turn in enumerate(turns):
-        yield {"from": "human", "value": turn.question if place else f"{placeholder}\n{turn.question}"}
+def _to_turns(placeholder: str, turns: Sequence[Turn]) -> Iterator[dict[str, str]]:
+    for index, turn in enumerate(turns):
+        yield {"from": "human", "value": turn.question if index else f"{placeholder}\n{turn.question}"}
         yield {"from": "gpt", "value": turn.answer}
 
 

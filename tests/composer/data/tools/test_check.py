@@ -125,7 +125,7 @@ def test_stages_and_sources_are_chosen(tmp_path: Path, capsys: pytest.CaptureFix
     write_recipe(tmp_path / "over.yaml", {"sources": {"videos": {"reader": {"path": "images.jsonl"}}}})
     assert main(["data", "check", stages, "--stage", "2-s", "--overlay", str(tmp_path / "over.yaml")]) == 1
     assert main(["data", "check", stages, "--source", "image"]) == 2
-    assert "--source: got 'image', expected some of images, frames, videos; did you mean" in capsys.readouterr().err
+    assert "--source: got 'image', expected one of images, frames, videos; did you mean" in capsys.readouterr().err
     assert main(["data", "check", stages, "--num-workers=-1"]) == 2
     write_recipe(tmp_path / "none.yaml", {"frames": 3})
     assert main(["data", "check", str(tmp_path / "none.yaml")]) == 2

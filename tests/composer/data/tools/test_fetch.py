@@ -92,15 +92,18 @@ def test_sources_of_one_repository_are_fetched_once_and_what_cannot_be_is_said(t
     assert (folder / "a.jsonl").read_bytes() == (folder / "b.jsonl").read_bytes() == RECORD
     assert sum(request.startswith("GET") and request.endswith("1.bin") for request in hub.requests) == 1
     assert f"some/pictures (main) -> {folder}: a, b, made" in ran.stdout
-    assert f"'main' can move: {FIRST} is there now" in ran.stdout
-    assert f"made: {folder / 'made.jsonl'} is not among its files, make it of them (Convert the rows.)" in ran.stdout
+    assert f"'main' can change: commit {FIRST} was downloaded" in ran.stdout
+    assert (
+        f"made: {folder / 'made.jsonl'} is not among the downloaded files: create it from them (Convert the rows.)"
+        in ran.stdout
+    )
     for words in (
-        "some/closed: access is on request: ask for it on its page, then log in",
+        "some/closed: access must be requested: request it on its page, then log in",
         "some/gone: no such data set, or a private one",
-        "some/pictures: it has no revision 'v9': correct data.sources.wrong.revision",
+        "some/pictures: no revision 'v9': correct data.sources.wrong.revision",
         "code: github:some/code is not on the Hugging Face hub",
-        "code/a.csv is there (note: Videos from elsewhere.)",
-        "ours: data.sources.ours.hub says nothing",
+        "code/a.csv (note: Videos from elsewhere.)",
+        "ours: data.sources.ours.hub is not set",
     ):
         assert words in ran.stderr
     record = json.loads((tmp_path / "data/fetched.json").read_text())
@@ -191,10 +194,10 @@ def test_places_that_do_not_go_together() -> None:
     found, problems = list_repositories((one, "/r") for one in sources)
     assert [(one.name, str(one.folder)) for one in found] == [("some/pictures", "/r/x"), ("some/top", "/r")]
     assert [problem.partition(":")[0] for problem in problems] == ["b", "out"]
-    assert "let both paths start with one folder" in problems[0]
+    assert "let both paths start with the same folder" in problems[0]
     assert "/else/a.jsonl is outside data.root, /r" in problems[1]
     _, (first, *_) = list_repositories((one, None) for one in sources)
-    assert "state data.root" in first
+    assert "data.root is not set" in first
 
 
 def test_a_pattern_is_looked_for_as_its_reader_does(tmp_path: Path, hub: Hub) -> None:
@@ -206,7 +209,9 @@ def test_a_pattern_is_looked_for_as_its_reader_does(tmp_path: Path, hub: Hub) ->
     )
     ran = fetch(hub, path)
     assert ran.returncode == 0, ran.stderr
-    said = [line.split(":")[0].strip() for line in ran.stdout.splitlines() if "is not among its files" in line]
+    said = [
+        line.split(":")[0].strip() for line in ran.stdout.splitlines() if "is not among the downloaded files" in line
+    ]
     assert said == ["none"]
     assert len(LlavaReader(tmp_path / "data/pictures/*.jsonl")) == 2
 
@@ -236,8 +241,8 @@ def test_two_repositories_or_revisions_in_one_folder_are_refused() -> None:
         ("/r", ["top"]),
     ]
     assert [problem.partition(":")[0] for problem in problems] == ["two", "old", "other"]
-    assert "some/two (main) goes to /r/x, as some/one (main) does for one" in problems[0]
-    assert "some/one (v1) goes to /r/x, as some/one (main) does for one" in problems[1]
+    assert "some/two (main) would overwrite files in /r/x, the folder of some/one (main) for one" in problems[0]
+    assert "some/one (v1) would overwrite files in /r/x, the folder of some/one (main) for one" in problems[1]
 
 
 def test_each_revision_of_a_repository_keeps_its_commit(tmp_path: Path, hub: Hub) -> None:
@@ -277,7 +282,7 @@ def test_a_folder_of_parquet_is_where_its_reader_looks(tmp_path: Path, hub: Hub)
     hub.branches["some/rows"] = {}
     ran = fetch(hub, recipe(tmp_path, rows=source("rows", hub="some/rows", revision=FIRST)))
     assert ran.returncode == 0, ran.stderr
-    assert "is not among its files" not in ran.stdout
+    assert "is not among the downloaded files" not in ran.stdout
     assert len(LlavaReader(tmp_path / "data/rows")) == 2
 
 
@@ -286,13 +291,13 @@ def test_a_record_by_name_alone_is_read(tmp_path: Path) -> None:
     (tmp_path / "fetched.json").write_text(json.dumps({"some/a": {"revision": "main", "commit": FIRST, "whole": True}}))
     main, first = (Repository("some/a", which, tmp_path, tmp_path, ()) for which in ("main", "v1"))
     assert fetching.known_commit(first) is None
-    fetching._note(first, SECOND, whole=True)
+    fetching._write_record(first, SECOND, whole=True)
     assert (fetching.known_commit(main), fetching.known_commit(first)) == (FIRST, SECOND)
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(tmp_path: Path) -> None:
     repository = Repository("some/huge", FIRST, tmp_path, tmp_path / "huge", ())
-    with pytest.raises(DiskFullError, match=r"some/huge: needs [\d,]+\.\d GiB in .*, and [\d,.]+ GiB are free"):
+    with pytest.raises(DiskFullError, match=r"some/huge: needs [\d,]+\.\d GiB in .*, but only [\d,.]+ GiB are free"):
         fetching._check_room(repository, {"a": 2**60})
     (tmp_path / "fetched.json").write_text("[")
     with pytest.raises(fetching.DataError, match=r"fetched\.json: not JSON"):

@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from composer.cli import main
 from composer.data.media.clip import load_clip
-from composer.data.tools.pack import pack
+from composer.data.tools.pack import pack_source
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.recipe.resolve import merge_sections
@@ -168,7 +168,7 @@ def test_another_source_is_refused(tmp_path: Path, data: dict[str, Any], capsys:
     assert main(["data", "pack", str(tmp_path / "recipe.yaml"), "-o", str(tmp_path / "packed")]) == 1
     error = capsys.readouterr().err
     assert '"shard_size": 8192' in error
-    assert "give another --output, or remove this folder" in error
+    assert "choose another --output, or delete this folder" in error
 
 
 class StopError(Exception):
@@ -188,7 +188,7 @@ def test_an_interrupted_pack_goes_on(tmp_path: Path, data: dict[str, Any], after
     left = after
     options: dict[str, Any] = {"shard_size": 4000, "skip_bad": False}
     with pytest.raises(StopError):
-        pack(reader, tmp_path / "a", {}, **options, advance=stop)
+        pack_source(reader, tmp_path / "a", {}, **options, advance=stop)
     with pytest.raises(DataError, match=r"index\.json: cannot be read .* to resume: it writes the index last"):
         PackedReader(tmp_path / "a")
     kept = sorted((tmp_path / "a").glob("*.tar"))
@@ -196,10 +196,10 @@ def test_an_interrupted_pack_goes_on(tmp_path: Path, data: dict[str, Any], after
     assert not list((tmp_path / "a").glob(".*"))
     times = [path.stat().st_mtime_ns for path in kept]
     read: list[int] = []
-    pack(reader, tmp_path / "a", {}, **options, advance=read.append)
+    pack_source(reader, tmp_path / "a", {}, **options, advance=read.append)
     assert sum(read) == 10
     assert [path.stat().st_mtime_ns for path in kept] == times
-    pack(reader, tmp_path / "b", {}, **options)
+    pack_source(reader, tmp_path / "b", {}, **options)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
@@ -211,7 +211,7 @@ def test_a_source_that_changed_is_refused_and_one_that_was_mended_is_not(tmp_pat
 
     def pack_it() -> None:
         """Two records to a tar: each member is a head and its content, 512 bytes each."""
-        pack(LlavaReader(path), packed, {"reader": "a"}, shard_size=6 * 512, skip_bad=False)
+        pack_source(LlavaReader(path), packed, {"reader": "a"}, shard_size=6 * 512, skip_bad=False)
 
     write_lines(path, [*records[:4], {"id": "bad"}, records[5]])
     with pytest.raises(DataError, match=r"a\.jsonl:5: "):
@@ -229,7 +229,7 @@ def test_a_source_that_changed_is_refused_and_one_that_was_mended_is_not(tmp_pat
         ([*records[:2], talk("2", answer="Another.", image="a.png"), *records[3:]], 3),
     ):
         write_lines(path, changed)
-        with pytest.raises(DataError, match=rf"a\.jsonl:{line}: the source has changed: .* give another --output"):
+        with pytest.raises(DataError, match=rf"a\.jsonl:{line}: the source has changed: .* choose another --output"):
             pack_it()
     assert contents(packed) == before
 
@@ -239,20 +239,20 @@ def test_a_picture_within_a_record_that_changed_is_found(tmp_path: Path) -> None
     for picture in pictures:
         write_lines(tmp_path / "a.jsonl", [{"instruction": "So?", "image_base64_str": [picture], "outputs": "So."}])
         if picture == pictures[0]:
-            pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
+            pack_source(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
     with pytest.raises(DataError, match="the source has changed"):
-        pack(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
+        pack_source(M3ITReader(tmp_path / "a.jsonl"), tmp_path / "packed", {}, shard_size=1, skip_bad=False)
 
 
 def test_a_second_pack_at_once_is_refused(tmp_path: Path, data: dict[str, Any]) -> None:
     """The other one is a process of its own, in the middle of a tar; where it is killed, another goes on."""
     arguments = [str(tmp_path / "set/images.jsonl"), str(tmp_path / "set/images"), str(tmp_path / "packed")]
     code = (
-        "import sys, time; from pathlib import Path; from composer.data.tools.pack import pack\n"
+        "import sys, time; from pathlib import Path; from composer.data.tools.pack import pack_source\n"
         "from composer_plugins.readers.llava import LlavaReader\n"
         "def stay(records):\n    print(records, flush=True)\n    time.sleep(60 if records else 0)\n"
         "reader = LlavaReader(sys.argv[1], sys.argv[2])\n"
-        "pack(reader, Path(sys.argv[3]), {}, shard_size=4000, skip_bad=False, advance=stay)"
+        "pack_source(reader, Path(sys.argv[3]), {}, shard_size=4000, skip_bad=False, advance=stay)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, text=True)
     reader = originals(tmp_path / "set")["images"]
@@ -260,14 +260,16 @@ def test_a_second_pack_at_once_is_refused(tmp_path: Path, data: dict[str, Any]) 
         assert other.stdout is not None
         assert [other.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]
         before = contents(tmp_path / "packed")
-        with pytest.raises(DataError, match="packed: another process packs to it: wait for it, or give another"):
-            pack(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
+        with pytest.raises(
+            DataError, match="packed: another process packs to this folder: wait for it, or choose another"
+        ):
+            pack_source(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
         assert contents(tmp_path / "packed") == before
     finally:
         other.kill()
         other.communicate()
-    pack(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
-    pack(reader, tmp_path / "alone", {}, shard_size=4000, skip_bad=False)
+    pack_source(reader, tmp_path / "packed", {}, shard_size=4000, skip_bad=False)
+    pack_source(reader, tmp_path / "alone", {}, shard_size=4000, skip_bad=False)
     assert contents(tmp_path / "packed") == contents(tmp_path / "alone")
 
 
@@ -283,7 +285,7 @@ def test_a_missing_file_is_an_error_by_file_and_line_or_left_out(
     assert "2.png: no such file" in error
     assert "--skip-bad" in error
     assert main([*arguments, "--skip-bad"]) == 0
-    assert "8 samples in 1 tar files, 2 records left out" in capsys.readouterr().out
+    assert "8 samples in 1 tar files, 2 records skipped" in capsys.readouterr().out
     packed = PackedReader(tmp_path / "packed/images")
     assert [sample.id for sample in packed] == ["i0", "i1", "i3", "i4", "i5", "i7", "i8", "text"]
     left_out = json.loads((tmp_path / "packed/images/index.json").read_text())["left_out"]
@@ -292,7 +294,7 @@ def test_a_missing_file_is_an_error_by_file_and_line_or_left_out(
     (tmp_path / "set/images").rename(tmp_path / "set/gone")
     write_lines(tmp_path / "set/images.jsonl", [talk("i", image="0.png")])
     assert main([*arguments, "--skip-bad", "-o", str(tmp_path / "none")]) == 1
-    assert "all 1 records would be left out" in capsys.readouterr().err
+    assert "all 1 records would be skipped" in capsys.readouterr().err
 
 
 def test_names_that_no_overlay_can_replace(
@@ -300,7 +302,7 @@ def test_names_that_no_overlay_can_replace(
 ) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", {"train": str(tmp_path / "set/videos.jsonl")})
     assert main(["data", "pack", str(recipe), "-o", str(tmp_path / "packed")]) == 2
-    assert "put it into data.sources" in capsys.readouterr().err
+    assert "add it to data.sources" in capsys.readouterr().err
     other = data | {"sources": {**data["sources"], "images": data["sources"]["videos"]}}
     for number, given in enumerate((data, other)):
         write_recipe(tmp_path / f"stages/{number}-s.yaml", given)
@@ -352,14 +354,14 @@ class Odd(Reader):
 
 def test_archives_odd_text_and_meta(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"123\x89PNG" + bytes(100))
-    pack(Odd(tmp_path / "a.tar", 1), tmp_path / "good", {}, shard_size=1, skip_bad=False)
+    pack_source(Odd(tmp_path / "a.tar", 1), tmp_path / "good", {}, shard_size=1, skip_bad=False)
     (sample,) = PackedReader(tmp_path / "good")
     assert sample.messages[0].content[1] == "\ud800"
     offset, size = sample.media[0].span or (0, 0)
     assert Path(sample.media[0].path).read_bytes()[offset : offset + size] == b"\x89PNG" + bytes(36)
     assert members(Path(sample.media[0].path)) == ["000000000.0.png", "000000000.json"]
     with pytest.raises(DataError, match=r"a\.tar:1: cannot be written as JSON: keys must be .* \(--skip-bad\)"):
-        pack(Odd(tmp_path / "a.tar", {(1, 2): 3}), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
+        pack_source(Odd(tmp_path / "a.tar", {(1, 2): 3}), tmp_path / "bad", {}, shard_size=1, skip_bad=False)
     assert os.listdir(tmp_path / "bad") == []
 
 
@@ -368,7 +370,7 @@ def test_rows_of_parquet_with_their_pictures_within(tmp_path: Path, data: dict[s
     rows = [talk(str(n), image={"bytes": picture, "path": f"{n}.png"}, kind=n) for n, picture in enumerate(pictures)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
     reader = LlavaReader(tmp_path / "a.parquet")
-    pack(reader, tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
+    pack_source(reader, tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
     for own, other, picture in zip(reader, PackedReader(tmp_path / "packed"), pictures, strict=True):
         assert without_media(own) == without_media(other)
         offset, size = other.media[0].span or (0, 0)
@@ -379,7 +381,7 @@ def test_what_json_cannot_hold_in_meta_becomes_text(tmp_path: Path) -> None:
     when = datetime(2026, 11, 25, 13, 7)
     rows = [talk(str(n), taken=when, about={"price": Decimal("1.5"), "n": n}) for n in range(3)]
     parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
-    pack(LlavaReader(tmp_path / "a.parquet"), tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
+    pack_source(LlavaReader(tmp_path / "a.parquet"), tmp_path / "packed", {}, shard_size=2**20, skip_bad=False)
     metas = [sample.meta for sample in PackedReader(tmp_path / "packed")]
     assert metas == [{"taken": "2026-11-25 13:07:00", "about": {"price": "1.5", "n": n}} for n in range(3)]
 
@@ -403,8 +405,8 @@ class OneOdd(Reader):
 
 def test_a_record_that_cannot_be_written_is_left_out_whole(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 1: .*JSON.*--skip-bad"):
-        pack(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=False)
-    packed = pack(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=True)
+        pack_source(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=False)
+    packed = pack_source(OneOdd(), tmp_path / "a", {}, shard_size=2**20, skip_bad=True)
     assert [(one["record"], one["place"]) for one in packed.left_out] == [(1, "line 1")]
     assert [sample.id for sample in PackedReader(tmp_path / "a")] == ["0", "2"]
     names = ["000000000.0.bin", "000000000.json", "000000001.0.bin", "000000001.json"]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from composer.data.tools.shapes import (
-    COLOURS,
+    COLORS,
     COUNTS,
     DIRECTIONS,
     FLASHES,
@@ -34,18 +34,18 @@ def clip(index: int) -> tuple[Scene, NDArray[np.float64]]:
     return scene, render(scene, rng).astype(float)
 
 
-def coloured(frames: NDArray[np.float64], colour: tuple[int, int, int]) -> NDArray[np.bool_]:
-    return np.abs(frames - np.array(colour)).max(axis=-1) < 40
+def colored(frames: NDArray[np.float64], color: tuple[int, int, int]) -> NDArray[np.bool_]:
+    return np.abs(frames - np.array(color)).max(axis=-1) < 40
 
 
 @pytest.mark.parametrize("index", range(100))
 def test_an_independent_look_at_the_pixels_gives_every_answer(index: int) -> None:
     scene, frames = clip(index)
 
-    areas = {name: coloured(frames, colour).sum() for name, colour in COLOURS.items()}
+    areas = {name: colored(frames, color).sum() for name, color in COLORS.items()}
     assert max(areas, key=lambda name: areas[name]) == scene.answer("colour")
 
-    mask = coloured(frames, COLOURS[scene.colour])
+    mask = colored(frames, COLORS[scene.color])
     rows, columns = (np.array([np.argwhere(m).mean(axis=0) for m in mask])[:, axis] for axis in (0, 1))
     across = abs(columns[-1] - columns[0]) > abs(rows[-1] - rows[0])
     path = columns if across else rows
@@ -55,7 +55,7 @@ def test_an_independent_look_at_the_pixels_gives_every_answer(index: int) -> Non
     for frame in (0, FRAMES - 1):
         assert sides[int(path[frame] > SIDE / 2)] == scene.caption(frame).split()[3]
 
-    # Three lanes along the movement: a lane is taken where its middle line is crossed by colour.
+    # Three lanes along the movement: a lane is taken where its middle line is crossed by color.
     still = mask[FRAMES // 2]
     lanes = still.any(axis=0 if not across else 1)
     taken = [lanes[int(SIDE * (lane + 0.5) / 3) - 2 : int(SIDE * (lane + 0.5) / 3) + 3].any() for lane in range(3)]
@@ -74,7 +74,7 @@ def test_an_independent_look_at_the_pixels_gives_every_answer(index: int) -> Non
     shades = [np.median(frame[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0) for frame in frames]
     seen = [next((n for n, f in FLASHES.items() if abs(s - f).max() < 30), GROUND) for s in shades]
     assert seen == [scene.caption(frame).split()[4] for frame in range(FRAMES)]
-    assert scene.caption(0).split()[:3] == [scene.count, scene.colour, scene.shape]
+    assert scene.caption(0).split()[:3] == [scene.count, scene.color, scene.shape]
     assert [name for name in dict.fromkeys(seen) if name != GROUND] == list(scene.flashes)
     assert scene.answer("order") == scene.flashes[0]
 
@@ -84,12 +84,12 @@ def test_held_out_combinations_are_a_quarter_and_never_trained() -> None:
     assert combinations("stills") == combinations("train")
     assert not train & held
     assert len(held) * 3 == len(train)
-    assert len(train | held) == len(COLOURS) * len(SHAPES) * len(COUNTS) * len(DIRECTIONS)
-    for place, values in enumerate((COLOURS, SHAPES, COUNTS, DIRECTIONS)):
+    assert len(train | held) == len(COLORS) * len(SHAPES) * len(COUNTS) * len(DIRECTIONS)
+    for place, values in enumerate((COLORS, SHAPES, COUNTS, DIRECTIONS)):
         assert set(Counter(c[place] for c in held).values()) == {len(held) // len(values)}
     for split in SPLITS:
         drawn = [draw_scene(generator(0, split, i), split) for i in range(200)]
-        assert {(s.colour, s.shape, s.count, s.direction) for s in drawn} <= set(combinations(split))
+        assert {(s.color, s.shape, s.count, s.direction) for s in drawn} <= set(combinations(split))
 
 
 def test_the_most_frequent_answer_of_each_type_scores_about_chance() -> None:
@@ -102,7 +102,7 @@ def test_the_most_frequent_answer_of_each_type_scores_about_chance() -> None:
 def test_two_attributes_tell_next_to_nothing_of_a_third() -> None:
     """A pair that training never shows with some value would teach a model never to answer that value."""
     train = combinations("train")
-    values = (COLOURS, SHAPES, COUNTS, DIRECTIONS)
+    values = (COLORS, SHAPES, COUNTS, DIRECTIONS)
     for place, rest in ((p, [i for i in range(4) if i != p]) for p in range(4)):
         for first, second in ((0, 1), (0, 2), (1, 2)):
             pairs = {(c[rest[first]], c[rest[second]]) for c in train}

@@ -99,4 +99,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*arguments, "--limit=0"]) == 2
     (tmp_path / "set/images").rename(tmp_path / "set/gone")
     assert main([*arguments, "-o", str(tmp_path / "out"), "--source", "images", "--limit=1"]) == 2
-    assert "none of the records read can be used" in capsys.readouterr().err
+    assert "no record could be read" in capsys.readouterr().err

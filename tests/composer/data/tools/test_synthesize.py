@@ -74,13 +74,15 @@ def test_a_set_that_is_there_is_kept_and_another_one_is_refused(tmp_path: Path) 
     before = os.stat(folder / "train.jsonl").st_mtime_ns
     assert not synthesize(folder, COUNTS, 0)
     assert os.stat(folder / "train.jsonl").st_mtime_ns == before
-    with pytest.raises(DataError, match=r"holds another set, .*\"seed\": 0.*asked for .*\"seed\": 1.*--force"):
+    with pytest.raises(
+        DataError, match=r"contains a different data set, .*\"seed\": 0.*expected .*\"seed\": 1.*--force"
+    ):
         synthesize(folder, COUNTS, 1)
     assert synthesize(folder, COUNTS, 1, force=True)
     assert json.loads((folder / "manifest.json").read_text())["seed"] == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds other files"):
+    with pytest.raises(DataError, match="contains other files"):
         synthesize(tmp_path / "other", COUNTS, 0)
     assert (tmp_path / "other" / "thesis.txt").read_text() == "mine"
 
@@ -101,7 +103,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(arguments) == 0
     assert "written" in capsys.readouterr().out
     assert main(arguments) == 0
-    assert "already there" in capsys.readouterr().out
+    assert "exists already" in capsys.readouterr().out
     assert main([*arguments, "--seed=1"]) == 1
     assert main(["data", "synthesize", str(tmp_path / "x"), "--train=0"]) == 2
     assert "--train: got 0, expected at least 1" in capsys.readouterr().err
