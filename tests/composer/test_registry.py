@@ -63,7 +63,7 @@ def test_first_party_plugins_are_found_through_entry_points() -> None:
                     POOL.format(name="p", target="x:y").replace("ComponentConfig", "C").replace("reducer", kind),
                     f"class C(ComponentConfig):\n    {option}: int = 1\n",
                 ),
-                f"no option of a {kind} can be called '{option}'",
+                f"options of kind {kind} cannot be named '{option}'",
             )
             for kind, option in (
                 ("reducer", "dim"),
