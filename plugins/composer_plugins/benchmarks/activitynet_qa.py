@@ -14,10 +14,10 @@ from typing import Any
 from composer.benchmark import Grade, Metric, Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.benchmarks.files import checked, first_of, read_list, video_named
+from composer_plugins.benchmarks.files import check_record, first_of, read_list, video_path
 from composer_plugins.benchmarks.judge import Judge
 from composer_plugins.benchmarks.judged import Judged, means_of, rate
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.tasks import select_tasks
 
 TYPES = ("motion", "spatial", "temporal", "yes_no", "color", "object", "location", "number", "other")
 """Names of the types 0 to 8; from 3 on they are the official script's `free`."""
@@ -41,7 +41,7 @@ class ActivityNetQA(Judged):
         if self.judge_id() is None:
             self.metrics = (EXACT,)
         self.root, self.frames = Path(root), frames
-        self.tasks = chosen(tasks, TYPES, self.name)
+        self.tasks = select_tasks(tasks, TYPES, self.name)
 
     def questions(self) -> Sequence[Question]:
         asked = first_of(self.root / folder / "test_q.json" for folder in (".", "dataset"))
@@ -52,7 +52,7 @@ class ActivityNetQA(Judged):
         for place, given in enumerate(read_list(asked), start=1):
             source = f"{asked}: record {place}"
             with self.skipping(source):
-                record = checked(given, ("question_id", "question", "video_name"))
+                record = check_record(given, ("question_id", "question", "video_name"))
                 answer = answers.get(record["question_id"])
                 if answer is None:
                     raise DataError(f"question_id: got {record['question_id']!r}, which {answered} has no answer of")
@@ -65,7 +65,7 @@ class ActivityNetQA(Judged):
         answers: dict[str, Mapping[str, Any]] = {}
         for place, given in enumerate(read_list(path), start=1):
             with self.skipping(f"{path}: record {place}"):
-                record = checked(given, ("question_id", "answer", "type"))
+                record = check_record(given, ("question_id", "answer", "type"))
                 if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
                     raise DataError(f"type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}")
                 if record["question_id"] in answers:
@@ -74,7 +74,7 @@ class ActivityNetQA(Judged):
         return answers
 
     def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
-        media = Media("video", str(video_named(videos, f"v_{record['video_name']}")))
+        media = Media("video", str(video_path(videos, f"v_{record['video_name']}")))
         task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
         # lmms-eval's capitalize() makes small letters of all after the first, names included.
         prompt = f"{text.capitalize()}? Answer the question using a single word or phrase."

@@ -13,7 +13,7 @@ from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import parse_choice
-from composer_plugins.benchmarks.files import checked, is_number, is_text
+from composer_plugins.benchmarks.files import check_record, is_number, is_text
 
 SHOWN = 3
 
@@ -40,7 +40,7 @@ class MultipleChoice(Benchmark):
         """Whether an answer is right by the rule `self.compat`, which is not `strict`; None: in no mean."""
 
     def question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
-        """The question of a record that `checked_choice` has checked. Of equal options each is right."""
+        """The question of a record that `check_choice` has checked. Of equal options each is right."""
         options = tuple(map(str, record["candidates"]))
         lettered = list(zip(ascii_uppercase, options, strict=False))
         listed = "\n".join(f"({letter}) {option}" for letter, option in lettered)
@@ -109,12 +109,12 @@ class MultipleChoice(Benchmark):
         return (f"{len(without)} of {len(questions)} have no right option and are {how}: {', '.join(shown + more)}.",)
 
 
-def checked_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str, Any]:
+def check_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str, Any]:
     """The record of one question, if it can be asked; its answer need not be one of the candidates.
 
     seconds: fields that must hold a time. Raises DataError with what is wrong.
     """
-    record = checked(record, ("video",), may_be_empty=("question", "answer"))
+    record = check_record(record, ("video",), may_be_empty=("question", "answer"))
     options = record.get("candidates")
     if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase) or not all(map(is_text, options)):
         raise DataError(f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options")

@@ -8,8 +8,8 @@ from composer.sample import Media
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import lmms_mvbench, official_mvbench
 from composer_plugins.benchmarks.files import read_list
-from composer_plugins.benchmarks.multiple import MultipleChoice, checked_choice
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.multiple import MultipleChoice, check_choice
+from composer_plugins.benchmarks.tasks import select_tasks
 
 
 class Task(NamedTuple):
@@ -85,7 +85,7 @@ class MVBench(MultipleChoice):
 
     def __init__(self, root: str, frames: int = 16, compat: Compat = "strict", tasks: Sequence[str] = ()) -> None:
         super().__init__(root, frames, compat)
-        self.tasks = chosen(tasks, self.all_tasks, "mvbench")
+        self.tasks = select_tasks(tasks, self.all_tasks, "mvbench")
 
     def lead(self) -> str:
         """The official script says the system's text again before each question."""
@@ -100,7 +100,7 @@ class MVBench(MultipleChoice):
         for place, given in enumerate(read_list(path)):
             source = f"{path}: record {place + 1}"
             with self.skipping(source):
-                record = checked_choice(given, seconds=("start", "end") if task.bounded else ())
+                record = check_choice(given, seconds=("start", "end") if task.bounded else ())
                 media = Media(
                     "video",
                     str(self.root / "video" / task.folder / str(record["video"])),

@@ -14,7 +14,7 @@ from composer.benchmark import Benchmark, Grade, Metric, Question, Summary
 from composer.errors import ConfigError, DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.captions import caption_scores, has_ptb
-from composer_plugins.benchmarks.files import checked, first_of, is_text, read_list, video_named
+from composer_plugins.benchmarks.files import check_record, first_of, is_text, read_list, video_path
 
 FILES = ("vatex_public_test_english_v1.1.json", "annotations/vatex_public_test_english_v1.1.json")
 VIDEOS = ("videos", "vatex_test")
@@ -68,12 +68,12 @@ class VATEX(Benchmark):
         return found
 
     def _question(self, given: object, folder: Path, source: str) -> Question:
-        record = checked(given, ("videoID",))
+        record = check_record(given, ("videoID",))
         captions = record.get("enCap")
         if not isinstance(captions, list) or not captions or not all(map(_is_caption, captions)):
             raise DataError(f"enCap: got {captions!r}, expected a list of captions")
         key = str(record["videoID"])
-        message = Message("user", (Media("video", str(video_named(folder, key))), PROMPT))
+        message = Message("user", (Media("video", str(video_path(folder, key))), PROMPT))
         sample = Sample(key, source, (message,), {"question_type": TASK})
         return Question(key, TASK, sample, tuple(captions), frames=self.frames, max_new_tokens=64)
 
