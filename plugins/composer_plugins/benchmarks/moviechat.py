@@ -85,7 +85,7 @@ class MovieChat(Judged):
         sample = Sample(key, where, messages, {"question_type": task, "question": text})
         return Question(key, task, sample, (str(record["answer"]),), frames=self.frames, max_new_tokens=300)
 
-    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+    def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         rating = rate(judge, question.sample.meta["question"], question.references[0], answer, replies)
         return {"accuracy": float(rating.right), "score": rating.score}
 

@@ -13,7 +13,7 @@ from composer_plugins.benchmarks.tasks import select_tasks
 
 
 class Task(NamedTuple):
-    """short: as tables print it. folder: below `video/`. bounded: about a segment. fps: of a folder of pictures."""
+    """A task. short: name in tables. folder: below `video/`. bounded: has segments. fps: of a folder of frames."""
 
     short: str
     folder: str
@@ -88,7 +88,7 @@ class MVBench(MultipleChoice):
         self.tasks = select_tasks(tasks, self.all_tasks, "mvbench")
 
     def lead(self) -> str:
-        """The official script says the system's text again before each question."""
+        """Return the system text, which the official script repeats before each question."""
         return f"{self.system}\n"
 
     def questions(self) -> Sequence[Question]:

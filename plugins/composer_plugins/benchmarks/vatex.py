@@ -1,4 +1,4 @@
-"""VATEX: one sentence about a clip of ten seconds, beside ten captions; public test split, zero-shot.
+"""VATEX: one sentence about a clip of ten seconds, compared with ten captions; public test split, zero-shot.
 
 Read is `vatex_public_test_english_v1.1.json`, a list of `videoID` and `enCap`, as the data set's site describes it, and
 clips called after their `videoID` (YouTube's id, start and end) in `videos/` or `vatex_test/`. The layout is the site's
@@ -45,7 +45,7 @@ class VATEX(Benchmark):
         if tokenizer == "ptb" and not has_ptb():
             raise ConfigError(
                 "vatex.tokenizer: got ptb, which needs Java and pycocoevalcap: install a Java runtime and "
-                "`pip install 'multimodal-composer[captions]'`, or take --tokenizer=words."
+                "`pip install 'multimodal-composer[captions]'`, or use --tokenizer=words"
             )
         self.root, self.frames, self.skip = Path(root), frames, missing == "skip"
         self.tokenizer: Literal["ptb", "words"] = "ptb" if tokenizer != "words" and has_ptb() else "words"
@@ -78,14 +78,14 @@ class VATEX(Benchmark):
         return Question(key, TASK, sample, tuple(captions), frames=self.frames, max_new_tokens=64)
 
     def grade(self, question: Question, answer: str) -> Grade:
-        """Nothing: the metrics are of all captions together."""
+        """Return an empty grade: the metrics are computed over all captions."""
         return Grade()
 
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
         scores = caption_scores(answers, [question.references for question in questions], self.tokenizer)
         notes = []
         if self.tokenizer == "words":
-            notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is left out.")
+            notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is omitted.")
         if self.absent:
             notes.append(f"{self.absent} of {self.total} videos are missing and were not asked about.")
         return Summary({TASK: scores}, {TASK: len(questions)}, averages={}, unparsed=None, notes=tuple(notes))

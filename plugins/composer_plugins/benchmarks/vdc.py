@@ -105,7 +105,7 @@ class VDC(Judged):
         references = tuple(answer for _, answer in pairs)
         return Question(key, kind, sample, references, frames=self.frames, max_new_tokens=512)
 
-    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+    def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         ratings = []
         for asked, right in question.sample.meta["pairs"]:
             messages = (

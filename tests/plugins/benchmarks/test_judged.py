@@ -205,7 +205,7 @@ def test_a_judge_is_described_once_and_whole(roots: dict[str, Path], options: di
 
 @pytest.mark.parametrize("name", ["vdc", "moviechat-1k"])
 def test_what_only_a_judge_can_grade_needs_one(roots: dict[str, Path], name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{name}\.judge: got none, but all its metrics are a judge's"):
+    with pytest.raises(ConfigError, match=rf"{name}\.judge: got none, but all its metrics need a judge"):
         build(name, roots[name], judge="none")
 
 
