@@ -1,7 +1,7 @@
 """ActivityNet-QA: open questions about ActivityNet's videos, as its repository and the archives of videos hold them.
 
 The questions are `test_q.json` and `test_a.json` of the repository MILVLG/activitynet-qa (there in `dataset/`), which
-were inspected. Videos are `v_NAME` in a folder `all_test` (lmms-eval's archive) or `Test_Videos` (Video-ChatGPT's); these
+were inspected. Videos are `v_NAME` in `all_test` (lmms-eval's archive) or `Test_Videos` (Video-ChatGPT's); these
 names are from the code of the two projects, the archives themselves were not opened. The prompt is lmms-eval's, the
 judge's is Video-ChatGPT's.
 """
