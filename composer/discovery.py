@@ -1,7 +1,7 @@
-"""Finds the installed plugins and checks what they offer; a broken one hides no other. No torch here.
+"""Discovery and validation of installed plugins; a broken plugin does not affect others. Does not import torch.
 
-Discovery is our own loop and not pluggy's, which skips a second distribution with the same entry-point name in
-silence, lets one broken plugin hide all later ones, and never calls a misspelt hook.
+Unlike pluggy's own loop, this one does not silently skip a second distribution with the same entry-point name, does not
+let a broken plugin hide later ones, and reports misspelled hooks.
 """
 
 import os
@@ -22,14 +22,19 @@ from composer.plugin import HEAVY, KINDS, PROJECT, RESERVED, Component, Componen
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[\w.]+:\w+")
 
-_LIGHT = "import it only in the modules of targets"
+_LIGHT = "import it only in target modules"
 
 
 @dataclass(frozen=True)
 class Plugin:
     """One entry point of the group `composer.plugins`.
 
-    problem: why it is broken, None if it is not. warning: what it does that it should not do, None if nothing.
+    Attributes:
+        name: Name of the entry point.
+        distribution: Distribution that provides it.
+        version: Version of the distribution.
+        problem: Why the plugin is broken; None if it works.
+        warning: What the plugin should not do; None if nothing.
     """
 
     name: str
@@ -44,7 +49,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Provider:
-    """A component and the plugin that offers it."""
+    """A component and the plugin that provides it."""
 
     component: Component
     plugin: Plugin
@@ -54,33 +59,40 @@ class Provider:
 
     @property
     def qualified_name(self) -> str:
-        """`distribution/name`, which no two providers share."""
+        """`distribution/name`, unique to this provider."""
         return f"{self.plugin.distribution}/{self.component.name}"
 
     def answers_to(self, name: str) -> bool:
-        """Whether `name` is its name or its qualified name; distributions are compared as pip compares them."""
+        """Return whether `name` is its bare or qualified name. Distribution names are normalized as in pip."""
         distribution, slash, own = name.rpartition("/")
         same = not slash or canonicalize_name(distribution) == canonicalize_name(self.plugin.distribution)
         return same and own == self.component.name
 
     def missing(self) -> list[str]:
-        """Its requirements that this Python does not meet."""
-        return [text for text in self.component.requires if not _met(Requirement(text))]
+        """Return its requirements that are not installed."""
+        return [text for text in self.component.requires if not _is_met(Requirement(text))]
 
     @property
     def status(self) -> str:
-        """`ok`, `slow` if its plugin has a warning, or the one line that fixes it."""
+        """`ok`, `slow` if the plugin has a warning, or the command that installs what is missing."""
         missing = self.missing()
         if missing:
             return f"pip install {' '.join(map(repr, missing))}"
         return "slow" if self.plugin.warning else "ok"
 
 
-def discover(found: Iterable[EntryPoint]) -> tuple[list[Plugin], list[Provider]]:
-    """The plugins of these entry points, and the components of those that are not broken."""
+def discover(points: Iterable[EntryPoint]) -> tuple[list[Plugin], list[Provider]]:
+    """Load and check plugins.
+
+    Args:
+        points: Entry points of the group `composer.plugins`.
+
+    Returns:
+        All plugins, and the components of those that are not broken.
+    """
     plugins: list[Plugin] = []
     providers: list[Provider] = []
-    for point in sorted(found, key=lambda point: (point.dist.name if point.dist else "", point.name)):
+    for point in sorted(points, key=lambda point: (point.dist.name if point.dist else "", point.name)):
         distribution, number = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
         loaded = sys.modules.keys() & set(HEAVY)
         try:
@@ -100,72 +112,72 @@ def discover(found: Iterable[EntryPoint]) -> tuple[list[Plugin], list[Provider]]
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Sends what a plugin prints to stderr, also through the file descriptor: stdout is for a command's result."""
+    """Redirect a plugin's output to stderr, including the file descriptor: stdout is for a command's result."""
     try:
-        kept = os.dup(1)
+        saved = os.dup(1)
     except OSError:  # closed
-        kept = -1
+        saved = -1
     try:
-        if kept >= 0:
+        if saved >= 0:
             sys.stdout.flush()
             os.dup2(2, 1)
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        if kept >= 0:
+        if saved >= 0:
             sys.stdout.flush()
-            os.dup2(kept, 1)
-            os.close(kept)
+            os.dup2(saved, 1)
+            os.close(saved)
 
 
 def _components(module: object) -> list[Component]:
-    """The components of one plugin, checked. Raises whatever is wrong with it."""
+    """Components of one plugin. Raises PluginError or the plugin's own error if it is broken."""
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(HookSpec)
     manager.register(module)
     manager.check_pending()
-    answers = manager.hook.composer_components()
-    if not answers:
-        raise PluginError("it has no function composer_components, marked @hookimpl, that returns components.")
-    components = list(answers[0])
+    results = manager.hook.composer_components()
+    if not results:
+        raise PluginError("it has no function composer_components, marked @hookimpl, that returns components")
+    components = list(results[0])
     for component in components:
         _check(component)
     keys = [(component.kind, component.name) for component in components]
-    if twice := {key for key in keys if keys.count(key) > 1}:
-        raise PluginError(f"it offers {', '.join(f'{kind} {name!r}' for kind, name in sorted(twice))} twice.")
+    if duplicates := {key for key in keys if keys.count(key) > 1}:
+        raise PluginError(f"it provides {', '.join(f'{kind} {name!r}' for kind, name in sorted(duplicates))} twice")
     return components
 
 
 def _check(component: object) -> None:
     if not isinstance(component, Component):
-        raise PluginError(f"composer_components gave {component!r}, which is not a composer.plugin.Component.")
-    who = f"component {component.name!r}"
+        raise PluginError(f"composer_components returned {component!r}, expected composer.plugin.Component")
+    subject = f"component {component.name!r}"
     if component.kind not in KINDS:
-        raise PluginError(f"{who} is of kind {component.kind!r}; kinds are {', '.join(KINDS)}.")
+        raise PluginError(f"{subject} has kind {component.kind!r}, expected one of {', '.join(KINDS)}")
     if not isinstance(component.name, str) or not _NAME.fullmatch(component.name):
-        raise PluginError(f"{who}: a name is lower-case letters, digits and hyphens.")
+        raise PluginError(f"{subject}: its name must consist of lower-case letters, digits and hyphens")
     if not (isinstance(component.config, type) and issubclass(component.config, ComponentConfig)):
-        raise PluginError(f"{who}: its config is not a subclass of composer.plugin.ComponentConfig.")
+        raise PluginError(f"{subject}: its config is not a subclass of composer.plugin.ComponentConfig")
     if "name" in component.config.model_fields:
-        raise PluginError(f"{who}: no option can be called 'name', which is the component's own.")
+        raise PluginError(f"{subject}: an option cannot be named 'name', which is the component's own: rename it")
     _check_options(component)
     if not _TARGET.fullmatch(component.target):
-        raise PluginError(f"{who}: its target {component.target!r} is not 'package.module:callable'.")
+        raise PluginError(f"{subject}: got the target {component.target!r}, expected 'package.module:callable'")
     for text in component.requires:
         Requirement(text)
 
 
 def _check_options(component: Component) -> None:
-    """Raise PluginError if an option has a name that means something else to composer."""
+    """Raises PluginError if the name of an option is reserved."""
     reserved = RESERVED[component.kind] | {name for name in vars(SlotConfig) if not name.startswith("_")}
     if clash := sorted(reserved & component.config.model_fields.keys()):
         raise PluginError(
-            f"component {component.name!r}: no option of a {component.kind} can be called "
-            f"{' or '.join(map(repr, clash))}, which composer itself sets: rename it"
+            f"component {component.name!r}: options of kind {component.kind} cannot be named "
+            f"{' or '.join(map(repr, clash))}, which composer sets itself: rename it"
         )
 
 
-def _met(requirement: Requirement) -> bool:
+def _is_met(requirement: Requirement) -> bool:
     if requirement.marker and not requirement.marker.evaluate():
         return True
     try:

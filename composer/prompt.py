@@ -1,4 +1,4 @@
-"""From a conversation to the pieces of a prompt: chat templates and prompt layouts. No torch here."""
+"""Chat templates and prompt layouts: a conversation as pieces of a prompt. Does not import torch."""
 
 import re
 from abc import ABC, abstractmethod
@@ -13,16 +13,16 @@ from composer.sample import Media, Message, Sample
 LINE_BREAK = re.compile(r"\r\n?")
 BLANK_LINES = re.compile(r"\n(\s*\n)+")
 SURROGATES = re.compile("[\ud800-\udfff]")
-"""Halves of characters, which JSON can hold and no tokenizer can encode."""
+"""Halves of surrogate pairs, which JSON can contain and tokenizers cannot encode."""
 
 Role = Literal["system", "user", "assistant"]
 
 Layout = Literal["media-first", "sandwich", "inline"]
-"""Where a user turn's media go: before its text; between two copies of its text (VisualRWKV); where they are named."""
+"""Position of a user turn's media: before its text, between two copies of it (VisualRWKV), or at their placeholders."""
 
 
 class Frame(NamedTuple):
-    """The strings around one turn: before + lead + text + end + after. An assistant says lead, text and end."""
+    """The strings around one turn: before + lead + text + end + after. An assistant generates lead, text and end."""
 
     before: str = ""
     lead: str = ""
@@ -31,12 +31,13 @@ class Frame(NamedTuple):
 
 
 class Template(ABC):
-    """What a conversation looks like as one text.
+    """Text format of a conversation.
 
-    end: what ends an answer. answer_lead: what opens the last answer and belongs to it (RWKV World: the space after
-    "Assistant:"). special: whether the tokenizer has tokens of their own for marks, which no content can spell.
-    marks: marks of ordinary letters, which content could spell. takes_system: whether there are system turns; if not,
-    a system text opens the first user turn.
+    Attributes:
+        end: Text that ends an answer.
+        answer_lead: Text that starts an answer and is part of it (RWKV World: the space after "Assistant:").
+        special: Whether marks are special tokens, which content cannot produce.
+        takes_system: Whether system turns exist; otherwise a system text is prepended to the first user turn.
     """
 
     end: str
@@ -46,20 +47,26 @@ class Template(ABC):
 
     @property
     @abstractmethod
-    def marks(self) -> tuple[str, ...]: ...
+    def marks(self) -> tuple[str, ...]:
+        """Marks of ordinary characters, which content could contain."""
 
     @abstractmethod
     def frames(self, roles: Sequence[Role], *, answer: bool) -> Sequence[Frame]:
-        """The frame of each turn. answer: the last one ends with the opening of an answer that is still to be given.
+        """Return the frame of each turn.
 
-        Raises DataError if turns of these roles cannot be rendered.
+        Args:
+            roles: Roles of the turns.
+            answer: Whether the text ends with the start of an assistant turn, for generation.
+
+        Raises:
+            DataError: If turns of these roles cannot be rendered.
         """
 
     def content(self, text: str) -> str:
-        """The text as it may be written in a turn: nothing in it ends or opens a turn.
+        """Return the text of a turn, escaped so that it cannot end or start a turn.
 
-        Blank lines become line breaks (line breaks become spaces) if such white space ends an answer: RWKV and
-        VisualRWKV prepare their data so. A mark of ordinary letters gets a space after its first one.
+        If blank lines (line breaks) end an answer, they become line breaks (spaces), as in RWKV's (VisualRWKV's) data.
+        Marks of ordinary characters get a space after the first character.
         """
         text = SURROGATES.sub("\ufffd", text)
         if not self.end.strip():
@@ -73,9 +80,9 @@ class Template(ABC):
 
 @dataclass(frozen=True)
 class ChatTemplate(Template):
-    """A template with the same strings around every turn: prefix + text + suffix; `start` opens the whole text.
+    """A template with fixed strings per role: prefix + text + suffix. `start` precedes the first turn.
 
-    With `answer_lead`, turn-wise tokenization equals joint tokenization.
+    With `answer_lead`, tokenizing by turn gives the same ids as tokenizing the complete text.
     """
 
     user_prefix: str
@@ -91,7 +98,7 @@ class ChatTemplate(Template):
 
     @property
     def marks(self) -> tuple[str, ...]:
-        # If white space ends an answer, no turn opens without it: the name of a role in a content is only a word.
+        # If white space ends an answer, every turn starts after it, so the name of a role in content has no effect.
         strings = (self.end, self.user_prefix, self.user_suffix, self.assistant_prefix, self.system_prefix)
         return () if self.special or not self.end.strip() else distinct_lines(strings)
 
@@ -110,7 +117,7 @@ class ChatTemplate(Template):
 
 
 def distinct_lines(strings: Iterable[str]) -> tuple[str, ...]:
-    """The distinct lines of these strings, longest first, without white space around them and without blank ones."""
+    """Return the distinct non-blank lines of strings, stripped, longest first."""
     lines = {line.strip() for string in strings for line in string.splitlines()}
     return tuple(sorted(lines - {""}, key=lambda line: (-len(line), line)))
 
@@ -124,7 +131,7 @@ WORLD = ChatTemplate(
     system_prefix="System: ",
     system_suffix="\n\n",
 )
-"""RWKV World's template; stops at a blank line."""
+"""RWKV World's template; a blank line ends an answer."""
 
 CHATML = ChatTemplate(
     user_prefix="<|im_start|>user\n",
@@ -135,14 +142,15 @@ CHATML = ChatTemplate(
     system_prefix="<|im_start|>system\n",
     system_suffix="<|im_end|>\n",
 )
-"""ChatML, as Qwen and many others use it."""
+"""ChatML, used by Qwen and many other models."""
 
 
 class Piece(NamedTuple):
-    """A run of text, or one media.
+    """A text or media item.
 
-    loss: whether the model is trained to say it. mark: whether it is a template's own text, in which the names of
-    special tokens are read as these tokens; everywhere else they are text.
+    Attributes:
+        loss: Whether the model is trained on it.
+        mark: Whether it is text of the template, in which names of special tokens are encoded as these tokens.
     """
 
     content: str | Media
@@ -151,29 +159,44 @@ class Piece(NamedTuple):
 
 
 def split_question(sample: Sample) -> tuple[Sample, str]:
-    """A sample without its last assistant turn, and that turn's text ("" where the last turn is the user's).
+    """Split a sample into question and answer.
 
-    Raises DataError where no user turn is left to be answered.
+    Args:
+        sample: The sample.
+
+    Returns:
+        The sample without its last assistant turn, and the text of that turn ("" if the last turn is the user's).
+
+    Raises:
+        DataError: If the remaining conversation does not end with a user turn.
     """
     messages, answer = sample.messages, ""
     if messages and messages[-1].role == "assistant":
         answer = "".join(part for part in messages[-1].content if isinstance(part, str)).strip()
         messages = messages[:-1]
     if not messages or messages[-1].role != "user":
-        raise DataError(f"{sample.source}: sample {sample.id!r} has no question: its last turn must be the user's.")
+        raise DataError(f"{sample.source}: sample {sample.id!r} has no question: its last turn must be the user's")
     return Sample(sample.id, sample.source, messages, sample.meta), answer
 
 
 def pieces(
     sample: Sample, layout: Layout, template: Template, *, answer: bool = False, opening: str = ""
 ) -> list[Piece]:
-    """A conversation as pieces in reading order, neighboring texts of the same kind joined.
+    """Convert a conversation to pieces in reading order; adjacent texts of the same kind are joined.
 
-    An assistant turn without text, or whose `loss` is False, is written and not trained on. answer: the conversation
-    ends with a user turn that the model is to answer, so the prompt ends with the opening of an assistant turn.
-    opening: text that the answer begins with, put into the model's mouth.
+    Assistant turns that are empty or have `loss=False` are included without loss.
+
+    Args:
+        sample: The conversation.
+        layout: Position of media in user turns.
+        template: Chat template.
+        answer: Whether the prompt ends with the start of an assistant turn, for generation.
+        opening: Text that the generated answer starts with; requires `answer`.
+
+    Raises:
+        DataError: If the template cannot render the conversation, or a turn other than the user's has media.
     """
-    assert answer or not opening, "an opening belongs to an answer that is still to be given"
+    assert answer or not opening, "opening requires answer"
     messages = sample.messages if template.takes_system else _without_system(sample, layout)
     try:
         frames = template.frames([message.role for message in messages], answer=answer)
@@ -188,48 +211,48 @@ def pieces(
         elif message.role == "system":
             context += _text_turn(message, frame, template, sample)
         else:
-            # An answer's ids never depend on whether it has loss: it is not joined with what is around it.
+            # Answers are not joined with adjacent texts, so that their ids do not depend on their loss.
             result += [*_join_texts(context), *_join_texts(_text_turn(message, frame, template, sample))]
             context = []
         context.append(Piece(frame.after, mark=template.special))
     if opening:
-        # The lead belongs to the answer: without an opening the model says it itself.
+        # The lead is part of the answer: without an opening the model generates it.
         context += [Piece(template.answer_lead, mark=template.special), Piece(template.content(opening))]
     return [*result, *_join_texts(context)]
 
 
 def _without_system(sample: Sample, layout: Layout) -> tuple[Message, ...]:
-    """The turns with the system's text at the front of the first user turn."""
+    """Turns with the system text prepended to the first user turn."""
     system = "\n\n".join(_text(message) for message in sample.messages if message.role == "system")
     messages = [message for message in sample.messages if message.role != "system"]
-    first = next((place for place, message in enumerate(messages) if message.role == "user"), None)
+    first = next((position for position, message in enumerate(messages) if message.role == "user"), None)
     if system and first is None:
         raise DataError(
-            f"{sample.source}: sample {sample.id!r} has a system text and no user turn: the model's chat template has "
-            "no system turns, so the text would open the first user turn"
+            f"{sample.source}: sample {sample.id!r} has a system text but no user turn, expected one: the model's chat "
+            "template has no system turns, so the text is prepended to the first user turn"
         )
     if system and first is not None:
         content = messages[first].content
-        if layout != "inline":  # its text is written in one place, where these are its inner line breaks
+        if layout != "inline":  # the text is one block, which keeps its line breaks
             content = *(part for part in content if isinstance(part, Media)), _text(messages[first])
         messages[first] = replace(messages[first], content=(system + "\n\n", *content))
     return tuple(messages)
 
 
 def _user_turn(message: Message, layout: Layout, template: Template) -> Iterator[Piece]:
-    parts = _merge_texts(_arranged(message.content, layout))
-    for place, part in enumerate(parts):
+    parts = _merge_texts(_arrange(message.content, layout))
+    for position, part in enumerate(parts):
         if isinstance(part, str):
-            # White space at the edges would join the template's own.
-            part = part.lstrip() if place == 0 else part
-            part = template.content(part.rstrip() if place == len(parts) - 1 else part)
+            # White space at the edges would merge with that of the template.
+            part = part.lstrip() if position == 0 else part
+            part = template.content(part.rstrip() if position == len(parts) - 1 else part)
         yield Piece(part)
 
 
 def _text_turn(message: Message, frame: Frame, template: Template, sample: Sample) -> list[Piece]:
-    """What the system or the assistant says."""
+    """Pieces of a system or assistant turn."""
     if any(isinstance(part, Media) for part in message.content):
-        raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}.")
+        raise DataError(f"{sample.source}: sample {sample.id!r} has media in a turn of the {message.role}")
     text = template.content(_text(message))
     loss = message.role == "assistant" and message.loss and bool(text)
     mark = template.special
@@ -240,8 +263,8 @@ def _text(message: Message) -> str:
     return "".join(part for part in message.content if isinstance(part, str)).strip()
 
 
-def _arranged(content: Sequence[str | Media], layout: Layout) -> list[str | Media]:
-    """A user turn's text and media in the order that the layout asks for."""
+def _arrange(content: Sequence[str | Media], layout: Layout) -> list[str | Media]:
+    """A user turn's text and media in the order of the layout."""
     media = [part for part in content if isinstance(part, Media)]
     if layout == "inline" or not media:
         return list(content)
@@ -253,7 +276,7 @@ def _arranged(content: Sequence[str | Media], layout: Layout) -> list[str | Medi
 
 
 def _merge_texts(parts: Sequence[str | Media]) -> list[str | Media]:
-    """The parts without empty texts, neighboring texts joined."""
+    """The parts without empty texts, adjacent texts joined."""
     result: list[str | Media] = []
     for part in parts:
         last = result[-1] if result else None
@@ -265,7 +288,7 @@ def _merge_texts(parts: Sequence[str | Media]) -> list[str | Media]:
 
 
 def _join_texts(result: Sequence[Piece]) -> Iterator[Piece]:
-    """Neighboring texts joined if they are of the same kind; empty ones are dropped."""
+    """The pieces without empty texts, adjacent texts of the same kind joined."""
     for (loss, mark, is_text), group in groupby(
         (piece for piece in result if piece.content != ""),
         key=lambda piece: (piece.loss, piece.mark, isinstance(piece.content, str)),

@@ -1,4 +1,4 @@
-"""How a decoded frame becomes an encoder's input, on the host and in uint8. No torch here."""
+"""Resizing of decoded frames to an encoder's input, on the host in uint8. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,28 +17,33 @@ Resample = Literal["bilinear", "bicubic", "lanczos"]
 Library = Literal["open_clip", "transformers"]
 
 WHOLE_PATCHES = ("keep-aspect", "max-patches")
-"""Modes whose frames keep their shape, and end with a patch."""
+"""Modes that keep the aspect ratio and give a whole number of patches."""
 
 PAD_VALUE = 128
-"""Mid-grey: near zero after any encoder's normalisation."""
+"""Mid-gray: close to zero after any encoder's normalization."""
 
 
 @dataclass(frozen=True)
 class FrameTransform:
-    """Resize one frame to what an encoder cuts into patches.
-
-    size: the short side in pixels ("keep-aspect"), the side of a square with the most patches that a frame may have
-    ("max-patches", as SigLIP2's NaFlex), or the side of the square (the other modes). An encoder does not see what is
-    left of a square right and below of its whole patches, as in transformers and open_clip: 27 patches of 14 are 378 of
-    384 pixels. The first two modes resize to whole patches, so they need a multiple of `patch_size`.
-    patch_size: pixels; "keep-aspect" rounds the long side to the nearest multiple of it, "max-patches" both sides up.
-    resample: the filter; always antialiased.
-    short_side: the short side in pixels before "center-crop" crops; None is `size`.
-    like: the library whose pixels are equal. open_clip scales images with Pillow and rounds half a pixel of the offset
-    of "center-crop" to even; transformers scales them with torchvision, and rounds it down.
+    """Resize a frame to the input size of an encoder.
 
     A frame is first scaled to `scaled_size(height, width)`, best inside the decoder's own conversion, then `finish`
     crops or pads it to `size_of(height, width)`.
+
+    Attributes:
+        size: Pixels. "keep-aspect": the short side. "max-patches": the side of a square with the maximum number of
+            patches, as in SigLIP2's NaFlex. Other modes: the side of the square. In the first two modes it must be a
+            multiple of `patch_size`. In the others, the encoder ignores pixels to the right of and below the last
+            complete patch, as transformers and open_clip do: 27 patches of 14 cover 378 of 384 pixels.
+        patch_size: Pixels. "keep-aspect" rounds the long side to the nearest multiple, "max-patches" rounds both up.
+        resize: Resizing mode.
+        resample: Resampling filter, always antialiased.
+        short_side: Short side in pixels before "center-crop" crops; None for `size`.
+        like: Library whose pixels are reproduced. open_clip scales images with Pillow and rounds half a pixel of the
+            "center-crop" offset to even; transformers scales them with torchvision and rounds it down.
+
+    Raises:
+        ConfigError: If the sizes do not give a whole number of patches, or a mode is unknown.
     """
 
     size: int
@@ -49,7 +54,6 @@ class FrameTransform:
     like: Library = "open_clip"
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for sizes that hold no whole number of patches, and for unknown modes."""
         problems = [
             f"{name}: got {value!r}, expected one of {', '.join(get_args(choices))}"
             for name, value, choices in (
@@ -75,11 +79,11 @@ class FrameTransform:
             raise ConfigError(problems)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what becomes of a frame of `height` x `width` pixels. Pure."""
+        """Return the final height and width of a frame of `height` x `width` pixels."""
         return self.scaled_size(height, width) if self.resize in WHOLE_PATCHES else (self.size, self.size)
 
     def scaled_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width to scale a frame to before it is cropped or padded. Pure."""
+        """Return the height and width of a frame of `height` x `width` pixels before it is cropped or padded."""
         short, long = sorted((height, width))
         if self.resize == "squash":
             return self.size, self.size
@@ -95,7 +99,7 @@ class FrameTransform:
         return (side, other) if height <= width else (other, side)
 
     def _most_patches(self, height: int, width: int) -> tuple[int, int]:
-        """The largest scale with so many patches, searched to the same precision as in transformers."""
+        """Size at the largest scale within the maximum number of patches; same search precision as in transformers."""
 
         def patches(scale: float) -> tuple[int, int]:
             rows, columns = (max(math.ceil(side * scale / self.patch_size), 1) for side in (height, width))
@@ -113,7 +117,14 @@ class FrameTransform:
         return rows * self.patch_size, columns * self.patch_size
 
     def finish(self, frame: NDArray[uint8]) -> NDArray[uint8]:
-        """Crop or pad the middle of a scaled frame: [h, w, 3] uint8 to [H, W, 3] uint8."""
+        """Crop or pad a scaled frame, centered.
+
+        Args:
+            frame: [h, w, 3] uint8, with the height and width of `scaled_size`.
+
+        Returns:
+            [H, W, 3] uint8, with the height and width of `size_of`.
+        """
         import numpy as np
 
         height, width = frame.shape[:2]
@@ -128,6 +139,6 @@ class FrameTransform:
         return frame
 
     def _offset(self, side: int) -> int:
-        """Pixels that "center-crop" cuts off before the middle."""
+        """Pixels that "center-crop" removes at the top or left."""
         half = (side - self.size) / 2
         return int(half) if self.like == "transformers" else round(half)

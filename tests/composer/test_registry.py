@@ -41,12 +41,12 @@ def test_first_party_plugins_are_found_through_entry_points() -> None:
         ("x = 1", "no function composer_components, marked @hookimpl"),
         (pool().replace("composer_components", "composer_component"), "unknown hook 'composer_component'"),
         (pool().replace("composer_components()", "composer_components(config)"), "config"),
-        (plugin("return ['tome']"), "'tome', which is not a composer.plugin.Component"),
+        (plugin("return ['tome']"), "returned 'tome', expected composer.plugin.Component"),
         (plugin("return None"), "that returns components"),
         (plugin("yield 1 / 0"), "ZeroDivisionError"),
         (pool("Puddle"), "lower-case"),
-        (pool(target="x.y"), "'x.y' is not 'package.module:callable'"),
-        (pool().replace('"reducer"', '"shrinker"'), "kinds are encoder, reducer, projector, backbone"),
+        (pool(target="x.y"), "got the target 'x.y', expected 'package.module:callable'"),
+        (pool().replace('"reducer"', '"shrinker"'), "expected one of encoder, reducer, projector, backbone"),
         (pool().replace('ComponentConfig, "', 'dict, "'), "subclass of composer.plugin.ComponentConfig"),
         (plugin("\n    ".join([POOL.format(name="puddle", target="x:y")] * 2)), "'puddle' twice"),
         (plugin(POOL.format(name="p", target="x:y").replace('"x:y"', '"x:y", ("a b c",)')), "InvalidRequirement"),
@@ -55,7 +55,7 @@ def test_first_party_plugins_are_found_through_entry_points() -> None:
                 POOL.format(name="p", target="x:y").replace("ComponentConfig", "C"),
                 "class C(ComponentConfig):\n    name: str = ''\n",
             ),
-            "no option can be called 'name'",
+            "an option cannot be named 'name'",
         ),
         *(
             (
@@ -63,7 +63,7 @@ def test_first_party_plugins_are_found_through_entry_points() -> None:
                     POOL.format(name="p", target="x:y").replace("ComponentConfig", "C").replace("reducer", kind),
                     f"class C(ComponentConfig):\n    {option}: int = 1\n",
                 ),
-                f"no option of a {kind} can be called '{option}'",
+                f"options of kind {kind} cannot be named '{option}'",
             )
             for kind, option in (
                 ("reducer", "dim"),
@@ -95,9 +95,7 @@ def test_two_providers_of_one_name_are_an_error_only_when_that_name_is_used(site
     install(site, "one", pool("puddle"))
     install(site, "two", pool("puddle"), version="2.1")
     registry = load_registry()
-    with pytest.raises(
-        PluginError, match=r"provided by one 1\.0 and by two 2\.1: name one of them, one/puddle or two/"
-    ):
+    with pytest.raises(PluginError, match=r"provided by one 1\.0 and by two 2\.1: use one/puddle or two/"):
         registry.find("reducer", "puddle")
     assert registry.find("reducer", "two/puddle").plugin.version == "2.1"
     assert {"one/puddle", "two/puddle", "tome"} <= set(registry.selectable("reducer"))
@@ -217,8 +215,12 @@ def test_build_calls_the_target_with_options_and_neighbours(site: Path) -> None:
         ("Narrow", "ratio", "cannot be called with ratio, dim, depth: missing a required argument: 'window'"),
         ("Narrow", "window", "cannot be called with window, dim, depth: got an unexpected keyword argument 'depth'"),
         ("number", "ratio", "cannot be called with .*: 3 is not a callable object"),
-        ("Unfinished", "ratio", "does not implement shape: add what is missing"),
-        ("Stranger", "ratio", r"gave an object of class Stranger, expected .* composer\.parts\.Reducer or composer\.p"),
+        ("Unfinished", "ratio", "does not implement shape: add the missing methods"),
+        (
+            "Stranger",
+            "ratio",
+            r"returned an object of class Stranger, expected .* composer\.parts\.Reducer or composer\.p",
+        ),
     ],
 )
 def test_a_target_that_is_no_part_of_its_kind(site: Path, target: str, option: str, said: str) -> None:
@@ -257,7 +259,7 @@ def test_a_missing_requirement_is_the_line_that_mends_it(parts: Path) -> None:
         (
             "heavy:X",
             "raise RuntimeError('operator torchvision::nms does not exist')",
-            r"torch 2\.\S+ and torchvision 0\.\S+ .*not of one build.*pip install --force-reinstall torch torchvision",
+            r"torch 2\.\S+ and torchvision 0\.\S+ .*different builds.*pip install --force-reinstall torch torchvision",
         ),
     ],
 )

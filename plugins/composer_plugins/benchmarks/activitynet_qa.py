@@ -1,9 +1,9 @@
 """ActivityNet-QA: open questions about ActivityNet's videos, as its repository and the archives of videos hold them.
 
-Read are `test_q.json` and `test_a.json` of the repository MILVLG/activitynet-qa (there in `dataset/`), which were seen,
-and videos called `v_NAME` in a folder `all_test` (lmms-eval's archive) or `Test_Videos` (Video-ChatGPT's); these names
-are those of the two projects' code, the archives themselves were not opened. The prompt is lmms-eval's, the judge's is
-Video-ChatGPT's.
+The questions are `test_q.json` and `test_a.json` of the repository MILVLG/activitynet-qa (there in `dataset/`), which
+were inspected. Videos are `v_NAME` in `all_test` (lmms-eval's archive) or `Test_Videos` (Video-ChatGPT's); these
+names are from the code of the two projects, the archives themselves were not opened. The prompt is lmms-eval's, the
+judge's is Video-ChatGPT's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from typing import Any
 from composer.benchmark import Grade, Metric, Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.benchmarks.files import checked, first_of, read_list, video_named
+from composer_plugins.benchmarks.files import check_record, first_of, read_list, video_path
 from composer_plugins.benchmarks.judge import Judge
 from composer_plugins.benchmarks.judged import Judged, means_of, rate
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.tasks import select_tasks
 
 TYPES = ("motion", "spatial", "temporal", "yes_no", "color", "object", "location", "number", "other")
 """Names of the types 0 to 8; from 3 on they are the official script's `free`."""
@@ -41,31 +41,33 @@ class ActivityNetQA(Judged):
         if self.judge_id() is None:
             self.metrics = (EXACT,)
         self.root, self.frames = Path(root), frames
-        self.tasks = chosen(tasks, TYPES, self.name)
+        self.tasks = select_tasks(tasks, TYPES, self.name)
 
     def questions(self) -> Sequence[Question]:
-        asked = first_of(self.root / folder / "test_q.json" for folder in (".", "dataset"))
-        answered = asked.with_name("test_a.json")
-        answers = self._answers(answered)
+        questions_file = first_of(self.root / folder / "test_q.json" for folder in (".", "dataset"))
+        answers_file = questions_file.with_name("test_a.json")
+        answers = self._answers(answers_file)
         videos = first_of(self.root / folder for folder in VIDEOS)
-        found = []
-        for place, given in enumerate(read_list(asked), start=1):
-            source = f"{asked}: record {place}"
+        questions = []
+        for number, value in enumerate(read_list(questions_file), start=1):
+            source = f"{questions_file}: record {number}"
             with self.skipping(source):
-                record = checked(given, ("question_id", "question", "video_name"))
+                record = check_record(value, ("question_id", "question", "video_name"))
                 answer = answers.get(record["question_id"])
                 if answer is None:
-                    raise DataError(f"question_id: got {record['question_id']!r}, which {answered} has no answer of")
+                    raise DataError(
+                        f"question_id: got {record['question_id']!r}, which has no answer in {answers_file}"
+                    )
                 if TYPES[answer["type"]] in self.tasks:
-                    found.append(self._question(record, answer, videos, source))
-        return found
+                    questions.append(self._question(record, answer, videos, source))
+        return questions
 
     def _answers(self, path: Path) -> dict[str, Mapping[str, Any]]:
         """The records of answers by their question's id."""
         answers: dict[str, Mapping[str, Any]] = {}
-        for place, given in enumerate(read_list(path), start=1):
-            with self.skipping(f"{path}: record {place}"):
-                record = checked(given, ("question_id", "answer", "type"))
+        for number, value in enumerate(read_list(path), start=1):
+            with self.skipping(f"{path}: record {number}"):
+                record = check_record(value, ("question_id", "answer", "type"))
                 if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
                     raise DataError(f"type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}")
                 if record["question_id"] in answers:
@@ -74,14 +76,14 @@ class ActivityNetQA(Judged):
         return answers
 
     def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
-        media = Media("video", str(video_named(videos, f"v_{record['video_name']}")))
+        media = Media("video", str(video_path(videos, f"v_{record['video_name']}")))
         task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
         # lmms-eval's capitalize() makes small letters of all after the first, names included.
         prompt = f"{text.capitalize()}? Answer the question using a single word or phrase."
         sample = Sample(key, where, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
         return Question(key, task, sample, (str(answer["answer"]),), frames=self.frames, max_new_tokens=64)
 
-    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+    def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         rating = rate(judge, question.sample.meta["question"], question.references[0], answer, replies)
         return {"accuracy": float(rating.right), "score": rating.score, EXACT.name: _exact(question, answer)}
 
@@ -89,8 +91,8 @@ class ActivityNetQA(Judged):
         return Grade({EXACT.name: _exact(question, answer)})
 
     def averages(self, grades: Mapping[str, Sequence[Grade]]) -> Mapping[str, Mapping[str, float]]:
-        """Over questions, as the official script has them, not over types; named by their number where some lack."""
-        graded = {task: given for task, given in grades.items() if means_of(given)}
+        """Averages over questions, as in the official script; the name has the number of types if some are missing."""
+        graded = {task: values for task, values in grades.items() if means_of(values)}
         free = [task for task in FREE if task in graded]
         name = "free" if len(free) == len(FREE) else f"{len(free)} of {len(FREE)} free types"
         whole = "all questions" if len(graded) == len(TYPES) else f"{len(graded)} of {len(TYPES)} types"

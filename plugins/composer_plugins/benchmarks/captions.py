@@ -1,6 +1,6 @@
-"""Metrics of captions beside several references: BLEU, ROUGE-L and CIDEr-D, as the COCO caption evaluation has them.
+"""Caption metrics with several references: BLEU, ROUGE-L and CIDEr-D, as in the COCO caption evaluation.
 
-A corpus is a list of (candidate, references), each a list of tokens. Captions are tokenised by Stanford's PTB tokenizer
+A corpus is a list of (candidate, references), each a list of tokens. Captions are tokenized by Stanford's PTB tokenizer
 where Java and pycocoevalcap are installed, which then give METEOR too, or else into words, which is not the same.
 """
 
@@ -106,7 +106,7 @@ def words(text: str) -> list[str]:
 
 
 def has_ptb() -> bool:
-    """Whether Java and pycocoevalcap are there."""
+    """Return whether Java and pycocoevalcap are installed."""
     return shutil.which("java") is not None and find_spec("pycocoevalcap") is not None
 
 

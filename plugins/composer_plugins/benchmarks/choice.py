@@ -1,4 +1,4 @@
-"""Which option an answer chooses: our strict reading, and how others score, their oddities included.
+"""Parsers of multiple-choice answers: our strict one, and exact copies of others, including their quirks.
 
 Every function takes the answer without the prompt's opening (`Best option:(`), which the official scripts put back or
 leave away as they do.
@@ -14,7 +14,7 @@ _LETTER_FIRST = re.compile(r"\(?([A-Za-z])(?:(\)[.:,]?\s*|[.:]\s+)|[.:,]\s*|\s+)
 
 
 def parse_choice(answer: str, options: Sequence[str]) -> str | None:
-    """The letter of the option that an answer names; None where it names none, or may mean several.
+    """Return the letter of the option that an answer names; None if it names none, or is ambiguous.
 
     An answer names an option by its letter, with or without brackets, by its letter and more text, or by its full text;
     `The answer is` may stand before. A letter before other text counts only where it is marked as one (`A)`, `(A)`,
@@ -88,7 +88,7 @@ def lmms_mlvu(answer: str, right: str) -> bool:
 
 
 def _lmms_ranked(answer: str) -> str:
-    """The letter, or "" where there is none."""
+    """The letter, or "" if there is none."""
     text = answer.strip()
     for mark in ",.!?;:'\"":
         text = text.strip(mark)

@@ -1,4 +1,4 @@
-"""What the official files of all benchmarks need: JSON that is checked, fields that are there, videos by name."""
+"""Reading of official benchmark files: JSON, validation of records, and paths of videos."""
 
 import json
 import os.path
@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".MP4", ".avi", ".mov")
 
 
 def read_json(path: Path) -> Any:
-    """What an official file holds. Raises DataError where it cannot be read or is no JSON."""
+    """Return the content of a JSON file. Raises DataError if it cannot be read or is not JSON."""
     text = read_text(path)
     try:
         return parse_json(text)
@@ -22,19 +22,19 @@ def read_json(path: Path) -> Any:
 
 
 def read_text(path: Path) -> str:
-    """Raises DataError where an official file cannot be read."""
+    """Return the text of a file. Raises DataError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise DataError(
-            f"{path}: cannot be read: {error.strerror}; give --root the folder of the official files."
+            f"{path}: cannot be read: {error.strerror}; set --root to the folder of the official files"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: got no UTF-8 text ({error}); download it again.") from error
+        raise DataError(f"{path}: not UTF-8 text ({error}); download it again") from error
 
 
 def parse_json(text: str) -> Any:
-    """Raises DataError for what is not JSON."""
+    """Parse JSON. Raises DataError if it is invalid."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -42,15 +42,27 @@ def parse_json(text: str) -> Any:
 
 
 def read_list(path: Path) -> list[Any]:
-    """The records of a file that is a list. Raises DataError where it is another thing, or empty."""
+    """Return the records of a JSON list in a file. Raises DataError if it is not a list, or empty."""
     records = read_json(path)
     if not isinstance(records, list) or not records:
-        raise DataError(f"{path}: got {type(records).__name__}, expected a list of records; download it again.")
+        raise DataError(f"{path}: got {type(records).__name__}, expected a list of records; download it again")
     return records
 
 
-def checked(record: object, names: Iterable[str], *, may_be_empty: Iterable[str] = ()) -> Mapping[str, Any]:
-    """The record, if it is a mapping with text at each of these names. Raises DataError with what is wrong."""
+def check_record(record: object, names: Iterable[str], *, may_be_empty: Iterable[str] = ()) -> Mapping[str, Any]:
+    """Check that a record is a mapping with text at the given keys.
+
+    Args:
+        record: The record.
+        names: Keys of non-blank text.
+        may_be_empty: Keys of text that may be empty.
+
+    Returns:
+        The record.
+
+    Raises:
+        DataError: If the record is invalid.
+    """
     if not isinstance(record, dict):
         raise DataError(f"got {record!r}, expected a mapping")
     for name in names:
@@ -63,30 +75,30 @@ def checked(record: object, names: Iterable[str], *, may_be_empty: Iterable[str]
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text or a number that can be written as UTF-8; JSON can hold halves of characters."""
+    """Return whether a value is text or a number that can be encoded as UTF-8."""
     if not isinstance(value, str | int | float):
         return False
     try:
         str(value).encode()
-    except ValueError:  # half of a character, or an integer of more than 4,300 digits
+    except ValueError:  # half of a surrogate pair, or an integer of more than 4,300 digits
         return False
     return True
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether a value is a finite number."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def first_of(paths: Iterable[Path]) -> Path:
-    """The first of these that exists, else the first, for the error that names it."""
+    """Return the first path that exists, else the first one, for the error message."""
     candidates = list(paths)
     return next((path for path in candidates if os.path.exists(path)), candidates[0])
 
 
-def video_named(folder: Path, name: str) -> Path:
-    """The video of this name, with or without its suffix; where there is none, the path that was expected."""
-    own = folder / name
-    if own.suffix in VIDEO_SUFFIXES and os.path.exists(own):
-        return own
+def video_path(folder: Path, name: str) -> Path:
+    """Return the path of a video, by its name with or without suffix; the expected path if it does not exist."""
+    path = folder / name
+    if path.suffix in VIDEO_SUFFIXES and os.path.exists(path):
+        return path
     return first_of(folder / f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)

@@ -1,4 +1,4 @@
-"""Language models that grade: asked until a reply can be used, every reply kept. See `JudgeConfig` for the options."""
+"""Language models as judges: asked until a reply is usable; all replies are kept. Options: `JudgeConfig`."""
 
 import random
 import time
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class JudgeMessage(NamedTuple):
-    """One message to a judge. role: `system` or `user`."""
+    """A message to a judge. role: `system` or `user`."""
 
     role: str
     text: str
 
 
 class NoReply(Exception):  # noqa: N818  a row's problem, not an error of the program
-    """No reply. again: whether asking again may help. wait: seconds that the judge asks for."""
+    """The judge gave no usable reply. again: whether to retry. wait: requested delay in seconds."""
 
     def __init__(self, problem: str, *, again: bool = True, wait: float = 0.0) -> None:
         super().__init__(problem)
@@ -27,7 +27,7 @@ class NoReply(Exception):  # noqa: N818  a row's problem, not an error of the pr
 
 
 class Judge(ABC):
-    """Asked up to `attempts` times; between two, it waits `first_wait` seconds, then twice as long each time."""
+    """Base class of judges. Retries up to `attempts` times, with exponential backoff from `first_wait` seconds."""
 
     attempts: int = 6
     first_wait: float = 1.0
@@ -35,7 +35,16 @@ class Judge(ABC):
 
     @abstractmethod
     def reply(self, messages: Sequence[JudgeMessage], max_tokens: int) -> Reply:
-        """One reply, of at most so many tokens. Raises NoReply; JudgeError where no question can be answered."""
+        """Return one reply.
+
+        Args:
+            messages: The conversation.
+            max_tokens: Maximum length of the reply in tokens.
+
+        Raises:
+            NoReply: If this request failed.
+            JudgeError: If no request can succeed.
+        """
 
     def ask(
         self,
@@ -45,9 +54,20 @@ class Judge(ABC):
         *,
         max_tokens: int,
     ) -> T:
-        """What `read` makes of a reply, None for one that cannot be used. Every reply is added to `replies`.
+        """Ask until a reply can be parsed.
 
-        Raises NoReply where no attempt gives a usable reply, JudgeError where no question can be answered.
+        Args:
+            messages: The conversation.
+            read: Parser of a reply; returns None for an unusable one.
+            replies: List to which every reply is appended.
+            max_tokens: Maximum length of a reply in tokens.
+
+        Returns:
+            The parsed reply.
+
+        Raises:
+            NoReply: If no attempt gives a usable reply.
+            JudgeError: If no request can succeed.
         """
         problem = ""
         for attempt in range(self.attempts):
@@ -59,12 +79,12 @@ class Judge(ABC):
                     break
             else:
                 replies.append(reply)
-                found = read(reply.text)
-                if found is not None:
-                    return found
+                result = read(reply.text)
+                if result is not None:
+                    return result
                 problem, wait = f"cannot use the reply {reply.text[:200]!r}", 0.0
             if attempt + 1 < self.attempts:
-                # The random part keeps requests apart that failed together.
+                # Randomness spreads the retries of requests that failed at the same time.
                 backoff = self.first_wait * 2**attempt * random.uniform(1.0, 1.5)
                 time.sleep(min(max(wait, backoff), self.longest_wait))
         raise NoReply(problem)

@@ -1,4 +1,4 @@
-"""A judge on this machine: a causal language model of transformers, loaded when it is first asked."""
+"""A local judge: a causal language model of transformers, loaded on first use."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,9 +15,13 @@ from composer_plugins.benchmarks.judge import Judge, JudgeMessage
 
 
 class LocalJudge(Judge):
-    """Greedy replies of a model on the hub at a revision, or in a folder; safetensors only, none of its own code runs.
+    """Greedy replies of a model from the hub or a folder; safetensors only, no remote code.
 
-    It is asked once: a greedy reply that cannot be used comes back as it was.
+    There are no retries: a greedy reply is always the same.
+
+    Args:
+        model: Name on the hub, or a folder.
+        revision: Commit on the hub.
     """
 
     attempts = 1
@@ -43,7 +47,7 @@ class LocalJudge(Judge):
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, str]:
-        """Tokenizer, model, and its name with the commit that was loaded. Raises JudgeError."""
+        """Tokenizer, model, and its name with the loaded commit. Raises JudgeError."""
         where = {"revision": self.revision, "trust_remote_code": False}
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.model, **where)
@@ -51,7 +55,7 @@ class LocalJudge(Judge):
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise JudgeError(
                 f"--judge-model={self.model} cannot be loaded: {error}. Expected a causal language model of "
-                "transformers with safetensors, by its name on the hub and a revision, or in a folder."
+                "transformers with safetensors: a name on the hub with a revision, or a folder"
             ) from error
         commit = getattr(model.config, "_commit_hash", None)
         name = self.model if commit is None or Path(self.model).is_dir() else f"{self.model}@{commit}"
@@ -59,14 +63,14 @@ class LocalJudge(Judge):
 
     @staticmethod
     def _ids(tokenizer: Any, messages: Sequence[JudgeMessage]) -> torch.Tensor:
-        """The prompt by the model's own chat template; without one, the messages as paragraphs."""
+        """Prompt ids [1, T] by the model's chat template; without one, the messages as paragraphs."""
         if not tokenizer.chat_template:
             return tokenizer("\n\n".join(m.text for m in messages), return_tensors="pt").input_ids
-        said = [{"role": message.role, "content": message.text} for message in messages]
+        chat = [{"role": message.role, "content": message.text} for message in messages]
         options = {"add_generation_prompt": True, "tokenize": False}
         try:
-            text = tokenizer.apply_chat_template(said, **options)
-        except jinja2.TemplateError:  # a template without a system role, such as Gemma's
+            text = tokenizer.apply_chat_template(chat, **options)
+        except jinja2.TemplateError:  # a template without a system role, for example Gemma's
             merged = [{"role": "user", "content": "\n\n".join(message.text for message in messages)}]
             text = tokenizer.apply_chat_template(merged, **options)
         return tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids

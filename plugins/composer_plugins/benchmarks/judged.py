@@ -1,4 +1,4 @@
-"""What the benchmarks share that a judge grades: yes or no and 0 to 5 for an answer, in the words of Video-ChatGPT."""
+"""Base of benchmarks with a judge: yes or no and a score from 0 to 5, with Video-ChatGPT's prompt."""
 
 import ast
 import hashlib
@@ -37,17 +37,20 @@ RATED = (Metric("accuracy"), Metric("score", "of 5", factor=1.0, digits=2))
 
 
 class Rating(NamedTuple):
-    """right: whether the answers match. score: how well, 0 to 5."""
+    """Rating of an answer. right: whether it matches the reference. score: how well, 0 to 5."""
 
     right: bool
     score: float
 
 
 class Judged(Benchmark):
-    """A benchmark with open answers. The options are those of `composer_plugins.benchmarks.JudgeConfig`.
+    """A benchmark with open answers. Options: `composer_plugins.benchmarks.JudgeConfig`.
 
-    name: as the command line has it. tasks: those that are asked. needs_judge: whether no metric can do without one.
-    prompts: all that a judge is asked with.
+    Attributes:
+        name: Name on the command line.
+        tasks: Selected tasks.
+        needs_judge: Whether all metrics need a judge.
+        prompts: All prompts of the judge.
     """
 
     metrics: tuple[Metric, ...] = RATED
@@ -67,20 +70,20 @@ class Judged(Benchmark):
     ) -> None:
         if judge == "none" and self.needs_judge:
             raise ConfigError(
-                f"{self.name}.judge: got none, but all its metrics are a judge's: name one with --judge-model=NAME, or "
-                "--judge=local --judge-model=FOLDER."
+                f"{self.name}.judge: got none, but all its metrics need a judge: give --judge-model=NAME, or "
+                "--judge=local --judge-model=FOLDER"
             )
-        self._made = partial(_judge_of, judge, judge_model, judge_revision, judge_url)
+        self._create_judge = partial(_judge_of, judge, judge_model, judge_revision, judge_url)
         self._about = {"kind": judge, "model": judge_model, "revision": judge_revision}
         if judge == "openai":
             self._about |= {"url": judge_url}
-        # A local model is one for all threads.
+        # All threads share a local model.
         self.at_once = judge_at_once if judge == "openai" else 1
 
     @cached_property
     def _judge(self) -> Judge | None:
-        """Made when it is needed: a local one imports torch, which a check of options does without."""
-        return self._made()
+        """The judge, created on first use: a local one imports torch, which checking options does not need."""
+        return self._create_judge()
 
     def judge_id(self) -> Mapping[str, Any] | None:
         if self._judge is None:
@@ -92,32 +95,32 @@ class Judged(Benchmark):
             return self.without_judge(question, answer)
         replies: list[Reply] = []
         try:
-            scores = self.judged(self._judge, question, answer, replies)
+            scores = self.judge_answer(self._judge, question, answer, replies)
         except NoReply as problem:
             return Grade(problem=str(problem), replies=tuple(replies))
         return Grade(scores, replies=tuple(replies))
 
     @abstractmethod
-    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
-        """The answer's scores by the judge, whose replies are added to `replies`. Raises NoReply."""
+    def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+        """Return the judge's scores of an answer; its replies are appended to `replies`. Raises NoReply."""
 
     def without_judge(self, question: Question, answer: str) -> Grade:
-        """The answer's grade where no judge is to be asked; of a benchmark that can do without one."""
+        """Return the grade of an answer without a judge, for benchmarks that do not need one."""
         raise NotImplementedError
 
     def averages(self, grades: Mapping[str, Sequence[Grade]]) -> Mapping[str, Mapping[str, float]]:
-        """Average -> metric -> value, of the grades of each task; {} for an average that cannot be given."""
+        """Return averages by name and metric, from the grades of each task; {} for an average without grades."""
         return {}
 
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
         of_task: dict[str, list[Grade]] = {task: [] for task in self.tasks}
         for question, grade in zip(questions, grades, strict=True):
             of_task[question.task].append(grade)
-        tasks = {task: means for task, given in of_task.items() if (means := means_of(given))}
+        tasks = {task: means for task, graded in of_task.items() if (means := means_of(graded))}
         averages = {name: values for name, values in self.averages(of_task).items() if values}
         return Summary(
             tasks=tasks,
-            counts={task: len(given) for task, given in of_task.items() if given},
+            counts={task: len(graded) for task, graded in of_task.items() if graded},
             averages={name: values[self.metric] for name, values in averages.items()},
             other_metrics={
                 name: {metric: value for metric, value in values.items() if metric != self.metric}
@@ -129,31 +132,31 @@ class Judged(Benchmark):
 
 
 def means_of(grades: Sequence[Grade]) -> dict[str, float]:
-    """The mean of each metric over the grades that have scores; {} where none has."""
+    """Return the mean of each metric over the grades with scores; {} if there are none."""
     scored = [grade.scores for grade in grades if grade.scores]
     return {name: fmean(scores[name] for scores in scored) for name in scored[0]} if scored else {}
 
 
 def rate(judge: Judge, question: str, answer: str, prediction: str, replies: list[Reply]) -> Rating:
-    """The judge's rating of a prediction beside the right answer. Raises NoReply."""
-    asked = MATCH.format(question=question, answer=answer, prediction=prediction)
-    messages = (JudgeMessage("system", MATCH_SYSTEM), JudgeMessage("user", asked))
+    """Return the judge's rating of a prediction compared with the correct answer. Raises NoReply."""
+    prompt = MATCH.format(question=question, answer=answer, prediction=prediction)
+    messages = (JudgeMessage("system", MATCH_SYSTEM), JudgeMessage("user", prompt))
     return judge.ask(messages, read_rating, replies, max_tokens=MATCH_TOKENS)
 
 
 def read_rating(text: str) -> Rating | None:
-    """The rating in a reply such as `{'pred': 'yes', 'score': 4}`, other text around it or not; None if there is none.
+    """Parse a reply, for example `{'pred': 'yes', 'score': 4}` with or without other text; None if it has no rating.
 
-    A score keeps its decimals, which the prompt's own example has, and counts from 0 to 5 only.
+    Decimals of a score are kept, as in the prompt's example. Scores outside 0 to 5 are ignored.
     """
-    for found in re.findall(r"\{[^{}]*\}", text):
+    for match in re.findall(r"\{[^{}]*\}", text):
         try:
-            said = ast.literal_eval(found)  # JSON of two plain values is a Python literal too
+            rating = ast.literal_eval(match)  # JSON of two plain values is a Python literal too
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if not isinstance(said, dict):
+        if not isinstance(rating, dict):
             continue
-        right, score = str(said.get("pred")).strip().lower(), said.get("score")
+        right, score = str(rating.get("pred")).strip().lower(), rating.get("score")
         if (
             right in ("yes", "no")
             and isinstance(score, int | float)
@@ -165,7 +168,7 @@ def read_rating(text: str) -> Rating | None:
 
 
 def _judge_of(kind: str, model: str | None, revision: str | None, url: str) -> Judge | None:
-    """The judge of these options, which `JudgeConfig` has checked; None where none is to be asked."""
+    """Judge of the options, which `JudgeConfig` has checked; None for no judge."""
     if kind == "none" or model is None:
         return None
     if kind == "openai":

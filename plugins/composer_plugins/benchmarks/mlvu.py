@@ -8,9 +8,9 @@ from composer.errors import DataError
 from composer.sample import Media
 from composer_plugins.benchmarks import Compat, Split
 from composer_plugins.benchmarks.choice import lmms_mlvu, official_mlvu
-from composer_plugins.benchmarks.files import checked, first_of, read_list
-from composer_plugins.benchmarks.multiple import MultipleChoice, checked_choice
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.files import check_record, first_of, read_list
+from composer_plugins.benchmarks.multiple import MultipleChoice, check_choice
+from composer_plugins.benchmarks.tasks import select_tasks
 
 DEV = {
     "plotQA": "1_plotQA",
@@ -68,7 +68,7 @@ class MLVU(MultipleChoice):
         self.split = split
         self.all_tasks = tuple(DEV) if split == "dev" else TEST
         self.subset = tuple(task for task in self.all_tasks if task in AURORALONG)
-        self.tasks = chosen(tasks, self.all_tasks, f"mlvu ({split})")
+        self.tasks = select_tasks(tasks, self.all_tasks, f"mlvu ({split})")
 
     def questions(self) -> Sequence[Question]:
         if self.split == "dev":
@@ -91,7 +91,7 @@ class MLVU(MultipleChoice):
         for place, given in enumerate(read_list(path)):
             source = f"{path}: record {place + 1}"
             with self.skipping(source):
-                record = checked_choice(given)
+                record = check_choice(given)
                 media = Media("video", str(videos / str(record["video"])))
                 found.append(self.question(f"{task}-{place}", task, media, record, source))
         return found
@@ -103,14 +103,14 @@ class MLVU(MultipleChoice):
         for place, given in enumerate(read_list(path)):
             source = f"{path}: record {place + 1}"
             with self.skipping(source):
-                record = checked(
-                    {"question_id": f"test-{place}", **checked(given, ())}, ("question_id", "question_type")
+                record = check_record(
+                    {"question_id": f"test-{place}", **check_record(given, ())}, ("question_id", "question_type")
                 )
                 task = record["question_type"]
                 if task not in TEST:
                     raise DataError(f"question_type: got {task!r}, expected one of {', '.join(TEST)}")
                 if task in self.tasks:
-                    record = checked_choice(record)
+                    record = check_choice(record)
                     media = Media("video", str(videos / str(record["video"])))
                     found.append(self.question(str(record["question_id"]), task, media, record, source))
         return found

@@ -14,10 +14,10 @@ from typing import Any
 from composer.benchmark import Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.benchmarks.files import checked, first_of, is_number, read_json, video_named
+from composer_plugins.benchmarks.files import check_record, first_of, is_number, read_json, video_path
 from composer_plugins.benchmarks.judge import Judge
 from composer_plugins.benchmarks.judged import Judged, rate
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.tasks import select_tasks
 
 MODES = ("global", "breakpoint")
 ANNOTATIONS = ("gt", "annotations")
@@ -40,7 +40,7 @@ class MovieChat(Judged):
     def __init__(self, root: str, frames: int = 48, tasks: Sequence[str] = (), **judge: Any) -> None:
         super().__init__(**judge)
         self.root, self.frames = Path(root), frames
-        self.tasks = chosen(tasks, MODES, self.name)
+        self.tasks = select_tasks(tasks, MODES, self.name)
 
     def questions(self) -> Sequence[Question]:
         folder = first_of(self.root / name for name in ANNOTATIONS)
@@ -57,8 +57,8 @@ class MovieChat(Judged):
         content = read_json(path)
         found: list[Question] = []
         with self.skipping(f"{path}: info"):
-            info = checked(content.get("info") if isinstance(content, dict) else None, ("video_path", "fps"))
-            video = str(video_named(videos, str(info["video_path"])))
+            info = check_record(content.get("info") if isinstance(content, dict) else None, ("video_path", "fps"))
+            video = str(video_path(videos, str(info["video_path"])))
             for task in self.tasks:
                 with self.skipping(f"{path}: {task}"):
                     records = content.get(task)
@@ -74,7 +74,7 @@ class MovieChat(Judged):
         for place, given in enumerate(records):
             source = f"{path}: {task} {place + 1}"
             with self.skipping(source):
-                record = checked(given, ("question", "answer"))
+                record = check_record(given, ("question", "answer"))
                 media = Media("video", video, end=None if task == "global" else _seconds(record, info))
                 found.append(self._question(f"{path.stem}-{task}-{place}", task, media, record, source))
         return found
@@ -85,7 +85,7 @@ class MovieChat(Judged):
         sample = Sample(key, where, messages, {"question_type": task, "question": text})
         return Question(key, task, sample, (str(record["answer"]),), frames=self.frames, max_new_tokens=300)
 
-    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+    def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         rating = rate(judge, question.sample.meta["question"], question.references[0], answer, replies)
         return {"accuracy": float(rating.right), "score": rating.score}
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of multiple choice share: records to questions, grades, means."""
+"""Base of multiple-choice benchmarks: questions, grades and means."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import parse_choice
-from composer_plugins.benchmarks.files import checked, is_number, is_text
+from composer_plugins.benchmarks.files import check_record, is_number, is_text
 
 SHOWN = 3
 
@@ -21,8 +21,12 @@ SHOWN = 3
 class MultipleChoice(Benchmark):
     """A benchmark whose answers are letters.
 
-    system: said before the conversation. prefill: opens the answer. all_tasks: in the order of tables. subset: the
-    tasks of a paper's average, and its name.
+    Attributes:
+        system: Text of the system turn.
+        prefill: Start of the answer.
+        all_tasks: All tasks, in the order of the result table.
+        subset: Tasks of a paper's average.
+        subset_name: Name of this average.
     """
 
     grading_options = frozenset({"compat"})
@@ -37,10 +41,10 @@ class MultipleChoice(Benchmark):
 
     @abstractmethod
     def counts(self, answer: str, question: Question) -> bool | None:
-        """Whether an answer is right by the rule `self.compat`, which is not `strict`; None: in no mean."""
+        """Return whether an answer is correct by `self.compat` (not `strict`); None to exclude it from means."""
 
     def question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
-        """The question of a record that `checked_choice` has checked. Of equal options each is right."""
+        """Return the question of a record from `check_choice`. If options are equal, each of them is correct."""
         options = tuple(map(str, record["candidates"]))
         lettered = list(zip(ascii_uppercase, options, strict=False))
         listed = "\n".join(f"({letter}) {option}" for letter, option in lettered)
@@ -61,7 +65,7 @@ class MultipleChoice(Benchmark):
         )
 
     def lead(self) -> str:
-        """What the user says before the question."""
+        """Return the text before the question."""
         return ""
 
     def grade(self, question: Question, answer: str) -> Grade:
@@ -73,7 +77,7 @@ class MultipleChoice(Benchmark):
             )
         right = parsed in question.references if self.compat == "strict" else self.counts(answer, question)
         if right is None:
-            return Grade(parsed=parsed, problem="lmms-eval leaves an empty answer out of the mean")
+            return Grade(parsed=parsed, problem="lmms-eval excludes empty answers from the mean")
         return Grade({self.metric: float(right)}, parsed)
 
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
@@ -109,12 +113,12 @@ class MultipleChoice(Benchmark):
         return (f"{len(without)} of {len(questions)} have no right option and are {how}: {', '.join(shown + more)}.",)
 
 
-def checked_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str, Any]:
-    """The record of one question, if it can be asked; its answer need not be one of the candidates.
+def check_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str, Any]:
+    """Check the record of a question and return it; its answer need not be one of the candidates.
 
-    seconds: fields that must hold a time. Raises DataError with what is wrong.
+    seconds: keys of times in seconds. Raises DataError if the record is invalid.
     """
-    record = checked(record, ("video",), may_be_empty=("question", "answer"))
+    record = check_record(record, ("video",), may_be_empty=("question", "answer"))
     options = record.get("candidates")
     if not isinstance(options, list) or not 2 <= len(options) <= len(ascii_uppercase) or not all(map(is_text, options)):
         raise DataError(f"candidates: got {options!r}, expected a list of 2 to {len(ascii_uppercase)} options")

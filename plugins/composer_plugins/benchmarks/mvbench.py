@@ -8,12 +8,12 @@ from composer.sample import Media
 from composer_plugins.benchmarks import Compat
 from composer_plugins.benchmarks.choice import lmms_mvbench, official_mvbench
 from composer_plugins.benchmarks.files import read_list
-from composer_plugins.benchmarks.multiple import MultipleChoice, checked_choice
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.multiple import MultipleChoice, check_choice
+from composer_plugins.benchmarks.tasks import select_tasks
 
 
 class Task(NamedTuple):
-    """short: as tables print it. folder: below `video/`. bounded: about a segment. fps: of a folder of pictures."""
+    """A task. short: name in tables. folder: below `video/`. bounded: has segments. fps: of a folder of frames."""
 
     short: str
     folder: str
@@ -85,10 +85,10 @@ class MVBench(MultipleChoice):
 
     def __init__(self, root: str, frames: int = 16, compat: Compat = "strict", tasks: Sequence[str] = ()) -> None:
         super().__init__(root, frames, compat)
-        self.tasks = chosen(tasks, self.all_tasks, "mvbench")
+        self.tasks = select_tasks(tasks, self.all_tasks, "mvbench")
 
     def lead(self) -> str:
-        """The official script says the system's text again before each question."""
+        """Return the system text, which the official script repeats before each question."""
         return f"{self.system}\n"
 
     def questions(self) -> Sequence[Question]:
@@ -100,7 +100,7 @@ class MVBench(MultipleChoice):
         for place, given in enumerate(read_list(path)):
             source = f"{path}: record {place + 1}"
             with self.skipping(source):
-                record = checked_choice(given, seconds=("start", "end") if task.bounded else ())
+                record = check_choice(given, seconds=("start", "end") if task.bounded else ())
                 media = Media(
                     "video",
                     str(self.root / "video" / task.folder / str(record["video"])),

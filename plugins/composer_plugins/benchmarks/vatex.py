@@ -1,4 +1,4 @@
-"""VATEX: one sentence about a clip of ten seconds, beside ten captions; public test split, zero-shot.
+"""VATEX: one sentence about a clip of ten seconds, compared with ten captions; public test split, zero-shot.
 
 Read is `vatex_public_test_english_v1.1.json`, a list of `videoID` and `enCap`, as the data set's site describes it, and
 clips called after their `videoID` (YouTube's id, start and end) in `videos/` or `vatex_test/`. The layout is the site's
@@ -14,7 +14,7 @@ from composer.benchmark import Benchmark, Grade, Metric, Question, Summary
 from composer.errors import ConfigError, DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.captions import caption_scores, has_ptb
-from composer_plugins.benchmarks.files import checked, first_of, is_text, read_list, video_named
+from composer_plugins.benchmarks.files import check_record, first_of, is_text, read_list, video_path
 
 FILES = ("vatex_public_test_english_v1.1.json", "annotations/vatex_public_test_english_v1.1.json")
 VIDEOS = ("videos", "vatex_test")
@@ -45,7 +45,7 @@ class VATEX(Benchmark):
         if tokenizer == "ptb" and not has_ptb():
             raise ConfigError(
                 "vatex.tokenizer: got ptb, which needs Java and pycocoevalcap: install a Java runtime and "
-                "`pip install 'multimodal-composer[captions]'`, or take --tokenizer=words."
+                "`pip install 'multimodal-composer[captions]'`, or use --tokenizer=words"
             )
         self.root, self.frames, self.skip = Path(root), frames, missing == "skip"
         self.tokenizer: Literal["ptb", "words"] = "ptb" if tokenizer != "words" and has_ptb() else "words"
@@ -68,24 +68,24 @@ class VATEX(Benchmark):
         return found
 
     def _question(self, given: object, folder: Path, source: str) -> Question:
-        record = checked(given, ("videoID",))
+        record = check_record(given, ("videoID",))
         captions = record.get("enCap")
         if not isinstance(captions, list) or not captions or not all(map(_is_caption, captions)):
             raise DataError(f"enCap: got {captions!r}, expected a list of captions")
         key = str(record["videoID"])
-        message = Message("user", (Media("video", str(video_named(folder, key))), PROMPT))
+        message = Message("user", (Media("video", str(video_path(folder, key))), PROMPT))
         sample = Sample(key, source, (message,), {"question_type": TASK})
         return Question(key, TASK, sample, tuple(captions), frames=self.frames, max_new_tokens=64)
 
     def grade(self, question: Question, answer: str) -> Grade:
-        """Nothing: the metrics are of all captions together."""
+        """Return an empty grade: the metrics are computed over all captions."""
         return Grade()
 
     def summarize(self, questions: Sequence[Question], answers: Sequence[str], grades: Sequence[Grade]) -> Summary:
         scores = caption_scores(answers, [question.references for question in questions], self.tokenizer)
         notes = []
         if self.tokenizer == "words":
-            notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is left out.")
+            notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is omitted.")
         if self.absent:
             notes.append(f"{self.absent} of {self.total} videos are missing and were not asked about.")
         return Summary({TASK: scores}, {TASK: len(questions)}, averages={}, unparsed=None, notes=tuple(notes))

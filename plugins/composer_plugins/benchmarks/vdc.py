@@ -18,10 +18,10 @@ from typing import Any
 from composer.benchmark import Grade, Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
-from composer_plugins.benchmarks.files import checked, first_of, parse_json, read_text, video_named
+from composer_plugins.benchmarks.files import check_record, first_of, parse_json, read_text, video_path
 from composer_plugins.benchmarks.judge import Judge, JudgeMessage
 from composer_plugins.benchmarks.judged import MATCH, MATCH_SYSTEM, Judged, means_of, rate
-from composer_plugins.benchmarks.tasks import chosen
+from composer_plugins.benchmarks.tasks import select_tasks
 from composer_plugins.benchmarks.vdc_prompts import ANSWER, ANSWER_SYSTEM, CAPTION
 
 KINDS = tuple(CAPTION)
@@ -50,7 +50,7 @@ class VDC(Judged):
     def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Any) -> None:
         super().__init__(**judge)
         self.root, self.frames = Path(root), frames
-        self.tasks = chosen(tasks, KINDS, self.name)
+        self.tasks = select_tasks(tasks, KINDS, self.name)
 
     def questions(self) -> Sequence[Question]:
         names = self._names()
@@ -63,17 +63,17 @@ class VDC(Judged):
         names = {}
         for line, place in _lines(path) if path.exists() else ():
             with self.skipping(place):
-                record = checked(parse_json(line), ("video_id",))
+                record = check_record(parse_json(line), ("video_id",))
                 if record.get("video_name"):
-                    names[record["video_id"]] = str(checked(record, ("video_name",))["video_name"])
+                    names[record["video_id"]] = str(check_record(record, ("video_name",))["video_name"])
         return names
 
     def _of(self, kind: str, videos: Path, names: Mapping[str, str]) -> Iterator[Question]:
         path = first_of(self.root / folder / f"{kind}.jsonl" for folder in QUESTIONS)
         for video, (pairs, place) in self._pairs(path).items():
-            file = video_named(videos, names.get(video, video))
+            file = video_path(videos, names.get(video, video))
             if not os.path.exists(file):
-                file = video_named(videos, video)
+                file = video_path(videos, video)
             yield self._question(kind, video, file, pairs, place)
 
     def _pairs(self, path: Path) -> dict[str, tuple[Pairs, str]]:
@@ -81,9 +81,9 @@ class VDC(Judged):
         found = {}
         for line, place in _lines(path):
             with self.skipping(place):
-                for video, records in checked(parse_json(line), ()).items():
+                for video, records in check_record(parse_json(line), ()).items():
                     with self.skipping(f"{place}: {video}"):
-                        checked({"video": video}, ("video",))
+                        check_record({"video": video}, ("video",))
                         found[video] = (self._of_video(records, f"{place}: {video}"), place)
         return found
 
@@ -92,7 +92,7 @@ class VDC(Judged):
         pairs = []
         for number, given in enumerate(records if isinstance(records, list) else (), start=1):
             with self.skipping(f"{place} {number}"):
-                pair = checked(given, ("question", "answer"))
+                pair = check_record(given, ("question", "answer"))
                 pairs.append((str(pair["question"]), str(pair["answer"])))
         if not pairs:
             raise DataError(f"got {records!r}, expected a list of questions")
@@ -105,7 +105,7 @@ class VDC(Judged):
         references = tuple(answer for _, answer in pairs)
         return Question(key, kind, sample, references, frames=self.frames, max_new_tokens=512)
 
-    def judged(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
+    def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         ratings = []
         for asked, right in question.sample.meta["pairs"]:
             messages = (

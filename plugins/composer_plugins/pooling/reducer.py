@@ -1,4 +1,4 @@
-"""Average pooling on the patch grid. Legend: F frames, N tokens, M tokens after pooling, D channels."""
+"""Average pooling on the patch grid. Shapes: F frames, N tokens, M tokens after pooling, D channels."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,16 @@ from composer_plugins.pooling import Sides
 
 
 class Pooling(Reducer):
-    """Averages the tokens of each window, weighted by their sizes, in fp32; windows never overlap.
+    """Averages the tokens of each window, weighted by their sizes, in fp32.
 
-    window: windows of [rows, columns] tokens from the top left; those at the right and at the bottom may be smaller.
-    output: [rows, columns] windows as even as whole tokens allow; never more windows than tokens along a side.
-    Unlike `adaptive_avg_pool2d`, whose windows overlap where sides do not divide, so that sizes sum to the patches.
+    Windows never overlap, so sizes add up to the number of patches. `adaptive_avg_pool2d` uses overlapping windows if
+    the sides do not divide evenly.
+
+    Args:
+        window: Window size in tokens, a side or [rows, columns]; windows at the right and bottom may be smaller.
+        output: Number of windows, a side or [rows, columns], at most one per token along a side.
+        dim: Channels D.
+        depth: Number of blocks of the encoder, unused.
     """
 
     needs_grid = True
@@ -23,14 +28,16 @@ class Pooling(Reducer):
         self.output = None if output is None else _pair(output)
 
     def shape(self, tokens: TokenShape) -> TokenShape:
+        """Return M tokens per frame and their grid, for any input grid."""
         assert tokens.grid is not None
-        rows, columns = self._pooled(tokens.grid)
+        rows, columns = self._pooled_grid(tokens.grid)
         return tokens._replace(count=rows * columns, grid=(rows, columns))
 
     def forward(self, tokens: VisualTokens) -> VisualTokens:
+        """Pool [F, N, D] features to [F, M, D] in their dtype; sizes to [F, M]."""
         assert tokens.grid is not None
-        pooled = self._pooled(tokens.grid)
-        target = self._targets(tokens.grid, tokens.features.device)  # [N]
+        pooled = self._pooled_grid(tokens.grid)
+        target = self._window_of_token(tokens.grid, tokens.features.device)  # [N]
         count = pooled[0] * pooled[1]
 
         frames, _, dim = tokens.features.shape
@@ -44,17 +51,17 @@ class Pooling(Reducer):
             grid=pooled,
         )
 
-    def _pooled(self, grid: Grid) -> Grid:
-        """Rows and columns of windows on this grid."""
+    def _pooled_grid(self, grid: Grid) -> Grid:
+        """Rows and columns of windows."""
         if self.output is not None:
             return min(self.output[0], grid[0]), min(self.output[1], grid[1])
         assert self.window is not None
         return -(-grid[0] // self.window[0]), -(-grid[1] // self.window[1])
 
-    def _targets(self, grid: Grid, device: torch.device) -> Tensor:
-        """The window of each token: [N] int64."""
+    def _window_of_token(self, grid: Grid, device: torch.device) -> Tensor:
+        """Index of each token's window: [N] int64."""
         rows, columns = (torch.arange(side, device=device) for side in grid)
-        pooled = self._pooled(grid)
+        pooled = self._pooled_grid(grid)
         if self.output is not None:
             rows, columns = rows * pooled[0] // grid[0], columns * pooled[1] // grid[1]
         elif self.window is not None:

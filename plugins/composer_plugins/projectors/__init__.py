@@ -1,4 +1,4 @@
-"""The projectors `mlp` and `linear`: visual features to the backbone's width."""
+"""The projectors `mlp` and `linear`, which map visual features to the backbone's width."""
 
 from collections.abc import Iterable
 
@@ -8,14 +8,14 @@ from composer.plugin import Component, ComponentConfig, hookimpl
 
 
 class LinearConfig(ComponentConfig):
-    """Options of the projector `linear`: none."""
+    """Options of the projector `linear`; it has none."""
 
 
 class MLPConfig(ComponentConfig):
     """Options of the projector `mlp`."""
 
-    depth: int = Field(2, ge=2, description="Linear layers, with GELU between them.")
-    hidden_width: int | None = Field(None, ge=1, description="Channels between the layers; null is the output's.")
+    depth: int = Field(2, ge=2, description="Number of linear layers, with GELU between them.")
+    hidden_width: int | None = Field(None, ge=1, description="Channels between the layers; null for the output width.")
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Images and videos that a record names or holds, and media under keys that no reader reads."""
+"""Images and videos of a record, as paths or bytes, and detection of media under unused keys."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ Kind = Literal["image", "video"]
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 DATA_URI = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
 BASE64 = re.compile(r"(/9j/|iVBORw0KGgo|R0lGOD|UklGR)[A-Za-z0-9+/]{32}")
-"""How JPEG, PNG, GIF and WebP begin in base64."""
+"""First characters of JPEG, PNG, GIF and WebP in base64."""
 
 MEDIA_FILE = re.compile(
     r"[^\n]+\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf]|jp2"
@@ -24,20 +24,26 @@ MEDIA_FILE = re.compile(
     r"|wav|mp3|flac|ogg|opus|m4a|aac)([?#][^\n]*)?",
     re.IGNORECASE,
 )
-"""A text that names a file of media."""
+"""The name of a media file."""
 
 ALIAS = re.compile(
     r"(?:(?P<image>image|img|picture|pic|photo)|(?P<video>video|vid)|(?P<sound>audio|sound))s?"
     r"(?:path|file|filename|name|url|uri|src|list|data|bytes|str|base64|b64)?s?"
 )
-"""A key that plainly names media, in lower case and without other signs than letters and digits."""
+"""A key that clearly denotes media, in lower case, with letters and digits only."""
 
 PROVENANCE = re.compile(r"meta.*|info|(data_?)?(source|set)")
-"""A key that says what a record was made of: files named there are not shown."""
+"""A key that describes the origin of a record; files in it are not used."""
 
 
 class MediaRoot(NamedTuple):
-    """What the media of a record have in common. folder: where paths start; record: its name; fps: of videos."""
+    """Location of a record's media.
+
+    Attributes:
+        folder: Folder that paths are relative to.
+        record: Name of the record, for messages.
+        fps: Frames per second of videos that are folders of images.
+    """
 
     folder: Path
     record: str
@@ -46,36 +52,44 @@ class MediaRoot(NamedTuple):
     def media(
         self, kind: Kind, value: Any, key: str, number: int, start: float | None = None, end: float | None = None
     ) -> Media:
-        """The media item that a value names or holds. key: what errors call the value; number: its place, from 1.
+        """Return the media item of a value.
 
-        Raises DataError unless the value is a path, a `data:` URI, the bytes of a file, or {"bytes": ..., "path": ...}.
+        Args:
+            kind: Type of the media item.
+            value: A path, a `data:` URI, the bytes of a file, or {"bytes": ..., "path": ...}.
+            key: Key of the value, for messages.
+            number: Position of the media item in the record, from 1.
+            start: Start of the segment in seconds.
+            end: End of the segment in seconds.
+
+        Raises:
+            DataError: If the value has a different form.
         """
         fps = self.fps if kind == "video" else None
         if isinstance(value, Mapping):
             data = value.get("bytes")
             if data is not None and not isinstance(data, bytes):
-                raise DataError(f'"{key}": expected bytes in "bytes", got {type(data).__name__}')
+                raise DataError(f'"{key}": got {type(data).__name__} in "bytes", expected bytes')
             value = value.get("path") or value.get("url") if data is None else data
         if isinstance(value, str) and (uri := DATA_URI.match(value)):
-            value = _decoded(value[uri.end() :], key)
+            value = _decode(value[uri.end() :], key)
         if isinstance(value, bytes):
-            name = "picture" if kind == "image" else "video"
-            return Media(kind, f"{self.record}, {name} {number}", start, end, data=value)
+            return Media(kind, f"{self.record}, {kind} {number}", start, end, data=value)
         return Media(kind, str(self.folder / path_of(value, key)), start, end, fps=fps)
 
 
 def path_of(value: Any, key: str) -> str:
-    """A local path. Raises DataError for a URL, and for what is no path."""
+    """Return a local path. Raises DataError for a URL or a value that is not a path."""
     if not isinstance(value, str) or not value:
-        raise DataError(f'"{key}": expected a path or a list of paths, got {reprlib.repr(value)}')
+        raise DataError(f'"{key}": got {reprlib.repr(value)}, expected a path or a list of paths')
     path = value.removeprefix("file://")
     if URL.match(path):
-        raise DataError(f'"{key}": got the URL {value!r}, expected a path: download it first')
+        raise DataError(f'"{key}": got the URL {value!r}, expected a local path: download it first')
     return path
 
 
 def values_of(record: Mapping[str, Any], key: str) -> list[Any]:
-    """The values at a key or its plural, which may each be one value or a list."""
+    """Return the values at a key or its plural, each a value or a list. Raises DataError if both are present."""
     values = {name: record[name] for name in (key, f"{key}s") if record.get(name) not in (None, "", [])}
     if len(values) > 1:
         raise DataError(f'"{key}", "{key}s": got media under both keys, expected one of them')
@@ -83,10 +97,10 @@ def values_of(record: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def segment_of(record: Mapping[str, Any], first: str, last: str) -> tuple[float | None, float | None]:
-    """Where a segment of a video starts and ends, in seconds, at two keys; None if a key is missing."""
+    """Return start and end of a video segment in seconds, each None if its key is missing. Raises DataError."""
     start, end = _second(record, first), _second(record, last)
     if start is not None and end is not None and start >= end:
-        raise DataError(f'"{first}" is {start:g}, "{last}" is {end:g}: expected start < end, in seconds')
+        raise DataError(f'"{first}", "{last}": got {start:g} and {end:g}, expected start < end, in seconds')
     return start, end
 
 
@@ -95,15 +109,24 @@ def _second(record: Mapping[str, Any], key: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise DataError(f'"{key}": expected seconds from the start of the video, got {value!r}')
+        raise DataError(f'"{key}": got {value!r}, expected seconds from the start of the video')
     return float(value)
 
 
 def refuse_unread(record: Mapping[str, Any], read: Collection[str], media: Collection[Media], expected: str) -> None:
-    """Raises DataError if media under a key that is not read would be lost.
+    """Check that no media under an unused key would be lost.
 
-    media: what the keys that are read hold. Next to them, further files are what the record was made of (a URL, a
-    thumbnail, a mask), unless their key plainly names media of another kind. expected: the right keys, for the message.
+    If the keys in use contain media, other files are considered their origin (a URL, a thumbnail, a mask), unless the
+    key clearly denotes a different kind of media.
+
+    Args:
+        record: The record, or a part of it.
+        read: Keys in use.
+        media: Media items at these keys.
+        expected: The correct keys, for the message.
+
+    Raises:
+        DataError: If media would be lost.
     """
     kinds = {item.kind for item in media}
     for key, value in record.items():
@@ -112,18 +135,18 @@ def refuse_unread(record: Mapping[str, Any], read: Collection[str], media: Colle
         alias = ALIAS.fullmatch(re.sub("[^a-z0-9]", "", key.lower()))
         kind, holds = alias and alias.lastgroup, _holds_media(value)
         if kind == "sound" and holds:
-            raise DataError(f'"{key}": sound is not read yet; remove the key to train without it')
+            raise DataError(f'"{key}": sound is not supported; remove the key to train without it')
         if kinds:
             lost = holds and kind in {"image", "video"} - kinds and not (isinstance(value, str) and URL.match(value))
         else:
             lost = holds or (kind in ("image", "video") and _holds_text(value))
         if lost:
             got = reprlib.repr(value)
-            raise DataError(f'"{key}": got media ({got}) under a key that is not read, expected {expected}')
+            raise DataError(f'"{key}": got media ({got}) under an unused key, expected {expected}')
 
 
 def _holds_media(value: Any, depth: int = 3) -> bool:
-    """Whether a value is, or has in it, the name of a file of media, or bytes."""
+    """Whether a value is or contains the name of a media file, or bytes."""
     if isinstance(value, str):
         if DATA_URI.match(value) or BASE64.match(value):
             return True
@@ -135,12 +158,12 @@ def _holds_media(value: Any, depth: int = 3) -> bool:
 
 
 def _holds_text(value: Any) -> bool:
-    """Whether a value is a text, or has one in it: the name of a folder of frames has no ending."""
+    """Whether a value is or contains text: the name of a folder of frames has no suffix."""
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
     return any(isinstance(item, str) and item for item in items)
 
 
-def _decoded(text: str, key: str) -> bytes:
+def _decode(text: str, key: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:

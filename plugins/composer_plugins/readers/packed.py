@@ -1,4 +1,4 @@
-"""What `composer data pack` wrote: the samples of another reader, with their media in tar files."""
+"""Reader of packed sources, written by `composer data pack`."""
 
 from pathlib import Path
 
@@ -8,7 +8,11 @@ from composer.shards import Shards
 
 
 class PackedReader(Reader):
-    """The samples of one packed source: those of the reader that it was packed with, in their order."""
+    """The samples of one packed source, identical to those of the original reader and in the same order.
+
+    Args:
+        path: Folder of the packed source.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.shards = Shards(Path(path))
@@ -20,5 +24,5 @@ class PackedReader(Reader):
         return self.shards[index]
 
     def location(self, index: int) -> str:
-        """The tar and the member."""
+        """Return the tar file and the member of a sample's record."""
         return self.shards.location(index)

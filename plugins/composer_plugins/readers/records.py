@@ -1,7 +1,7 @@
-"""What readers of records share: files of JSON or parquet as one sequence, and errors that name the place.
+"""Base of record readers: JSON or parquet files as one sequence, with the record's location in errors.
 
-`path` is one file, a folder (all parquet files in and below it) or a pattern such as `*/*_cap.json`; several files are
-read in the order of their names.
+`path` is a file, a folder (all parquet files in and below it) or a pattern, for example `*/*_cap.json`. Several files
+are read in the order of their names.
 """
 
 import glob
@@ -26,14 +26,18 @@ class Records(Protocol):
     def __getitem__(self, index: int) -> Any: ...
 
     def location(self, index: int) -> str:
-        """Where a record stands, for messages."""
+        """Return the location of a record, for messages."""
         ...
 
 
 class RecordReader(Reader):
-    """A reader of JSON objects or parquet rows. Its errors start with file and line, or row.
+    """A reader of JSON objects or parquet rows. Its errors start with the file and the line or row.
 
-    Raises DataError for a path that names no file, and for files that cannot be read or hold nothing.
+    Args:
+        path: Data file, folder or pattern.
+
+    Raises:
+        DataError: If no file matches the path, or a file cannot be read or is empty.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -50,29 +54,37 @@ class RecordReader(Reader):
         record = self.records[number][row]
         try:
             if not isinstance(record, Mapping):
-                raise DataError(f"expected a JSON object, got {type(record).__name__}")
+                raise DataError(f"got {type(record).__name__}, expected a JSON object")
             return self.sample(record, index)
         except DataError as error:
             raise DataError(f"{self.location(index)}: {error}") from None
 
     def location(self, index: int) -> str:
-        """Where a record stands: "file:line", or its number (from 1) in a JSON list or a parquet file."""
+        """Return "file:line" of a record, or its number (from 1) in a JSON list or parquet file."""
         number, row = self._find(index)
         return self.records[number].location(row)
 
-    def where(self, index: int) -> tuple[Path, int]:
-        """The file that holds a record, and the record's number (from 0) in it."""
+    def file_of(self, index: int) -> tuple[Path, int]:
+        """Return the file of a record, and the record's index within it."""
         number, row = self._find(index)
         return self.files[number], row
 
     def id_of(self, record: Mapping[str, Any], index: int, *keys: str) -> str:
-        """The first of these keys that holds something; else the file's name and the record's number in all files."""
-        file, _ = self.where(index)
+        """Return the value of the first key that is present, else the file's name and the record's index."""
+        file, _ = self.file_of(index)
         return next((str(record[key]) for key in keys if record.get(key) is not None), f"{file.stem}-{index}")
 
     @abstractmethod
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
-        """A record as a sample. Raises DataError, which does not name the record's place."""
+        """Convert a record to a sample.
+
+        Args:
+            record: The record.
+            index: Index of the record in all files.
+
+        Raises:
+            DataError: If the record is invalid; the caller adds its location.
+        """
 
     def _find(self, index: int) -> tuple[int, int]:
         number = int(np.searchsorted(self._ends, index, side="right"))
@@ -80,32 +92,34 @@ class RecordReader(Reader):
 
 
 def text_of(record: Mapping[str, Any], key: str) -> str:
-    """A text that must be there. Raises DataError."""
+    """Return the text at a key. Raises DataError if it is missing or blank."""
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f'"{key}": expected text, got {value!r}')
+        raise DataError(f'"{key}": got {value!r}, expected text')
     return value
 
 
 def _files(path: Path) -> list[Path]:
-    if path.is_file():  # also one whose name has brackets, which a pattern gives a meaning
+    if path.is_file():  # also if its name contains characters of a pattern
         return [path]
     if path.is_dir():
-        found = sorted(path.rglob("*.parquet"))
-        if not found:
-            raise DataError(f"{path}: no parquet file in this folder; name other files by a pattern, such as *.json")
-        return found
-    if not any(sign in str(path) for sign in "*?["):
-        return [path]  # its records say that it is missing
-    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    if not found:
-        raise DataError(f"{path}: no file has a name of this pattern")
-    return found
+        files = sorted(path.rglob("*.parquet"))
+        if not files:
+            raise DataError(
+                f"{path}: got no parquet files in this folder; use a pattern for other files, for example *.json"
+            )
+        return files
+    if not any(character in str(path) for character in "*?["):
+        return [path]  # opening it reports that it is missing
+    files = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    if not files:
+        raise DataError(f"{path}: no file matches this pattern")
+    return files
 
 
 def _open(file: Path) -> Records:
     if file.suffix != ".parquet":
         return JsonRecords(file)
-    from composer_plugins.readers.parquet import ParquetRecords  # needs a package that JSON does not
+    from composer_plugins.readers.parquet import ParquetRecords  # needs an optional package
 
     return ParquetRecords(file)

@@ -1,4 +1,4 @@
-"""ShareGPT4Video's records to samples: JSON Lines with a caption per key frame and one, `idx` -1, of the whole.
+"""Reader of ShareGPT4Video: JSON Lines with a caption per key frame, and one of the complete video with `idx` -1.
 
 {"video_id": "9fd3", "video_path": "mixkit/9fd3.mp4", "timestamp": ["00:00:00.000"], "keyframe": [0],
  "captions": [{"idx": "1", "content": "A hill."}, {"idx": "-1", "content": "The video shows a hill."}]}
@@ -18,14 +18,21 @@ SUMMARY = "-1"
 
 
 class ShareGPT4VideoReader(RecordReader):
-    """The question is the same for all; the answer is the caption of the whole video. Other keys go to `meta`."""
+    """Samples with a fixed question and the caption of the complete video as the answer; other keys go to `meta`.
+
+    Args:
+        path: Data file, folder or pattern.
+        question: Question about each video.
+        media_root: Folder of the videos; None for the folder of the data file.
+    """
 
     def __init__(self, path: str | Path, question: str, media_root: str | Path | None = None) -> None:
         super().__init__(path)
         self.question, self.media_root = question, media_root
 
     def sample(self, record: Mapping[str, Any], index: int) -> Sample:
-        file, _ = self.where(index)
+        """Convert a record to a sample."""
+        file, _ = self.file_of(index)
         path = path_of(text_of(record, "video_path"), "video_path")
         video = Media("video", str(Path(self.media_root or file.parent) / path))
         messages = (Message("user", (video, self.question)), Message("assistant", (_summary(record),)))
@@ -36,9 +43,9 @@ class ShareGPT4VideoReader(RecordReader):
 def _summary(record: Mapping[str, Any]) -> str:
     captions = record.get("captions")
     if not isinstance(captions, list) or not all(isinstance(caption, Mapping) for caption in captions):
-        raise DataError(f'"captions": expected a list of {{"idx": ..., "content": TEXT}}, got {captions!r}')
-    found = [caption for caption in captions if str(caption.get("idx")) == SUMMARY]
-    if len(found) != 1:
+        raise DataError(f'"captions": got {captions!r}, expected a list of {{"idx": ..., "content": TEXT}}')
+    summaries = [caption for caption in captions if str(caption.get("idx")) == SUMMARY]
+    if len(summaries) != 1:
         numbers = ", ".join(str(caption.get("idx")) for caption in captions) or "none"
-        raise DataError(f'"captions": expected one with "idx": "{SUMMARY}", the caption of the whole, got {numbers}')
-    return text_of(found[0], "content")
+        raise DataError(f'"captions": got idx {numbers}, expected one "{SUMMARY}", the caption of the complete video')
+    return text_of(summaries[0], "content")

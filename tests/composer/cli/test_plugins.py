@@ -32,7 +32,7 @@ def test_a_plugin_that_imports_torch_is_listed_as_slow_and_one_that_prints_break
     assert (status["heavy"], status["loud"], status["merge"]) == ("slow", "ok", "ok")
     (slow,) = listed["slow"]
     assert slow["distribution"] == "heavy-one"
-    warning = "importing it imports torch, which slows every command: import it only in the modules of targets"
+    warning = "importing it imports torch, which slows every command: import it only in target modules"
     assert slow["warning"] == warning
     table = run("plugins", "list", site=parts).out.splitlines()
     assert table[-1] == f"slow: main of heavy-one 1.0: {warning}"

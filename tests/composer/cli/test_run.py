@@ -273,7 +273,7 @@ class TestPlan:
             ({"limt": 1}, "evaluation.1.limt: unknown option; did you mean 'limit'?"),
             ({"model": {"reducer": {"ratoi": 0.5}}}, "model.reducer.ratoi: unknown option; did you mean 'ratio'?"),
             ({"num_workers": -1}, "evaluation.1.num_workers: got -1"),
-            ({"benchmark": "vdc", "judge": "local", "judge_model": "a/b"}, "judge_revision: a/b is no folder here"),
+            ({"benchmark": "vdc", "judge": "local", "judge_model": "a/b"}, "judge_revision: a/b is not a local folder"),
         ],
     )
     def test_a_benchmark_that_cannot_be_asked_is_told_before_training(

@@ -53,7 +53,7 @@ def test_steps_of_bad_samples_alone_do_not_stop_a_run(tmp_path: Path, packing: d
     assert reasons.keys() == {"gone", "long", f"{file}:3"}
     assert "no such file" in reasons["gone"]
     assert "context is 300" in reasons["long"]
-    assert '"conversations": expected a list of turns' in reasons[f"{file}:3"]
+    assert '"conversations": got NoneType, expected a list of turns' in reasons[f"{file}:3"]
     assert {line["source"] for line in lines} == {file}
 
 

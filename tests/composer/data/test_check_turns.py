@@ -39,15 +39,15 @@ LLAVA: list[tuple[dict[str, Any], str | None]] = [
     (talk("Image", Image="0.png"), '"Image": got media'),
     (talk("img", img="0.png"), '"img": got media'),
     (talk("url", image="https://example.com/a.jpg"), "download it first"),
-    (talk("audio", image="0.png", audio="a.wav"), "sound is not read yet"),
+    (talk("audio", image="0.png", audio="a.wav"), "sound is not supported"),
     (talk("question", answer=" "), "no answer to train on"),
     (turns("human: What?"), "no answer to train on"),
     ({"conversations": [{"from": "human", "value": "So?"}, {"from": "gpt", "value": "7", "loss": 0}]}, "no answer"),
     (
         {"conversations": [{"from": "human", "value": "So?"}, {"from": "gpt", "value": "7", "weight": 2}]},
-        '"weight" is 2',
+        '"weight": got 2',
     ),
-    (turns("human: So?", "robot: 7"), "\"from\" is 'robot'"),
+    (turns("human: So?", "robot: 7"), "\"from\": got 'robot'"),
     (turns("human: So?", "bot: 7"), None),
     (talk("gone", image="gone.png"), "no such file"),
 ]
@@ -55,8 +55,8 @@ MESSAGES: list[tuple[dict[str, Any], str | None]] = [
     (chat(("user", "<image>So?"), ("assistant", "7"), images=["0.png"]), None),
     (chat(("user", "So?"), ("assistant", [{"type": "image", "image": "0.png"}])), "no answer to train on"),
     (chat(("user", "So?"), ("assistant", ["7", {"type": "image", "image": "0.png"}])), "in a turn of the assistant"),
-    (chat(("user", "So?"), ("assistant", "7"), audios=["a.wav"]), "sound is not read yet"),
-    (chat(("user", "So?"), ("tool", "7")), "a call or a result of a tool"),
+    (chat(("user", "So?"), ("assistant", "7"), audios=["a.wav"]), "sound is not supported"),
+    (chat(("user", "So?"), ("tool", "7")), "a tool call or a tool result"),
     (chat(("user", [{"type": "image", "path": "gone.png"}]), ("assistant", "7")), "no such file"),
 ]
 

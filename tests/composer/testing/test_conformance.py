@@ -17,10 +17,10 @@ def every(kind: Kind) -> Iterable[Any]:
     return pytest.mark.parametrize("provider", found, ids=lambda provider: provider.qualified_name)
 
 
-def build(provider: Provider, **from_neighbours: Any) -> Any:
+def build(provider: Provider, **from_neighbors: Any) -> Any:
     component = provider.component
     options = slot_config(component.kind, provider.qualified_name)()
-    return load_registry().build(component.kind, options, **from_neighbours)
+    return load_registry().build(component.kind, options, **from_neighbors)
 
 
 @every("encoder")

@@ -189,9 +189,9 @@ def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) ->
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"judge_model": None}, "judge_model: which one grades"),
-        ({"judge": "none", "judge_model": "x"}, "leave out one of them"),
-        ({"judge_revision": "abc"}, "judge_revision: is of a local judge"),
+        ({"judge_model": None}, "judge_model: got no model"),
+        ({"judge": "none", "judge_model": "x"}, "remove one of them"),
+        ({"judge_revision": "abc"}, "judge_revision: only for a local judge"),
         ({"judge": "local", "judge_model": "someone/judge"}, "on the hub it may change: give a commit"),
         ({"judge": "human"}, "Input should be 'openai', 'local' or 'none'"),
         ({"judge_at_once": 0}, "greater than 0"),
@@ -205,7 +205,7 @@ def test_a_judge_is_described_once_and_whole(roots: dict[str, Path], options: di
 
 @pytest.mark.parametrize("name", ["vdc", "moviechat-1k"])
 def test_what_only_a_judge_can_grade_needs_one(roots: dict[str, Path], name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{name}\.judge: got none, but all its metrics are a judge's"):
+    with pytest.raises(ConfigError, match=rf"{name}\.judge: got none, but all its metrics need a judge"):
         build(name, roots[name], judge="none")
 
 
@@ -273,7 +273,7 @@ BAD = {
         "activitynet-qa",
         lambda root: _edit(root / "dataset/test_q.json", lambda all_: [{"question_id": "a", "question": "b"}]),
     ),
-    "test_a.json: cannot be read: No such file or directory; give --root": (
+    "test_a.json: cannot be read: No such file or directory; set --root": (
         "activitynet-qa",
         lambda root: (root / "dataset/test_a.json").unlink(),
     ),

@@ -57,23 +57,23 @@ def test_all_are_found() -> None:
 def test_m3it(tmp_path: Path) -> None:
     path = lines(tmp_path / "train.jsonl", M3IT, {**M3IT, "inputs": "", "image_base64_str": [PICTURE] * 2})
     one, two = reader("m3it", path)
-    picture = Media("image", f"{path}, record 1, picture 1", data=b"\xff\xd8picture")
+    picture = Media("image", f"{path}, record 1, image 1", data=b"\xff\xd8picture")
     assert one.messages[0].content == (picture, "Answer the question.\n\nWhat moves?")
     assert one.messages[1] == Message("assistant", ("A ball.",))
     assert (one.id, one.source, one.meta) == ("train-0", str(path), {"dataset": "vqa-v2"})
-    assert [m.path for m in two.media] == [f"{path}, record 2, picture {n}" for n in (1, 2)]
+    assert [m.path for m in two.media] == [f"{path}, record 2, image {n}" for n in (1, 2)]
     assert two.messages[0].content[2] == "Answer the question."
 
 
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({**M3IT, "outputs": ""}, "\"outputs\": expected text, got ''"),
-        ({**M3IT, "instruction": None}, '"instruction": expected text, got None'),
-        ({**M3IT, "inputs": 3}, '"inputs": expected text, got 3'),
-        ({**M3IT, "image_base64_str": [3]}, '"image_base64_str": expected a list of texts, got list'),
-        ({**M3IT, "image_base64_str": [PICTURE, "?"]}, '"image_base64_str", picture 2: not base64'),
-        ([1], "expected a JSON object, got list"),
+        ({**M3IT, "outputs": ""}, "\"outputs\": got '', expected text"),
+        ({**M3IT, "instruction": None}, '"instruction": got None, expected text'),
+        ({**M3IT, "inputs": 3}, '"inputs": got 3, expected text'),
+        ({**M3IT, "image_base64_str": [3]}, '"image_base64_str": got list, expected a list of texts'),
+        ({**M3IT, "image_base64_str": [PICTURE, "?"]}, '"image_base64_str", image 2: not base64'),
+        ([1], "got list, expected a JSON object"),
     ],
 )
 def test_bad_m3it(tmp_path: Path, record: Any, message: str) -> None:
@@ -98,10 +98,10 @@ def test_sharegpt4video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"captions": CAPTIONS[:2]}, '"captions": expected one with "idx": "-1", the caption of the whole, got 1, 2'),
-        ({"captions": "Fog."}, '"captions": expected a list'),
-        ({"captions": [{"idx": "-1"}]}, '"content": expected text, got None'),
-        ({"video_path": None}, '"video_path": expected text, got None'),
+        ({"captions": CAPTIONS[:2]}, '"captions": got idx 1, 2, expected one "-1", the caption of the complete video'),
+        ({"captions": "Fog."}, "\"captions\": got 'Fog.', expected a list"),
+        ({"captions": [{"idx": "-1"}]}, '"content": got None, expected text'),
+        ({"video_path": None}, '"video_path": got None, expected text'),
     ],
 )
 def test_bad_sharegpt4video(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -158,11 +158,23 @@ def test_miradata_segments_of_whole_videos(tmp_path: Path, options: dict[str, st
 @pytest.mark.parametrize(
     ("row", "options", "message"),
     [
-        (ROW.replace('"A car show.\nPeople, cars."', ""), {}, "column 'dense_caption': expected a caption"),
-        (ROW.replace("1:30:42", "noon"), {"start": "start_timestep"}, "column 'start_timestep': expected a number or"),
-        (ROW, {"start": "end_timestep", "end": "start_timestep"}, "the segment starts at 5562 s and ends at 5442 s"),
-        (ROW.replace(",30,", ",0,"), {"start": "start_frame", "fps": "fps"}, "column 'fps': expected frames a second"),
-        (ROW.replace("000000008783_", "x"), {}, "column 'index': expected NUMBER_VIDEO-CLIP, got 'xAJp"),
+        (
+            ROW.replace('"A car show.\nPeople, cars."', ""),
+            {},
+            "column 'dense_caption': got no text, expected a caption",
+        ),
+        (
+            ROW.replace("1:30:42", "noon"),
+            {"start": "start_timestep"},
+            "column 'start_timestep': got 'noon', expected a number or",
+        ),
+        (ROW, {"start": "end_timestep", "end": "start_timestep"}, "got a segment from 5562 s to 5442 s"),
+        (
+            ROW.replace(",30,", ",0,"),
+            {"start": "start_frame", "fps": "fps"},
+            "column 'fps': got '0', expected frames per second",
+        ),
+        (ROW.replace("000000008783_", "x"), {}, "column 'index': got 'xAJp"),
         (ROW + ",", {}, "got 16 values, expected 15"),
     ],
 )
@@ -175,9 +187,9 @@ def test_bad_miradata(tmp_path: Path, row: str, options: dict[str, str], message
 
 def test_miradata_names_columns_that_are_missing(tmp_path: Path) -> None:
     path = mira(tmp_path, ROW)
-    with pytest.raises(DataError, match=r"csv:1: no column 'clip', 'dense', which the reader's options name"):
+    with pytest.raises(DataError, match=r"csv:1: got no column 'clip', 'dense', which the reader's options require"):
         reader("miradata", path, caption="dense", file="{clip}.mp4")
-    with pytest.raises(DataError, match=r"option `file` is '\{clip', expected"):
+    with pytest.raises(DataError, match=r"option `file`: got '\{clip', expected"):
         reader("miradata", path, file="{clip")
 
 
@@ -218,5 +230,5 @@ def test_an_id_that_is_null_is_none(
 def test_a_number_format_for_a_column_of_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("index,dense_caption\n7,A hill.\n")
-    with pytest.raises(DataError, match=r"a\.csv:2: option `file` is '\{index:05d\}\.mp4', which does not fit columns"):
+    with pytest.raises(DataError, match=r"a\.csv:2: option `file`: '\{index:05d\}\.mp4' does not match columns"):
         reader("miradata", path, file="{index:05d}.mp4")[0]

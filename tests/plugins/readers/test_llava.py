@@ -159,15 +159,15 @@ GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
         ({"conversations": talk("<image>", "A.")}, "more placeholders than media: the text has 1 <image>; the record"),
         ({"conversations": talk("<video>", "A."), "image": "a.png"}, "more placeholders than media"),
         ({"conversations": talk("<image>", "A."), "image": ["a.png", "b.png"]}, "more media than placeholders"),
-        ({"conversations": [turn("robot", "A.")]}, "turn 1: \"from\" is 'robot', expected one of human, gpt, system"),
-        ({"conversations": [{"from": "human"}]}, "turn 1: expected"),
-        ({"conversations": "Q?"}, "expected a list of turns, got str"),
-        ({"text": "Q?"}, "expected a list of turns, got NoneType"),
+        ({"conversations": [turn("robot", "A.")]}, "turn 1: \"from\": got 'robot', expected one of human, gpt, system"),
+        ({"conversations": [{"from": "human"}]}, "turn 1: got {'from': 'human'}, expected"),
+        ({"conversations": "Q?"}, "got str, expected a list of turns"),
+        ({"text": "Q?"}, "got NoneType, expected a list of turns"),
         ({"conversations": []}, "no human turn"),
         ({"conversations": [turn("gpt", "A.")]}, "no human turn"),
-        ({"conversations": talk("Q?", "A."), "system_prompt": 3}, '"system_prompt": expected text, got 3'),
-        ({"conversations": talk("Q?", "A."), "video": 3}, '"video": expected a path or a list of paths, got 3'),
-        ({"conversations": talk("Q?", "A."), "video": "v", "start": "0:10"}, '"start": expected seconds'),
+        ({"conversations": talk("Q?", "A."), "system_prompt": 3}, '"system_prompt": got 3, expected text'),
+        ({"conversations": talk("Q?", "A."), "video": 3}, '"video": got 3, expected a path or a list of paths'),
+        ({"conversations": talk("Q?", "A."), "video": "v", "start": "0:10"}, "\"start\": got '0:10', expected seconds"),
         ({"conversations": talk("Q?", "A."), "video": "v", "start": 3, "end": 3}, "expected start < end"),
     ],
 )
@@ -189,7 +189,7 @@ def test_bad_record(tmp_path: Path, record: dict[str, Any], message: str) -> Non
         (b'{"id": "x", ', r"a\.jsonl:3: not JSON: .*column"),
         (b"hello", r"a\.jsonl:3: not JSON"),
         (b'{"id": "\xff\xfe"}', r"a\.jsonl:3: not UTF-8"),
-        (b"[1, 2]", r"a\.jsonl:3: expected a JSON object, got list"),
+        (b"[1, 2]", r"a\.jsonl:3: got list, expected a JSON object"),
     ],
 )
 def test_a_line_that_is_no_record(tmp_path: Path, line: bytes, message: str) -> None:
@@ -240,11 +240,11 @@ def test_answers_are_trained_on_as_their_turns_say(tmp_path: Path, key: str) -> 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"loss": 0.5}, '"loss" is 0.5, expected 0, 1, false or true'),
-        ({"weight": "0"}, "\"weight\" is '0', expected 0, 1, false or true"),
-        ({"loss": [1]}, '"loss" is [1], expected'),
-        ({"loss": 1, "weight": 0}, '"loss" and "weight" differ'),
-        ({"from": "human", "loss": True}, '"loss" is True in a turn of the user: only answers are trained on'),
+        ({"loss": 0.5}, '"loss": got 0.5, expected 0, 1, false or true'),
+        ({"weight": "0"}, "\"weight\": got '0', expected 0, 1, false or true"),
+        ({"loss": [1]}, '"loss": got [1], expected'),
+        ({"loss": 1, "weight": 0}, 'got "loss" and "weight" with different values'),
+        ({"from": "human", "loss": True}, '"loss": got True in a turn of the user: only assistant turns can have loss'),
     ],
 )
 def test_flags_that_say_nothing(tmp_path: Path, answer: dict[str, Any], words: str) -> None:
@@ -257,5 +257,5 @@ def test_other_names_of_roles(tmp_path: Path) -> None:
     conversations = [turn("user", "Q?"), turn("assistant", "A."), turn("user", "And?"), turn("bot", "B.")]
     roles = [message.role for message in only(tmp_path, {"conversations": conversations}).messages]
     assert roles == ["user", "assistant", "user", "assistant"]
-    with pytest.raises(DataError, match="turn 2: got a call or a result of a tool"):
+    with pytest.raises(DataError, match="turn 2: got a tool call or a tool result"):
         only(tmp_path, {"conversations": [turn("human", "Q?"), turn("function_call", "f()")]})

@@ -130,14 +130,17 @@ def test_next_to_media_other_files_are_meta(
         ({"image": "a.jpg", "images": ["a.jpg"]}, '"image", "images": got media under both keys'),
         ({"image": "a.jpg", "video_path": "b.mp4"}, '"video_path": got media'),
         ({"video": "a.mp4", "image_file": "b.png"}, '"image_file": got media'),
-        ({"image": "a.jpg", "audio": "b.wav"}, '"audio": sound is not read yet'),
-        ({"audios": ["b.mp3"]}, '"audios": sound is not read yet'),
-        ({"image": "https://example.com/a.jpg"}, "got the URL 'https://example.com/a.jpg', expected a path: download"),
+        ({"image": "a.jpg", "audio": "b.wav"}, '"audio": sound is not supported'),
+        ({"audios": ["b.mp3"]}, '"audios": sound is not supported'),
+        (
+            {"image": "https://example.com/a.jpg"},
+            "got the URL 'https://example.com/a.jpg', expected a local path: download",
+        ),
         ({"videos": ["S3://bucket/a.mp4"]}, "got the URL"),
         ({"image": "data:image/png;base64,???"}, '"image": not base64'),
-        ({"image": {"bytes": "AAAA"}}, '"image": expected bytes in "bytes", got str'),
-        ({"image": [["a.png"]]}, '"image": expected a path or a list of paths'),
-        ({"video": "a.mp4", "start": float("inf")}, '"start": expected seconds'),
+        ({"image": {"bytes": "AAAA"}}, '"image": got str in "bytes", expected bytes'),
+        ({"image": [["a.png"]]}, "\"image\": got ['a.png'], expected a path or a list of paths"),
+        ({"video": "a.mp4", "start": float("inf")}, '"start": got inf, expected seconds'),
     ],
 )
 def test_media_that_cannot_be_read(
@@ -153,7 +156,7 @@ def test_data_uris_and_file_urls(tmp_path: Path, layout: tuple[Any, dict[str, An
     reader, record = layout
     uri = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
     sample = only(tmp_path, reader, {**record, "image": [uri, f"file://{tmp_path}/b.png"]})
-    name = f"{tmp_path / 'a.jsonl'}, record 1, picture 1"
+    name = f"{tmp_path / 'a.jsonl'}, record 1, image 1"
     assert sample.media == (Media("image", name, data=b"\x89PNG"), Media("image", f"{tmp_path}/b.png"))
 
 
@@ -173,7 +176,7 @@ def test_other_readers(tmp_path: Path) -> None:
     sample = only(tmp_path, CaptionsReader, caption, file="{image}", **options)
     assert sample.media[0].path == str(tmp_path / "a.jpg")
     assert sample.meta["url"] == caption["url"]
-    with pytest.raises(DataError, match=r"got the URL '.*', expected a path: download it first"):
+    with pytest.raises(DataError, match=r"got the URL '.*', expected a local path: download it first"):
         only(tmp_path, CaptionsReader, caption, file="{url}", **options)
     clip = {"video_path": "https://x.org/a.mp4", "captions": [{"idx": "-1", "content": "A hill."}]}
     with pytest.raises(DataError, match='"video_path": got the URL'):

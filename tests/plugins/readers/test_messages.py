@@ -138,7 +138,7 @@ def test_bytes_in_parts(tmp_path: Path) -> None:
         {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{text}"}},
     ]
     sample = only(tmp_path, said([*parts, "So?"]))
-    name = f"{tmp_path / 'a.jsonl'}, record 1, picture"
+    name = f"{tmp_path / 'a.jsonl'}, record 1, image"
     assert sample.media == tuple(Media("image", f"{name} {n}", data=b"\xff\xd8picture") for n in (1, 2))
 
 
@@ -155,7 +155,7 @@ def test_parquet(tmp_path: Path) -> None:
     rows = [{"messages": turns, "images": [{"bytes": b"\x89PNG", "path": "a.png"}]}]
     parquet.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "a.parquet")
     (sample,) = MessagesReader(tmp_path)
-    picture = Media("image", f"{tmp_path / 'a.parquet'}, record 1, picture 1", data=b"\x89PNG")
+    picture = Media("image", f"{tmp_path / 'a.parquet'}, record 1, image 1", data=b"\x89PNG")
     assert sample.messages == (Message("user", (picture, "So?")), Message("assistant", ("A cat.",)))
 
 
@@ -165,31 +165,34 @@ USER = {"role": "user", "content": "So?"}
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"conversations": []}, '"messages": expected a list of turns, got NoneType'),
+        ({"conversations": []}, '"messages": got NoneType, expected a list of turns'),
         ({"messages": [ANSWER]}, "no user turn"),
-        ({"messages": ["So?"]}, '"messages", turn 1: expected {"role": ..., "content": ...}'),
-        ({"messages": [USER, {"role": "assistant", "content": None}]}, 'turn 2: "content": expected text or a list'),
-        ({"messages": [{"content": "So?"}]}, 'turn 1: "role" is None, expected one of'),
-        ({"messages": [USER, {"role": "pretrain", "content": "x"}]}, "turn 2: \"role\" is 'pretrain'"),
-        ({"messages": [USER, {"role": "tool", "content": "x"}]}, "turn 2: got a call or a result of a tool"),
-        ({"messages": [USER, {"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "turn 2: got a call"),
-        ({"messages": [USER, ANSWER], "tools": [{"type": "function"}]}, '"tools": definitions of tools are not read'),
-        (said("<image>Find it", images=["a.jpg"], objects={"ref": ["a"]}), '"objects": boxes of grounding'),
-        (said("<audio>So?", audios=["a.wav"]), '"audios": sound is not read yet'),
-        (said([{"type": "audio", "audio": "a.wav"}]), "turn 1: part 1: audio: sound is not read yet"),
-        (said([{"type": "file", "file": "a.pdf"}]), "part 1: \"type\" is 'file', expected one of text, image"),
-        (said([{"type": "text", "text": None}]), 'part 1: "text": expected text, got None'),
+        ({"messages": ["So?"]}, '"messages", turn 1: got \'So?\', expected {"role": ..., "content": ...}'),
+        (
+            {"messages": [USER, {"role": "assistant", "content": None}]},
+            'turn 2: "content": got NoneType, expected text or a list',
+        ),
+        ({"messages": [{"content": "So?"}]}, 'turn 1: "role": got None, expected one of'),
+        ({"messages": [USER, {"role": "pretrain", "content": "x"}]}, "turn 2: \"role\": got 'pretrain'"),
+        ({"messages": [USER, {"role": "tool", "content": "x"}]}, "turn 2: got a tool call or a tool result"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "turn 2: got a tool call"),
+        ({"messages": [USER, ANSWER], "tools": [{"type": "function"}]}, '"tools": tool definitions are not supported'),
+        (said("<image>Find it", images=["a.jpg"], objects={"ref": ["a"]}), '"objects": grounding boxes'),
+        (said("<audio>So?", audios=["a.wav"]), '"audios": sound is not supported'),
+        (said([{"type": "audio", "audio": "a.wav"}]), "turn 1: part 1: audio: sound is not supported"),
+        (said([{"type": "file", "file": "a.pdf"}]), "part 1: \"type\": got 'file', expected one of text, image"),
+        (said([{"type": "text", "text": None}]), 'part 1: "text": got None, expected text'),
         (said([{"type": "text", "text": "So?", "image": "a.jpg"}]), 'part 1: "image": got media'),
         (said([{"type": "image", "file_name": "a.jpg"}]), 'part 1: "file_name": got media'),
-        (said([{"type": ["image"]}]), "part 1: \"type\" is ['image'], expected one of"),
-        (said([3]), "part 1: expected"),
+        (said([{"type": ["image"]}]), "part 1: \"type\": got ['image'], expected one of"),
+        (said([3]), "part 1: got 3, expected"),
         (said([{"type": "image", "url": "https://x.org/a.jpg"}]), '"url": got the URL'),
         (said([{"type": "image"}, "So?"]), "more placeholders than media"),
         (said([{"type": "image", "image": "a.jpg"}, "<image> and <image>"]), "more placeholders than media"),
         (said([{"type": "image", "image": "a.jpg"}], images=["b.jpg"]), "got media in the turns and under keys"),
         (said("So?", images=["a.jpg", "b.jpg"]) | {"video_path": "a.mp4"}, '"video_path": got media'),
         ({"messages": [USER | {"images": ["aGk="]}, ANSWER]}, 'turn 1: "images": got media'),
-        ({"prompt": "So?", "completion": "Yes."}, '"prompt": expected a list of turns, got str'),
+        ({"prompt": "So?", "completion": "Yes."}, '"prompt": got str, expected a list of turns'),
         (said([{"type": "video", "video": "v", "video_start": 3, "video_end": 2}]), "expected start < end"),
     ],
 )

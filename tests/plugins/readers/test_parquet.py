@@ -42,7 +42,7 @@ def test_llava_onevision(tmp_path: Path) -> None:
     onevision(tmp_path / "magpie_pro/train-00000-of-00001.parquet", row(7, image=None, conversations=text))
     found = LlavaReader(tmp_path)
     assert [sample.id for sample in found] == [f"r{n}" for n in range(8)]
-    image = Media("image", f"{first}, record 4, picture 1", data=b"\x89PNG3")
+    image = Media("image", f"{first}, record 4, image 1", data=b"\x89PNG3")
     assert found[3].messages == (Message("user", (image, "What is 3?")), Message("assistant", ("A 3.",)))
     assert (found[3].source, found[3].meta) == (str(first), {"data_source": "ai2d"})
     assert found[-1].messages[0].content == ("Hi?",)
@@ -71,8 +71,8 @@ def test_an_image_beside_the_file(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"image": None}, "more placeholders than media"),
-        ({"image": {"bytes": None, "path": None}}, '"image": expected a path or a list of paths, got None'),
-        ({"conversations": None}, '"conversations": expected a list of turns, got NoneType'),
+        ({"image": {"bytes": None, "path": None}}, '"image": got None, expected a path or a list of paths'),
+        ({"conversations": None}, '"conversations": got NoneType, expected a list of turns'),
     ],
 )
 def test_bad_row(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -83,7 +83,7 @@ def test_bad_row(tmp_path: Path, change: dict[str, Any], message: str) -> None:
 
 
 def test_bad_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"empty\.parquet: no rows in it"):
+    with pytest.raises(DataError, match=r"empty\.parquet: got no rows"):
         LlavaReader(onevision(tmp_path / "empty.parquet"))
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1")
@@ -92,9 +92,9 @@ def test_bad_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.parquet: cannot read the parquet file"):
         LlavaReader(tmp_path / "gone.parquet")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match=r"folder: no parquet file in this folder; name other files by a pattern"):
+    with pytest.raises(DataError, match=r"folder: got no parquet files in this folder; use a pattern for other files"):
         LlavaReader(tmp_path / "folder")
-    with pytest.raises(DataError, match=r"\*\.json: no file has a name of this pattern"):
+    with pytest.raises(DataError, match=r"\*\.json: no file matches this pattern"):
         LlavaReader(tmp_path / "*.json")
 
 
@@ -160,7 +160,7 @@ def test_facecaption(tmp_path: Path) -> None:
     assert found[0].messages[1].content == ("A face.",)
     assert (found[0].id, found[0].media[0].path) == ("a1", str(tmp_path / "a1.jpg"))
     assert set(found[0].meta) == {"url", "laion_caption", "box"}
-    with pytest.raises(DataError, match=r"v2\.parquet: row 2: \"caption\": expected text, got \['A\.', 'B\.'\]"):
+    with pytest.raises(DataError, match=r"v2\.parquet: row 2: \"caption\": got \['A\.', 'B\.'\], expected text"):
         found[1]
 
 
@@ -176,8 +176,8 @@ def test_rows_as_img2dataset_writes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"caption": ""}, "\"caption\": expected text, got ''"),
-        ({"image_id": None}, "\"image_id\": expected a part of the name '{image_id}.png', got None"),
+        ({"caption": ""}, "\"caption\": got '', expected text"),
+        ({"image_id": None}, "\"image_id\": got None, expected text for the path '{image_id}.png'"),
     ],
 )
 def test_bad_caption(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -190,7 +190,7 @@ def test_bad_caption(tmp_path: Path, change: dict[str, Any], message: str) -> No
 
 
 def test_a_pattern_of_names_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"option `file` is '\{key', expected keys in braces"):
+    with pytest.raises(DataError, match=r"option `file`: got '\{key', expected keys in braces"):
         captions(tmp_path / "a.jsonl", file="{key")
 
 
@@ -201,5 +201,5 @@ def test_a_number_where_the_pattern_wants_text(tmp_path: Path) -> None:
     assert found[0].media[0].path == f"{tmp_path}/12345/123456.jpg"
     with pytest.raises(DataError) as caught:
         found[1]
-    said = f"{path}:2: option `file` is '{{key:.5}}/{{key}}.jpg', which does not fit key=123456: "
+    said = f"{path}:2: option `file`: '{{key:.5}}/{{key}}.jpg' does not match key=123456: "
     assert str(caught.value).startswith(said)

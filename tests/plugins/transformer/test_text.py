@@ -333,7 +333,7 @@ def test_turns_that_a_template_refuses_are_a_bad_record() -> None:
     template = template_of(own("no-system", "qwen", True))
     with pytest.raises(DataError, match=r"f\.jsonl: sample 's': .* user, user: must alternate"):
         pieces(sample([("user", "a"), ("user", "b")]), "inline", template)
-    with pytest.raises(DataError, match="a system text and no user turn"):
+    with pytest.raises(DataError, match="a system text but no user turn"):
         pieces(sample([("system", "a")]), "inline", template)
 
 

@@ -41,9 +41,9 @@ def archived(path: Path, *members: Path) -> dict[str, tuple[int, int]]:
 def test_a_picture_in_its_record(tmp_path: Path) -> None:
     Image.fromarray(numbered(77)).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
-    media = Media("image", "a.jsonl, record 1, picture 1", data=data)
+    media = Media("image", "a.jsonl, record 1, image 1", data=data)
     assert shown(media, 1) == [77]
-    with pytest.raises(MediaError, match=r"^a\.jsonl, record 1, picture 1: not an image that Pillow can read"):
+    with pytest.raises(MediaError, match=r"^a\.jsonl, record 1, image 1: not an image that Pillow can read"):
         load_clip(Media("image", media.path, data=b"no picture"), PLAIN, 1)
 
 
