@@ -130,8 +130,8 @@ class Registry:
             inspect.signature(target).bind(**options, **from_neighbors, **stored)
         except TypeError as error:
             raise PluginError(
-                f"{where} cannot be called with {', '.join((*options, *from_neighbors, *stored))}: {error}. It must accept its "
-                "component's options and the arguments of its kind (docs/plugins.md) as keyword arguments"
+                f"{where} cannot be called with {', '.join((*options, *from_neighbors, *stored))}: {error}. It must "
+                "accept its component's options and the arguments of its kind (docs/plugins.md) as keyword arguments"
             ) from error
         part = call_target(partial(target, **stored), where, **options, **from_neighbors)
         bases = [getattr(importlib.import_module(module), name) for module, name in map(_split, _BASES[kind])]
