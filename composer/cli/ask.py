@@ -15,7 +15,7 @@ SUMMARY = "Ask a trained model about an image or a video."
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
-    parser.add_argument("question", help="in quotation marks")
+    parser.add_argument("question", help="the question, in quotation marks")
     for kind in ("video", "image"):
         parser.add_argument(
             f"--{kind}",
@@ -34,23 +34,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=0.0,
         help="0 gives the likeliest answer; more gives variety (default: 0)",
     )
-    parser.add_argument("--device", default="auto", help="auto (a GPU where there is one), cpu, cuda, cuda:1 ...")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
 
 
 def run(args: argparse.Namespace) -> int:
     _check_text(args.question)
     from composer.inference.ask import ask
-    from composer.inference.device import device_of
-    from composer.model.checkpoint import read_checkpoint, restore_model
+    from composer.inference.model import load
 
-    device = device_of(args.device)
-    checkpoint = read_checkpoint(args.checkpoint, resume=False)
-    model = restore_model(checkpoint, str(args.checkpoint), device)
+    model = load(args.checkpoint, device=args.device)
     pieces = ask(
-        model,
+        model.network,
         args.question,
         args.media,
-        frames=args.frames or checkpoint["composer"]["frames"],
+        frames=args.frames or model.frames,
         max_new_tokens=args.max_new_tokens,
         temperature=args.temperature,
     )

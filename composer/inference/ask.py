@@ -19,9 +19,19 @@ def ask(
     max_new_tokens: int = 256,
     temperature: float = 0.0,
 ) -> Iterator[str]:
-    """Pieces of the answer's text. `frames` are taken of a video, uniform in time; media come before the question.
+    """Pieces of the answer's text, as they are generated. Media come before the question.
 
-    Raises MediaError where a file cannot be decoded, DataError where the prompt is longer than the context.
+    Args:
+        model: In evaluation mode.
+        question: Text of the question.
+        media: Images and videos.
+        frames: Frames taken of each video, uniform in time.
+        max_new_tokens: Length of the answer at most, in tokens.
+        temperature: 0 for the most likely answer.
+
+    Raises:
+        MediaError: A file cannot be decoded.
+        DataError: The prompt is longer than the context.
     """
     sample = Sample("question", "the command line", (Message("user", (*media, question)),))
     clips = [load_clip(item, model.processor.transform, frames) for item in media]

@@ -7,17 +7,17 @@ import torch
 from composer.errors import ConfigError
 
 
-def device_of(given: str) -> torch.device:
-    """The device of this name; `auto` is this process's GPU, or the CPU. Raises ConfigError for one that fails."""
-    if given == "auto":
-        given = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+def device_of(name: str) -> torch.device:
+    """The device of this name; `auto` is this process's GPU, or the CPU. Raises ConfigError if it cannot be used."""
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(given)
-        torch.zeros(1, device=device).item()  # which fails for a GPU that is not there
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # which fails for a GPU that does not exist
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"--device: got {given!r}, which cannot be used ({reason}): expected auto, cpu, cuda or cuda:N, with N "
-            f"below the number of GPUs that torch sees here, {torch.cuda.device_count()}."
+            f"--device: got {name!r}, which cannot be used ({reason}): expected auto, cpu, cuda or cuda:N, with N "
+            f"below the number of GPUs that torch sees here, {torch.cuda.device_count()}"
         ) from error
     return device

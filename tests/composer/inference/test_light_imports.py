@@ -17,7 +17,7 @@ EVALUATE = ["evaluate", "run", "mlvu", *SHORT, "--model.backbone.context_length=
 CODE = {
     "ask": "from composer.cli import main; assert main(['ask', 'run', '--video', 'clip.mp4', 'So?']) == 0",
     "evaluate": f"from composer.cli import main; assert main({EVALUATE}) == 0",
-    "load": "from composer.model.checkpoint import load_model; assert load_model('run')",
+    "load": "import composer; assert isinstance(composer.load('run').ask('So?', video='clip.mp4'), str)",
 }
 
 
