@@ -40,7 +40,7 @@ def unfilled_parameters() -> Iterator[None]:
 
 
 class _NothingToFill(TorchFunctionMode):
-    """Skips what would fill tensors without values: on the meta device the first such call imports for seconds."""
+    """Skips what would fill tensors without values: the first such call imports the meta kernels, and sympy."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None

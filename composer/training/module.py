@@ -85,7 +85,7 @@ class ComposerModule(LightningModule):
             checkpoint_blocks(self.model)
 
     def _source(self) -> str | None:
-        """The checkpoint that the model's weights come from."""
+        """The checkpoint that the weights come from, if it is known before the model is built (`trainer.ckpt_path`)."""
         if self._trainer is None:
             return None
         if self.trainer.ckpt_path is not None:

@@ -12,23 +12,27 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from lightning.pytorch import seed_everything
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, ByT5Tokenizer
 
 from composer.errors import CheckpointError, ConfigError
-from composer.model.checkpoint import header, load_model, read_checkpoint, restore_model, write_checkpoint
+from composer.model.checkpoint import header, load_model, newest, read_checkpoint, restore_model, write_checkpoint
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
 from composer.prompt import Piece, pieces
 from composer.recipe.resolve import model_config, recorded
+from composer.recipe.training import TrainingConfig
 from composer.sample import Message, Sample
 from composer.tokenizer import encode_pieces, tokenizer_from
+from composer.training.module import ComposerModule
 from composer_plugins.openclip import OpenClipConfig
 from composer_plugins.openclip.encoder import OpenClipEncoder
 from composer_plugins.transformer.stored import stored_tokenizer, tokenizer_of
 from composer_plugins.transformer.text import PretrainedTokenizer
 from composer_plugins.transformers_vision.families import FAMILIES
+from tests.composer.training.tiny import TinyData, trainer
 from tests.plugins.rwkv.author import VERSIONS
 from tests.plugins.transformer.tokenizers import KINDS, fast
 
@@ -112,7 +116,7 @@ def slots(case: str, folder: Path) -> dict[str, Any]:
     kind, _, name = case.partition(":")
     model: dict[str, Any] = {
         "encoder": {"name": "openclip", **TINY},
-        "reducer": [{"name": "tome", "ratio": 0.5}],
+        "reducer": [{"name": "tome", "keep_ratio": 0.5}],
         "projector": {"name": "mlp"},
         "backbone": {"name": "rwkv6", "width": 32, "depth": 1, "head_size": 16},
         "prompt": {"tokenizer": "bytes"},
@@ -327,3 +331,32 @@ def test_a_tokenizer_written_in_python_is_stored_as_its_files() -> None:
     other = tokenizer_of(stored)
     assert own("Hi </s>é").input_ids == other("Hi </s>é").input_ids
     assert (other.chat_template, len(other)) == (CHAT, len(own))
+
+
+def fitted(model: dict[str, Any], folder: Path, steps: int, resumed: Path | None = None, **training: Any) -> Path:
+    """The last checkpoint of a run of so many steps."""
+    seed_everything(0)
+    module = ComposerModule(model_config(model), TrainingConfig(**training))
+    run = trainer(folder, max_steps=steps, limit_val_batches=0)
+    run.ckpt_path = None if resumed is None else str(resumed)
+    run.fit(module, TinyData(batch_size=2))
+    newest_checkpoint = newest(folder)
+    assert newest_checkpoint is not None
+    return newest_checkpoint
+
+
+def test_training_starts_from_a_checkpoint_alone(tmp_path: Path) -> None:
+    """A run that resumes, and a stage that follows: as if the weights of the first start were still there."""
+    model = slots("openclip:siglip", tmp_path) | {"backbone": rwkv_file(tmp_path, "6")}
+    first = fitted(model, tmp_path / "first", 2)
+    resumed = fitted(model, tmp_path / "with", 3, first)
+    following = fitted(model, tmp_path / "with-stage", 1, initial_weights=str(first))
+    for file in ("tower.safetensors", "rwkv.pth"):
+        (tmp_path / file).unlink()
+    for expected, got in (
+        (resumed, fitted(model, tmp_path / "without", 3, first)),
+        (following, fitted(model, tmp_path / "without-stage", 1, initial_weights=str(first))),
+    ):
+        one, other = (read_checkpoint(path)["state_dict"] for path in (expected, got))
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+        assert any(not torch.equal(value, read_checkpoint(first)["state_dict"][key]) for key, value in other.items())

@@ -94,10 +94,11 @@ def launch(job: FitJob) -> int:
         cli = ComposerCLI(job)
         start = getattr(cli.trainer, job.command)
         options = {"return_predictions": False} if job.command == "predict" else {}
-        checkpoint = None if job.checkpoint is None else str(job.checkpoint)
+        # As an argument of `start` it would be known only when the model is built.
+        cli.trainer.ckpt_path = None if job.checkpoint is None else str(job.checkpoint)
         try:
             with writing(job.folder):
-                start(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, **options)
+                start(cli.model, datamodule=cli.datamodule, **options)
         except SystemExit:
             if not cli.trainer.interrupted:
                 raise
