@@ -100,6 +100,11 @@ def test_the_overlay_shrinks_widths_depths_and_data_and_nothing_else() -> None:
         assert source == {"samples": max(round(catalog[name]["samples"] / 10000), 1)}, name
 
 
+def test_the_stages_are_trained_in_bf16_here_as_on_a_gpu() -> None:
+    """So the run of the next test trains all three in it."""
+    assert {sections(stage, "trainer").value["precision"].value for stage in TRAINED} == {"bf16-mixed"}
+
+
 def test_three_stages_and_two_benchmarks(work: Path, whole: Path) -> None:
     assert [stage.name for stage in stages_of(ROOT / RECIPE)] == list(TRAINED)
     log = [json.loads(line) for line in (whole / "run.jsonl").read_text().splitlines()]

@@ -14,7 +14,9 @@ def splice(embeds: Tensor, visual: Tensor, positions: Tensor) -> Tensor:
 
     positions: [V] int64, each at most once.
     """
-    return embeds.flatten(0, 1).index_copy(0, positions, visual.to(embeds.dtype)).view_as(embeds)
+    spliced = embeds.flatten(0, 1).clone()
+    # In place, which autocast leaves alone on every device. On a CPU alone it would cast the operands of `index_copy`.
+    return spliced.index_copy_(0, positions, visual.to(embeds.dtype)).view_as(embeds)
 
 
 def check_counts(batch: Batch, counts: Sequence[int]) -> None:

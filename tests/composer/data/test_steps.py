@@ -90,6 +90,21 @@ def test_a_planted_leak_changes_the_loss(backbone: str) -> None:
         assert abs(float(model(row).loss - model(leaking).loss)) > 1e-3
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_what_begins_with_a_label_is_not_predicted_by_the_sample_before_it(backbone: str) -> None:
+    """No template labels a sample's first position, and if one did, in a padded row nothing would predict it."""
+    model = model_with(backbone)
+    made = [example._replace(labels=example.ids.where(example.ids >= 0, IGNORE_LABEL)) for example in examples(model)]
+    made[2] = made[2]._replace(ids=made[0].ids, labels=made[0].ids, clips=(), visual=())  # a first position with a loss
+    assert any(example.labels[0] != IGNORE_LABEL for example in made[1:])
+    row = packed(made)
+    assert len(row.predicting) == len(collate(made).predicting)
+    ends = {sum(len(example.ids) for example in made[:i]) - 1 for i in range(1, len(made) + 1)}
+    assert not ends & set(row.predicting.tolist())
+    with torch.no_grad():
+        torch.testing.assert_close(model(row).loss, model(collate(made)).loss, rtol=1e-5, atol=1e-6)
+
+
 def test_a_row_holds_what_its_samples_hold() -> None:
     model = model_with("rwkv6")
     made = examples(model, 3)

@@ -29,7 +29,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 REDUCERS: dict[str, list[dict[str, Any]]] = {
     "none": [],
-    "tome": [{"name": "tome", "ratio": 0.5, "order": "raster"}],
+    "tome": [{"name": "tome", "keep_ratio": 0.5, "order": "raster"}],
     "pooling": [{"name": "pooling", "window": 3}],
 }
 BACKBONES: dict[str, dict[str, Any]] = {

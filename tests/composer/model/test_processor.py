@@ -110,3 +110,10 @@ def test_the_expected_answer_is_written_as_it_is_trained_on() -> None:
     trained = processor().encode(Sample("s", "f", turns), [])
     said = bytes(trained.ids[trained.labels != IGNORE_LABEL].tolist()).decode()
     assert said == f" {example.answer}\n\n"
+
+
+def test_an_example_may_fill_the_context_exactly() -> None:
+    length = len(processor().encode(conversation(), [clip(3)]).ids)
+    assert len(processor(context_length=length).encode(conversation(), [clip(3)]).ids) == length
+    with pytest.raises(ContextLengthError, match=f"is {length} tokens long"):
+        processor(context_length=length - 1).encode(conversation(), [clip(3)])

@@ -65,15 +65,17 @@ def test_of_many_wrong_samples_three_are_named(pack: bool) -> None:
         model(batch)
 
 
-def test_a_group_with_too_many_tokens_is_refused_even_if_another_has_as_many_too_few() -> None:
+@pytest.mark.parametrize("extra", [1, -1])
+def test_a_group_with_wrong_counts_is_refused_even_if_the_totals_agree(extra: int) -> None:
     class Uneven(nn.Module):
-        """One token too many of narrow frames, one too few of wide ones."""
+        """Tokens too many of narrow frames, as many too few of wide ones; or the other way around."""
 
         def forward(self, tokens):
-            count = {4: 3, 6: 1}[tokens.features.shape[1]]
+            count = {4: 2 + extra, 6: 2 - extra}[tokens.features.shape[1]]
             return tokens._replace(features=tokens.features[:, :count])
 
     model, batch = model_and_batch(2, pack=False)
     model.reducers[0] = Uneven()
-    with pytest.raises(ComposeError, match=r"gave 3 tokens per frame of 8x8 pixels, expected 2.*\(samples 'clip-0'\)"):
+    named = rf"gave {2 + extra} tokens per frame of 8x8 pixels, expected 2.*\(samples 'clip-0'\)"
+    with pytest.raises(ComposeError, match=named):
         model(batch)

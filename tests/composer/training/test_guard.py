@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from composer.batch import Batch
@@ -71,6 +72,33 @@ def test_it_stops_after_a_few_in_a_row_only(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=6).fit(spoilt({1: "loss", 2: "loss", 4: "loss"}, max_bad_steps=3), TinyData())
     with pytest.raises(TrainingError, match="3 steps in a row"):
         trainer(tmp_path, max_steps=6).fit(spoilt({1: "loss", 2: "gradient", 3: "loss"}, max_bad_steps=3), TinyData())
+
+
+def fp16(scale: float) -> MixedPrecision:
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000))
+
+
+def test_gradients_that_overflow_in_fp16_are_left_to_its_scaler(tmp_path: Path) -> None:
+    """It halves its scale at each such step, skips the step, and finds the largest scale that works."""
+    precision, run, weights = fp16(2.0**24), module(max_bad_steps=2), []
+
+    def remember(*_: object) -> None:
+        weights.append(torch.cat([p.detach().flatten() for p in run.parameters()]))
+
+    run.on_train_batch_end = remember  # type: ignore[method-assign]
+    trainer(tmp_path, max_steps=30, plugins=[precision]).fit(run, TinyData())
+    changed = [not torch.equal(a, b) for a, b in pairwise(weights)]
+    assert changed[:3] == [False] * 3  # more in a row than the guard allows
+    assert changed[-1]
+    assert precision.scaler.get_scale() < 2.0**22
+    assert not (tmp_path / "bad_steps.jsonl").exists()
+
+
+def test_a_loss_that_is_not_finite_is_bad_in_fp16_too(tmp_path: Path) -> None:
+    trainer(tmp_path, max_steps=4, plugins=[fp16(1.0)]).fit(spoilt({2: "loss"}), TinyData())
+    (record,) = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
+    assert record["step"] == 2
+    assert record["loss"] == ["nan"]
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:

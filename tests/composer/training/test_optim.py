@@ -3,6 +3,8 @@
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import MixedPrecision
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from composer.model.multimodal import MultimodalModel
@@ -88,3 +90,12 @@ def test_lightning_steps_the_schedule_once_an_optimizer_step(tmp_path, monkeypat
     runner.fit(run, TinyData())
     expected = [0.1 * learning_rate_factor(step, 8, run.training_config) for step in range(8)]
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_it_is_fused_on_cuda_alone_and_its_gradients_can_be_clipped(device: str) -> None:
+    with FakeTensorMode():
+        weight = torch.nn.Parameter(torch.ones(3, device=device))
+        made = RecipeAdamW([{"name": "projector", "params": [weight]}], lr=0.1)
+    assert bool(made.param_groups[0]["fused"]) == (device == "cuda")
+    MixedPrecision("bf16-mixed", device).clip_gradients(made, 1.0)  # refused if the optimizer unscales gradients itself

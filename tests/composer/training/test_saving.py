@@ -3,12 +3,14 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+import composer.training.saving
 from composer.errors import CheckpointError
 from composer.model.checkpoint import newest, read_checkpoint
 from composer.training.module import ComposerModule
@@ -58,12 +60,18 @@ def test_minutes(tmp_path: Path) -> None:
     assert saved(tmp_path) == [1, 2, 3, 4]
 
 
-def test_nothing_is_saved_between_two_optimizer_steps(tmp_path: Path) -> None:
-    run = module(save_every_minutes=1e-9, keep_checkpoints=9)
-    data = TinyData()
-    trainer(tmp_path, max_steps=4, accumulate_grad_batches=3).fit(run, data)
+@pytest.mark.parametrize("batch", range(6))
+def test_nothing_is_saved_between_two_optimizer_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """The minutes have passed after one of the three batches of the first or the second step."""
+    minutes = [0.0]
+    monkeypatch.setattr(composer.training.saving, "time", SimpleNamespace(monotonic=lambda: 60 * minutes[0]))
+    run = module(save_every_minutes=1)
+    run.on_train_batch_start = lambda _, i: minutes.append(minutes.pop() + 5 * (i == batch))  # type: ignore[method-assign]
+    trainer(tmp_path, max_steps=3, accumulate_grad_batches=3).fit(run, TinyData(size=36))
     trained = [read_checkpoint(p)["TinyData"]["trained_samples"] for p in sorted((tmp_path / "checkpoints").iterdir())]
-    assert trained == [12, 24, 36, 48]
+    assert trained == [12 if batch < 3 else 24, 36]
 
 
 def test_lightnings_own_default_is_replaced_and_checkpointing_can_be_off(tmp_path: Path) -> None:
