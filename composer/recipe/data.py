@@ -151,6 +151,13 @@ class DataConfig(BaseModel):
             raise ValueError("expected each condition once")
         return conditions
 
+    def require(self, split: Split) -> None:
+        """Raise ConfigError unless the recipe names data for a split."""
+        if not getattr(self, split):
+            raise ConfigError(
+                f"data.{split}: got no value, expected a .json or .jsonl file, a source, or a list of them"
+            )
+
     def sources_of(self, split: Split) -> list[SourceConfig]:
         """The sources of a split, in order, with paths relative to the current folder."""
         return [self._source(entry) for entry in getattr(self, split)]
