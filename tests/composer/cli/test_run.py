@@ -273,7 +273,7 @@ class TestPlan:
             ({"limt": 1}, "evaluation.1.limt: unknown option; did you mean 'limit'?"),
             (
                 {"model": {"reducer": {"keep_ratoi": 0.5}}},
-                "reducer.keep_ratoi: unknown option; did you mean 'keep_ratio'?",
+                "keep_ratoi: unknown option; did you mean 'keep_ratio'",
             ),
             ({"num_workers": -1}, "evaluation.1.num_workers: got -1"),
             ({"benchmark": "vdc", "judge": "local", "judge_model": "a/b"}, "judge_revision: a/b is no folder here"),
