@@ -7,7 +7,7 @@ from typing import Any
 
 from composer.atomic import check_writable
 from composer.cli.arguments import RECIPE, RecipeParser, add_overlays, recipe_path
-from composer.errors import ConfigError
+from composer.errors import ComposerError, ConfigError
 from composer.recipe.data import SPLITS_OF
 from composer.recipe.explain import nearest
 from composer.recipe.missing import check_present
@@ -58,12 +58,20 @@ def run(args: argparse.Namespace) -> int:
     check_writable(output / LOG)
     for stage, step in zip(stages, fits, strict=True):
         if step in again or (step in steps and not is_finished(step)):
-            check_present(stage.recipe.data, SPLITS_OF["fit"], args.recipe)
+            _check_data(stage, args.recipe)
     if args.start is not None:
         # Last first: killed in between, the rest is still a complete beginning of the run.
         for folder in (output / EVALUATION, *(step.folder for step in reversed(again))):
             set_aside(folder)
     return carry_out(steps, output, start_process)
+
+
+def _check_data(stage: ResolvedStage, recipe: Path) -> None:
+    """Raise ConfigError or DataError if the data of a stage are missing, naming the stage."""
+    try:
+        check_present(stage.recipe.data, SPLITS_OF["fit"], recipe)
+    except ComposerError as error:
+        raise type(error)(f"{stage.name}: {error}") from error
 
 
 def _fits(stages: Sequence[ResolvedStage], args: argparse.Namespace, output: Path) -> Iterator[Step]:

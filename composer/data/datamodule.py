@@ -53,11 +53,7 @@ class MultimodalDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Open the sources that a stage reads, once. Raises DataError; all questions are read, so they fail early."""
-        needed = SPLITS_OF[stage][0]
-        if not getattr(self.config, needed):
-            raise ConfigError(
-                f"data.{needed}: got no value, expected a JSON or JSONL file, a source, or a list of them"
-            )
+        self.config.require(SPLITS_OF[stage][0])
         for split in SPLITS_OF[stage]:
             if split not in self._sources:
                 self._configs[split] = self.config.sources_of(split)

@@ -151,6 +151,13 @@ class DataConfig(BaseModel):
             raise ValueError("expected each condition once")
         return conditions
 
+    def require(self, split: Split) -> None:
+        """Raise ConfigError unless the recipe names data for a split."""
+        if not getattr(self, split):
+            raise ConfigError(
+                f"data.{split}: got no value, expected a .json or .jsonl file, a source, or a list of them"
+            )
+
     def sources_of(self, split: Split) -> list[SourceConfig]:
         """The sources of a split, in order, with paths relative to the current folder."""
         return [self._source(entry) for entry in getattr(self, split)]
@@ -161,10 +168,13 @@ class DataConfig(BaseModel):
             options = {"path": entry.source, "media_root": self.media_root}
             reader = slot_config("reader", FILE_READER).model_validate({"name": FILE_READER, **options})
             source = SourceConfig(name=entry.source, reader=reader)
-        paths = {option: getattr(source.reader, option, None) for option in ("path", "media_root")}
-        below = {name: str(Path(self.root or "", path)) for name, path in paths.items() if isinstance(path, str)}
-        changes = {"reader": source.reader.model_copy(update=below if self.root else {})}
-        return source.model_copy(update=changes | ({} if entry.repeat is None else {"repeat": entry.repeat}))
+        reader = source.reader
+        if self.root is not None:
+            paths = {name: getattr(reader, name, None) for name in ("path", "media_root")}
+            below = {name: str(Path(self.root, path)) for name, path in paths.items() if isinstance(path, str)}
+            reader = reader.model_copy(update=below)
+        repeat = source.repeat if entry.repeat is None else entry.repeat
+        return source.model_copy(update={"reader": reader, "repeat": repeat})
 
 
 def data_config(section: Located | Mapping[str, Any]) -> DataConfig:

@@ -1,7 +1,7 @@
 """Data files that are not there, found before anything is started. No torch here."""
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from composer.errors import DataError
@@ -13,8 +13,19 @@ SYNTHETIC = ("train.jsonl", "stills.jsonl", "heldout.jsonl")
 SHOWN = 5
 
 
-def check_present(data: DataConfig, splits: Iterable[Split], recipe: Path | None) -> None:
-    """Raise DataError, with what to do, if files of a source are missing. recipe: its path, for a command to run."""
+def check_present(data: DataConfig, splits: Sequence[Split], recipe: Path | None) -> None:
+    """Check that the data of splits are there, those of the first one at least.
+
+    Args:
+        data: The recipe's `data:` section.
+        splits: The splits that a command reads.
+        recipe: Path of the recipe, for the command that gets the data.
+
+    Raises:
+        ConfigError: If the first split names no source.
+        DataError: If files of a source are missing, with what to do.
+    """
+    data.require(splits[0])
     sources = {source.name: source for split in splits for source in data.sources_of(split)}
     missing = {name: path for name, source in sources.items() if (path := _missing_path(source)) is not None}
     if not missing:

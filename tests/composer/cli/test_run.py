@@ -271,7 +271,10 @@ class TestPlan:
             ({"limit": 0}, "evaluation.1.limit: got 0, expected at least 1"),
             ({"condition": "blinded"}, "evaluation.1.condition: got 'blinded', expected 'normal', 'blind'"),
             ({"limt": 1}, "evaluation.1.limt: unknown option; did you mean 'limit'?"),
-            ({"model": {"reducer": {"ratoi": 0.5}}}, "model.reducer.ratoi: unknown option; did you mean 'ratio'?"),
+            (
+                {"model": {"reducer": {"keep_ratoi": 0.5}}},
+                "keep_ratoi: unknown option; did you mean 'keep_ratio'",
+            ),
             ({"num_workers": -1}, "evaluation.1.num_workers: got -1"),
             ({"benchmark": "vdc", "judge": "local", "judge_model": "a/b"}, "judge_revision: a/b is not a local folder"),
         ],

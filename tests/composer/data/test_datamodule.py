@@ -220,7 +220,7 @@ def test_bad_lines_and_twin_ids_are_found_before_the_first_answer(tmp_path: Path
 
 
 def test_a_stage_without_data(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.test: got no value, expected a JSON"):
+    with pytest.raises(ConfigError, match=r"data\.test: got no value, expected a .json"):
         trainer(tmp_path).test(Recorder(), data_module(num_workers=0), verbose=False)
 
 

@@ -41,6 +41,15 @@ def test_each_missing_source_and_its_remedy() -> None:
     check_present(data_config({"root": "root", "sources": SOURCES, "train": ["here", "pattern"]}), ["train"], None)
 
 
+def test_a_stage_without_data_is_refused_before_the_first_one_starts(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("stages").mkdir()
+    for number, train in ((1, "root/here.jsonl"), (2, "null")):
+        Path(f"stages/{number}-x.yaml").write_text(f"include: composer:quickstart\ndata: {{train: {train}}}\n")
+    assert main(["run", "stages"]) == 2
+    assert "2-x: data.train: got no value, expected a .json or .jsonl file" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
 def test_the_names_of_synthetic_data() -> None:
     assert main(["data", "synthesize", "made", "--train=1", "--stills=1", "--heldout=1"]) == 0
     assert {path.name for path in Path("made").glob("*.jsonl")} == set(SYNTHETIC)
