@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from composer.planning.plan import Plan, StagePlan
+from composer.planning.plan import Plan
+from composer.planning.stage import StagePlan
 
 NOTES = (
     "FLOPs: 2 for each multiply-add, forward and backward, all epochs; attention and matrices, not elementwise work.",
