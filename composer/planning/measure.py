@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from composer.batch import FrameGroup
 from composer.model.multimodal import MultimodalModel
@@ -23,14 +22,6 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "bf16": torch.bfloat16, "16-mixed": to
 
 WEIGHTS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64, "64": torch.float64}
 """The precisions of Lightning whose weights are not fp32."""
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-"""The CPU's attention, which the counter of torch 2.11 does not know."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +96,6 @@ class Meter:
         try:
             with (
                 recorder,
-                FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter,
                 torch.autograd.graph.saved_tensors_hooks(recorder.save, lambda tensor: tensor),
                 _hooked(_blocks(part), recorder),
                 _autocast(self.device.type, self.autocast),
@@ -116,7 +106,7 @@ class Meter:
             return None, Cost()
         saved = sum((recorder.inside | recorder.outside).values())
         return out, Cost(
-            flops=counter.get_total_flops(),
+            flops=recorder.flops,
             saved=saved,
             kept=sum((recorder.outside | recorder.inputs).values()),
             block=max(recorder.blocks, default=0),

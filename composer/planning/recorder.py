@@ -10,13 +10,24 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(query.shape, key.shape, value.shape)
+
+
+OPERATIONS = {**flop_registry, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+"""Operations by operator; the CPU's attention is one that torch 2.11 does not know."""
 
 Sizes = dict[int, int]
 """Bytes of storages, by their identity."""
 
 
 class Recorder(TorchDispatchMode):
-    """Bytes of one forward of a part. While it records, a number that is read out of a tensor is zero.
+    """Operations and bytes of one forward of a part. While it records, a number that is read out of a tensor is zero.
+
+    flops: 2 for each multiplication with its addition.
 
     Sets of storages, weights not included:
     outside: saved for the backward pass by what is not in a block.
@@ -34,7 +45,7 @@ class Recorder(TorchDispatchMode):
         self.casts: Sizes = {}
         self.block_casts: Sizes = {}
         self.blocks: list[int] = []
-        self.peak = 0
+        self.flops = self.peak = 0
         self._alive: Sizes = {}
         self._bytes = 0
         self._given: list[torch.UntypedStorage] | None = None
@@ -47,6 +58,9 @@ class Recorder(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else 0.0 if args[0].dtype.is_floating_point else 0
         out = func(*args, **(kwargs or {}))
+        operations = OPERATIONS.get(func._overloadpacket)
+        if operations is not None:
+            self.flops += operations(*args, **(kwargs or {}), out_val=out)
         if func is torch.ops.aten._to_copy.default and args[0].untyped_storage()._cdata in self._weights:
             copy = out.untyped_storage()
             self._copies.add(copy._cdata)

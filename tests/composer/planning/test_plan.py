@@ -205,7 +205,7 @@ def test_an_overlay_and_pretrained_weights_without_sizes(capsys: pytest.CaptureF
 def test_a_transformer_is_planned_and_the_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(ROOT / "recipes/quickstart-transformer.yaml"), "--device", "a800"]) == 0
     out = capsys.readouterr().out
-    for said in ("parameters", "tokens a frame", "GiB, optimizer", "a800"):
+    for said in ("parameters", "tokens per frame", "memory, optimizer", "a800"):
         assert said in out
 
 
