@@ -13,7 +13,8 @@ from composer.batch import Batch, Clip, FrameGroup
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
-from composer.planning.plan import Assumptions, StagePlan, plan_recipe
+from composer.planning.plan import plan
+from composer.planning.stage import StagePlan
 from composer.recipe.model import ModelConfig
 from composer.recipe.resolve import Recipe, resolve
 from composer.recipe.training import TrainingConfig
@@ -45,10 +46,10 @@ class Stage:
         return self.recipe.training
 
     def plan(self, frames: int, batch_size: int) -> StagePlan:
-        """What `composer plan` says of this stage with so many frames and samples per micro-batch."""
-        data = self.recipe.data.model_copy(update={"frames": frames, "batch_size": batch_size})
-        assumptions = Assumptions(text_tokens=TEXT_TOKENS)
-        return plan_recipe([(self.name, replace(self.recipe, data=data))], assumptions).stages[0]
+        """What `composer plan` says of this stage with so many frames, and one micro-batch per step."""
+        sizes = {"frames": frames, "batch_size": batch_size, "global_batch_size": batch_size}
+        data = self.recipe.data.model_copy(update=sizes)
+        return plan([(self.name, replace(self.recipe, data=data))], text_tokens=TEXT_TOKENS).stages[0]
 
 
 def stage(name: str, *, tiny: bool, overlays: tuple[Path, ...] = (), **model: Any) -> Stage:

@@ -33,17 +33,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     _check(args)
     stages = [(stage.name, stage.recipe) for stage in resolve_stages(args.recipe, args.overlay, **args.layers)]
-    from composer.planning.plan import Assumptions, plan_recipe
+    from composer.planning.plan import plan
 
-    assumed = Assumptions(args.device, args.utilization, args.devices, args.text_tokens)
+    options = {name: getattr(args, name) for name in ("device", "devices", "utilization", "text_tokens")}
     with stdout_to_stderr():
-        plan = plan_recipe(stages, assumed)
+        result = plan(stages, **options)
     if args.json:
-        sys.stdout.write(json.dumps(plan.as_json(), indent=2) + "\n")
+        sys.stdout.write(json.dumps(result.as_json(), indent=2) + "\n")
     else:
         from composer.planning.table import show
 
-        show(plan)
+        show(result)
     return 0
 
 

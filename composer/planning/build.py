@@ -33,14 +33,18 @@ def build_meta(config: ModelConfig) -> MultimodalModel:
         return compose(config.without_pretrained())
 
 
-def make_fake(model: MultimodalModel, mode: FakeTensorMode) -> None:
-    """Replace all tensors by fake ones of a CPU: unlike those of meta they take part in autocast."""
+def make_fake(model: MultimodalModel, mode: FakeTensorMode, device: torch.device, dtype: torch.dtype) -> None:
+    """Replace all tensors by fake ones of this device: unlike those of meta they take part in autocast.
+
+    dtype: of what is floating-point.
+    """
     memo: dict[int, Tensor] = {}
 
     def fake(tensor: Tensor) -> Tensor:
         if id(tensor) not in memo:
             with mode:
-                new = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                kind = dtype if tensor.is_floating_point() else tensor.dtype
+                new = torch.empty(tensor.shape, dtype=kind, device=device)
                 memo[id(tensor)] = nn.Parameter(new) if isinstance(tensor, nn.Parameter) else new
         return memo[id(tensor)]
 

@@ -3,33 +3,40 @@
 from rich.console import Console
 from rich.table import Table
 
-from composer.planning.plan import Plan, StagePlan
+from composer.planning.plan import Plan
+from composer.planning.stage import StagePlan
 
 NOTES = (
     "FLOPs: 2 for each multiply-add, forward and backward, all epochs; attention and matrices, not elementwise work.",
-    "Activations: measured on shapes without fused kernels, so an upper bound; of one batch, or of one packed row.",
-    "Sources are videos where their name or folder says so, and a file given by its path counts as videos.",
+    "Activations: of one batch, or of one packed row, traced on shapes as the device's kernels keep them.",
+    "Memory, total: if a step is one batch, gradients take the place of its activations.",
+    "Sources are videos if their name or folder says so, and a file given by its path counts as videos.",
 )
 
-
 KINDS = ("image", "video")
+WIDEST = 10_000
+SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
+COUNTS = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def show(plan: Plan, console: Console | None = None) -> None:
-    """Print the parts, the stages, and everything that does not fit."""
+    """Print the parts, the stages, and everything that does not fit. No table is cut, however narrow the console."""
     console = console or Console()
-    console.print(_parts(plan))
-    console.print(_stages(plan))
+    for table in (_parts(plan), _stages(plan)):
+        width = console.width
+        console.width = max(width, console.measure(table, options=console.options.update(max_width=WIDEST)).maximum)
+        console.print(table)
+        console.width = width
     assumed = plan.assumptions
     console.print(
-        f"Assumed: {assumed.text_tokens} tokens of text a sample; {assumed.devices} x {assumed.device} at "
+        f"Assumed: {assumed.text_tokens} tokens of text per sample; {assumed.devices} x {assumed.device} at "
         f"{assumed.utilization:.0%} of their peak, decoding and loading not counted."
     )
     for note in NOTES:
         console.print(note, style="dim")
-    misfits = [(stage.name, said) for stage in plan.stages for said in stage.misfits]
-    for name, said in misfits:
-        console.print(f"{name}: {said}", style="yellow", markup=False)
+    misfits = [(stage.name, misfit) for stage in plan.stages for misfit in stage.misfits]
+    for name, misfit in misfits:
+        console.print(f"{name}: {misfit}", style="yellow", markup=False)
     if not misfits:
         console.print("Everything fits together.", style="green")
 
@@ -66,19 +73,42 @@ def _lines(stage: StagePlan) -> list[tuple[str, str]]:
         ("peak learning rate", f"{stage.peak_lr:g}"),
         ("batch size", f"{stage.batch_size:,}"),
         ("kept ratio", f"{stage.keep_ratio:.0%}"),
-        ("tokens a frame", f"{stage.tokens_per_frame}"),
-        *((f"visual tokens, {kind}", _thousands(stage.visual_tokens.get(kind))) for kind in KINDS),
-        ("longest prompt / context", f"{stage.longest_prompt:,} / {_thousands(stage.context)}"),
-        ("samples of an epoch", "unknown" if stage.samples is None else f"{stage.samples:,}{claim}"),
+        ("tokens per frame", f"{stage.tokens_per_frame}"),
+        *((f"visual tokens, {kind}", _grouped(stage.visual_tokens.get(kind))) for kind in KINDS),
+        ("longest prompt / context", f"{stage.longest_prompt:,} / {_grouped(stage.context)}"),
+        ("samples per epoch", "unknown" if stage.samples is None else f"{stage.samples:,}{claim}"),
         ("steps", "unknown" if stage.steps is None else f"{stage.steps:,}"),
-        ("tokens", "unknown" if stage.tokens is None else f"{stage.tokens / 1e9:,.2f} G"),
-        *((f"GFLOP, {kind}", _thousands(stage.flops_per_sample.get(kind), 1e9)) for kind in KINDS),
-        ("EFLOP", "unknown" if stage.flops is None else f"{stage.flops / 1e18:,.1f}"),
-        *((f"GiB, {what}", f"{size:.1f}") for what, size in stage.memory_gib.items()),
-        ("GiB, checkpoint", f"{stage.checkpoint_gib:.1f}"),
-        ("hours", "unknown" if stage.hours is None else f"{stage.hours:,.1f}"),
+        ("tokens", _count(stage.tokens)),
+        *((f"FLOPs, {kind}", _count(stage.flops_per_sample.get(kind), missing="-")) for kind in KINDS),
+        ("FLOPs", _count(stage.flops)),
+        *((f"memory, {what}", _size(size)) for what, size in stage.memory_gib.items()),
+        ("checkpoint", _size(stage.checkpoint_gib)),
+        ("time", _time(stage.hours)),
     ]
 
 
-def _thousands(number: float | None, unit: float = 1) -> str:
-    return "-" if number is None else f"{number / unit:,.0f}"
+def _grouped(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _count(number: float | None, missing: str = "unknown") -> str:
+    return missing if number is None else _scaled(number, 1000, COUNTS)
+
+
+def _size(gib: float) -> str:
+    return _scaled(gib * 2**30, 1024, SIZES)
+
+
+def _scaled(number: float, base: int, units: tuple[str, ...]) -> str:
+    """Three or more digits and the unit in which the number is at least 1."""
+    power = 0
+    while abs(number) >= base and power < len(units) - 1:
+        number, power = number / base, power + 1
+    digits = 0 if power == 0 or number >= 100 else 1 if number >= 10 else 2
+    return f"{number:,.{digits}f} {units[power]}".rstrip()
+
+
+def _time(hours: float | None) -> str:
+    if hours is None:
+        return "unknown"
+    return f"{hours:,.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"

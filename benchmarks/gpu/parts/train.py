@@ -9,7 +9,7 @@ from benchmarks.gpu.parts.ceilings import MATMUL
 from benchmarks.gpu.recipes import STAGES, Stage, batch, stage
 from benchmarks.gpu.timing import clock, free, peak_gib, reset_peak, seconds
 from benchmarks.gpu.training import Training
-from composer.planning.plan import StagePlan
+from composer.planning.stage import StagePlan
 
 TOLERANCE = 0.15
 """Of the plan's memory."""

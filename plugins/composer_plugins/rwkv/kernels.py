@@ -8,8 +8,10 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from composer.packing import on_device
+from composer_plugins.rwkv.traced import traced
 
 WKV7_LOWER_BOUND = -math.exp(-0.5)
 """The strongest log decay that RWKV-7 can have; with it, fla's kernel needs no guard against overflow."""
@@ -24,6 +26,8 @@ def wkv6(
     state: Tensor | None,
     cu_seqlens: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
+    if isinstance(v, FakeTensor):
+        return traced([r], [k], v, [log_w, u], products=True)
     from fla.ops.rwkv6 import chunk_rwkv6
 
     r, k, v, log_w = (x.contiguous() for x in (r, k, v, log_w))
@@ -50,6 +54,8 @@ def wkv7(
     state: Tensor | None,
     cu_seqlens: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor]:
+    if isinstance(v, FakeTensor):
+        return traced([r, a], [k, b], v, [log_w], products=False)
     from fla.ops.rwkv7 import chunk_rwkv7
 
     r, log_w, k, v, a, b = (x.contiguous() for x in (r, log_w, k, v, a, b))

@@ -54,7 +54,7 @@ class Sequences:
         if self.starts is not None:
             return x[0].index_select(0, self.starts[1:] - 1)
         if self.mask is None:
-            return x[:, -1]
+            return x[:, -1].clone()  # a view would keep all of x in memory for as long as the state lives
         places = torch.arange(1, x.shape[1] + 1, device=x.device) * self.mask.squeeze(-1)
         return x[torch.arange(len(x), device=x.device), places.argmax(dim=1)]
 

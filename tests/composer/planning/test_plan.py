@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from composer.cli import main
 from composer.planning.build import build_meta, unstated_sizes
 from composer.planning.data import shortfall, sources_of, total
+from composer.planning.load import steps_of
 from composer.planning.measure import Meter
-from composer.planning.plan import _steps, backward_factor
+from composer.planning.stage import backward_factor
 from composer.recipe.data import DataConfig, data_config
 from composer.recipe.resolve import resolve
 from composer.recipe.trainer import TrainerConfig
@@ -152,7 +153,7 @@ def test_flags_change_every_stage_and_misfits_are_said(capsys: pytest.CaptureFix
     ],
 )
 def test_steps_are_lightnings(run: dict[str, int], found: tuple[int | None, int, float | None]) -> None:
-    assert _steps(1000, 4, TrainerConfig(**run)) == found
+    assert steps_of(1000, 4, TrainerConfig(**run)) == found
 
 
 def test_a_limit_of_steps_limits_tokens_and_operations(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +205,7 @@ def test_an_overlay_and_pretrained_weights_without_sizes(capsys: pytest.CaptureF
 def test_a_transformer_is_planned_and_the_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", str(ROOT / "recipes/quickstart-transformer.yaml"), "--device", "a800"]) == 0
     out = capsys.readouterr().out
-    for said in ("parameters", "tokens a frame", "GiB, optimizer", "a800"):
+    for said in ("parameters", "tokens per frame", "memory, optimizer", "a800"):
         assert said in out
 
 
