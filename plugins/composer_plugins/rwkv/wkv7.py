@@ -11,6 +11,7 @@ from torch import Tensor
 from composer.packing import pack, unpack
 from composer_plugins.rwkv import kernels
 from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, chunked, joined, split
+from composer_plugins.rwkv.compiled import wkv_node
 
 
 def wkv7(
@@ -32,6 +33,8 @@ def wkv7(
     Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens (`composer.packing`), B = 1 and the states
     have S rows.
     """
+    if torch.compiler.is_compiling():
+        return wkv_node(7, (r, log_w, k, v, a, b), state, cu_seqlens)
     log_w = log_w.float().clamp(min=strongest)
     if v.device.type == "cuda":
         return kernels.wkv7(r, log_w, k, v, a, b, state, cu_seqlens)
