@@ -6,12 +6,15 @@ every block there. The backward pass of the node runs the operator again.
 Legend: B rows, S sequences (B unless packed), T positions, H heads, K channels of a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+OPERATORS: dict[int, Callable[..., tuple[Tensor, Tensor]]] = {}
+"""`wkv6` and `wkv7` by version; their modules, which import this one, enter them."""
 
 
 def wkv_node(
@@ -24,11 +27,7 @@ def wkv_node(
 def _run(
     version: int, inputs: Sequence[Tensor], state: Tensor | None, cu_seqlens: Sequence[int] | None
 ) -> tuple[Tensor, Tensor]:
-    from composer_plugins.rwkv import wkv6, wkv7  # which import this module
-
-    packed = None if cu_seqlens is None else tuple(cu_seqlens)
-    operator: Any = wkv6.wkv6 if version == 6 else wkv7.wkv7
-    return operator(*inputs, state, packed)
+    return OPERATORS[version](*inputs, state, None if cu_seqlens is None else tuple(cu_seqlens))
 
 
 @torch.library.custom_op("composer_rwkv::wkv", mutates_args=())

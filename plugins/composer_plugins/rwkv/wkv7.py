@@ -11,7 +11,7 @@ from torch import Tensor
 from composer.packing import pack, unpack
 from composer_plugins.rwkv import kernels
 from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, chunked, joined, split
-from composer_plugins.rwkv.compiled import wkv_node
+from composer_plugins.rwkv.compiled import OPERATORS, wkv_node
 
 
 def wkv7(
@@ -50,6 +50,9 @@ def wkv7(
             out, state = _chunks(r, log_w, k, values, a, b, state, strongest)
         out = out if cu_seqlens is None else pack(out, cu_seqlens)
     return out.to(v.dtype), state
+
+
+OPERATORS[7] = wkv7
 
 
 def _step(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
