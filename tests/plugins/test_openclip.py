@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
 from composer.data.media.image import read_image
@@ -425,6 +426,22 @@ def test_compiles_as_one_graph(options: dict[str, Any]) -> None:
     expected, got = host(frames(64, 48), reducer), compiled(frames(64, 48), reducer)
     torch.testing.assert_close(got.features, expected.features)
     assert torch.equal(got.sizes, expected.sizes)
+
+
+def test_blocks_compile_once_for_all_grids() -> None:
+    """One graph for the first block, whose tokens have no sizes yet, and one for all others, in every batch."""
+    torch._dynamo.reset()
+    counters.clear()
+    host = encoder(depth=4)
+    reducer = tome(host, keep_ratio=0.4)
+    batches = [frames(64, 48), frames(64, 48, count=3), frames(64, 64)]
+    expected = [host(batch, reducer).features for batch in batches]
+    for block in host.tower.blocks:
+        block.compile(fullgraph=True, backend="eager", dynamic=True)
+    for batch, features in zip(batches, expected, strict=True):
+        torch.testing.assert_close(host(batch, reducer).features, features)
+    assert counters["stats"]["unique_graphs"] == 2
+    torch._dynamo.reset()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Projectors: their sizes, their values by hand, and the contract."""
 
+import pytest
 import torch
 
 from composer.testing import check_projector
@@ -42,3 +43,10 @@ def test_projectors_keep_the_contract() -> None:
 
 def test_components_are_named() -> None:
     assert [(c.kind, c.name) for c in composer_components()] == [("projector", "linear"), ("projector", "mlp")]
+
+
+@pytest.mark.parametrize("projector", [Linear(in_dim=6, out_dim=10), MLP(in_dim=6, out_dim=10)])
+def test_compiles_as_one_graph(projector: Linear | MLP) -> None:
+    compiled = torch.compile(projector, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 5, 6)
+    torch.testing.assert_close(compiled(x), projector(x))

@@ -54,5 +54,5 @@ def _compile(encoder: Encoder, tiny: bool) -> str:
     backend = "eager" if tiny else "inductor"
     for block in encoder.modules():
         if isinstance(block, encoder.block_classes):
-            nn.Module.compile(block, backend=backend)
+            nn.Module.compile(block, backend=backend, fullgraph=True, dynamic=True)
     return f", backend {backend}"

@@ -1,6 +1,8 @@
-"""The wkv operators next to causal attention on inputs of the same shape: forward, and forward with backward."""
+"""The wkv operators next to causal attention on inputs of the same shape, and the encoder's attention that weighs keys
+by size in both of its forms: forward, and forward with backward."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,6 +10,7 @@ from torch.nn.functional import normalize, scaled_dot_product_attention
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.timing import free, seconds
+from composer.blocks import proportional_attention
 from composer_plugins.rwkv.kernels import WKV7_LOWER_BOUND
 from composer_plugins.rwkv.wkv6 import wkv6
 from composer_plugins.rwkv.wkv7 import wkv7
@@ -22,11 +25,26 @@ def run(context: Context) -> None:
         for name, (operator, inputs) in _operators(heads, length, context).items():
             figure = f"{name}, {length:,} positions"
             if context.wants(figure, 5):
-                context.attempt(figure, lambda f=figure, o=operator, i=inputs: _measure(context, f, o, i))
+                context.attempt(figure, lambda f=figure, o=operator, i=inputs: _measure(context, f, o, i, heads))
         free(context.device)
 
+    dtype = torch.bfloat16 if context.on_gpu else torch.float32
+    frames, tokens = (1, 16) if context.tiny else (64, 576)
+    qkv = list(torch.randn(3, frames, 16, tokens, HEAD, device=context.device).to(dtype))
+    sizes = torch.randint(1, 9, (frames, tokens), device=context.device)
+    for form, attention in (("folded", proportional_attention), ("bias", _biased)):
+        figure = f"attention with sizes, {form}, {frames} frames of {tokens} tokens"
+        if context.wants(figure, 5):
+            operator = partial(attention, sizes=sizes)
+            context.attempt(figure, lambda f=figure, o=operator: _measure(context, f, o, qkv, heads=16))
 
-def _measure(context: Context, figure: str, operator: Operator, inputs: list[Tensor]) -> None:
+
+def _biased(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
+    """`proportional_attention` with log sizes as a bias, which FlashAttention does not take."""
+    return scaled_dot_product_attention(q, k, v, attn_mask=sizes.log()[:, None, None, :].to(q.dtype))
+
+
+def _measure(context: Context, figure: str, operator: Operator, inputs: list[Tensor], heads: int) -> None:
     def forward() -> None:
         with torch.no_grad():
             operator(*inputs)
@@ -36,9 +54,7 @@ def _measure(context: Context, figure: str, operator: Operator, inputs: list[Ten
 
     least = 0.05 if context.tiny else 0.3
     for name, run in ((figure, forward), (f"{figure}: forward and backward", both)):
-        context.add(
-            name, 1e3 * seconds(run, context.device, least=least), "ms", note=f"{inputs[0].shape[2]} heads of 64"
-        )
+        context.add(name, 1e3 * seconds(run, context.device, least=least), "ms", note=f"{heads} heads of 64")
 
 
 def _operators(heads: int, length: int, context: Context) -> dict[str, tuple[Operator, list[Tensor]]]:

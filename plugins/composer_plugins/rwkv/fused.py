@@ -65,6 +65,8 @@ class SquaredReLU(torch.autograd.Function):
 
 def token_delta(x: Tensor, first: Tensor) -> Tensor:
     """The position before minus this one, [B, T, D]; `first` [B, D] is what came before x[:, 0]."""
+    if torch.compiler.is_compiling():  # it fuses the steps itself, and cannot trace writing into a slice
+        return torch.cat([first[:, None].to(x.dtype), x[:, :-1]], dim=1) - x
     return TokenDelta.apply(x, first)
 
 

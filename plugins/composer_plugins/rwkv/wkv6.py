@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from composer.packing import pack, unpack
 from composer_plugins.rwkv import kernels
 from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, chunked, joined, split
+from composer_plugins.rwkv.compiled import OPERATORS, wkv_node
 
 
 def wkv6(
@@ -30,6 +31,8 @@ def wkv6(
     Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens (`composer.packing`), B = 1 and the states
     have S rows.
     """
+    if torch.compiler.is_compiling():
+        return wkv_node(6, (r, k, v, log_w, u), state, cu_seqlens)
     log_w = log_w.float().clamp(min=LOG_DECAY_FLOOR)
     if v.device.type == "cuda":
         return kernels.wkv6(r, k, v, log_w, u, state, cu_seqlens)
@@ -40,6 +43,9 @@ def wkv6(
         out, state = (_step if values.shape[1] == 1 else _chunks)(r, k, values, log_w, u.float(), state)
         out = out if cu_seqlens is None else pack(out, cu_seqlens)
     return out.to(v.dtype), state
+
+
+OPERATORS[6] = wkv6
 
 
 def _step(r: Tensor, k: Tensor, v: Tensor, log_w: Tensor, u: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from composer.packing import pack, unpack
 from composer_plugins.rwkv import kernels
 from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, chunked, joined, split
+from composer_plugins.rwkv.compiled import OPERATORS, wkv_node
 
 
 def wkv7(
@@ -32,6 +33,8 @@ def wkv7(
     Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens (`composer.packing`), B = 1 and the states
     have S rows.
     """
+    if torch.compiler.is_compiling():
+        return wkv_node(7, (r, log_w, k, v, a, b), state, cu_seqlens)
     log_w = log_w.float().clamp(min=strongest)
     if v.device.type == "cuda":
         return kernels.wkv7(r, log_w, k, v, a, b, state, cu_seqlens)
@@ -47,6 +50,9 @@ def wkv7(
             out, state = _chunks(r, log_w, k, values, a, b, state, strongest)
         out = out if cu_seqlens is None else pack(out, cu_seqlens)
     return out.to(v.dtype), state
+
+
+OPERATORS[7] = wkv7
 
 
 def _step(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
