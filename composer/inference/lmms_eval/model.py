@@ -12,7 +12,7 @@ from composer.batch import Example
 from composer.data.dataset import Examples
 from composer.data.media.clip import load_clip
 from composer.errors import ConfigError, DataError, MediaError
-from composer.inference.answering import refuse, said
+from composer.inference.answering import greedy_answers, refuse
 from composer.inference.device import device_of
 from composer.inference.lmms_eval.messages import sample_of
 from composer.model.checkpoint import locate, read_checkpoint, restore_model
@@ -73,19 +73,20 @@ class ComposedModel(lmms):
         options = [request.args[2] for request in requests]
         for asked in sorted({str(_not_greedy(given)) for given in options} - {"{}"}):
             log.warning("A task asks for %s; composer decodes greedily.", asked)
-        answers = said(
+        answers = greedy_answers(
             self.model,
             Requests(requests, self.task_dict, self.model.processor, self.frames),
-            [int(given.get("max_new_tokens", LONGEST)) for given in options],
+            {number: int(given.get("max_new_tokens", LONGEST)) for number, given in enumerate(options)},
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             start_method="fork",  # tasks hold functions of files that no import finds, so they cannot be pickled
         )
-        shown = list(tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding"))
-        problems = [answer for answer in shown if isinstance(answer, DataError)]
-        refuse(problems, len(requests), "Mend these documents, or leave them out with a task of your own.")
-        texts = [answer for answer in shown if isinstance(answer, str)]
-        return [_cut(answer, given.get("until")) for answer, given in zip(texts, options, strict=True)]
+        bar = tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding")
+        results = [result for _, result in bar]
+        problems = [result for result in results if isinstance(result, DataError)]
+        refuse(problems, len(requests), "Fix these documents, or exclude them with a task of your own")
+        texts = [result for result in results if isinstance(result, str)]
+        return [_cut(text, given.get("until")) for text, given in zip(texts, options, strict=True)]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
         raise NotImplementedError(f"{_named(requests)} asks in several rounds; composer answers generate_until alone.")
