@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-
 from composer.cli.arguments import natural, positive
 from composer.errors import ConfigError
 from composer.evaluation.benchmarks import evaluate
@@ -67,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    name = load_registry().canonical("benchmark", args.benchmark)
+    name = load_registry().canonical_name("benchmark", args.benchmark)
     model_flags, rest = from_flags(args.other, "model")
     result = evaluate(
         args.checkpoint,

@@ -15,6 +15,8 @@ from composer.errors import DataError
 from composer.evaluation.journal import Contents, Header, Journal, line_of
 
 ANSWERS = "answers"
+SHOWN = 3
+"""Differences between two headers that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class AnswerFile:
     def _rename_others(self) -> None:
         """Rename the files of another header, to the first free name; nothing is deleted."""
         for path in (self.merged, *self.shards()):
-            differences = self._journal(path, self._own.header).differences()
+            differences = "; ".join(self._journal(path, self._own.header).differences()[:SHOWN])
             if not differences:
                 continue
             try:
@@ -163,10 +165,9 @@ class AnswerFile:
                     path.rename(free)
             except BlockingIOError:
                 raise DataError(
-                    f"{path} is being written by another run ({'; '.join(differences)}): wait for it, or use another "
-                    "folder"
+                    f"{path} is being written by another run ({differences}): wait for it, or use another folder"
                 ) from None
-            sys.stderr.write(f"composer: {path} is of another run ({'; '.join(differences)}): renamed to {free.name}\n")
+            sys.stderr.write(f"composer: {path} is of another run ({differences}): renamed to {free.name}\n")
 
     @contextmanager
     def _locked(self, name: str, how: int) -> Iterator[None]:

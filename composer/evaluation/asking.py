@@ -4,13 +4,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from composer.data.dataset import Condition, Examples
+from composer.data.dataset import Examples
 from composer.errors import DataError
 from composer.evaluation.answers import Answer, AnswerFile
 from composer.evaluation.progress import progress
 from composer.evaluation.share import Share
 from composer.inference.answering import greedy_answers, refuse
 from composer.model.multimodal import MultimodalModel
+from composer.recipe.data import Condition
 
 REMEDY = "Fix the media files and rerun: only these questions are asked again"
 

@@ -13,13 +13,14 @@ from composer.evaluation.questions import check_media, digest, first_of_each_tas
 from composer.evaluation.report import RESULTS, About, Result, refuse_to_shrink, result_record, write_result
 from composer.evaluation.share import Share
 from composer.plugin import SlotConfig
+from composer.recipe.components import slot_config
+from composer.recipe.data import Condition
 from composer.recipe.explain import validated
-from composer.recipe.resolve import Layer, recorded, resolve, slot_config
+from composer.recipe.resolve import Layer, recorded, resolve
 from composer.recipe.yamlfile import Origin, located, nested
 from composer.registry import load_registry
 
 if TYPE_CHECKING:
-    from composer.data.dataset import Condition
     from composer.model.multimodal import MultimodalModel
 
 
@@ -43,7 +44,7 @@ def evaluate(
     num_workers: int = 2,
     device: str = "auto",
     limit: int | None = None,
-    condition: "Condition" = "normal",
+    condition: Condition = "normal",
     model: Mapping[str, Any] | Layer = (),
     **options: Any,
 ) -> Result | None:
@@ -118,7 +119,7 @@ def default_folder(checkpoint: Path, benchmark: str, condition: str = "normal") 
 def benchmark_options(benchmark: str | SlotConfig, options: Mapping[str, Any]) -> SlotConfig:
     """Validate a benchmark's options, over those it has. Raises ConfigError with every problem, PluginError."""
     before = benchmark.model_dump(exclude_unset=True) if isinstance(benchmark, SlotConfig) else {"name": benchmark}
-    name = load_registry().canonical("benchmark", before["name"])
+    name = load_registry().canonical_name("benchmark", before["name"])
     return validated(slot_config("benchmark", name), name, located({**before, **options}, Origin("options")))
 
 
@@ -138,8 +139,10 @@ def _load(checkpoint: Path, device: str, model: Mapping[str, Any] | Layer) -> tu
     file = locate(checkpoint)
     content = read_checkpoint(file, resume=False)
     if isinstance(model, Mapping):
-        model = [nested(key.split("."), located(value, Origin(f"model.{key}"))) for key, value in model.items()]
-    resolved = resolve([], flags=model, checkpoint=content["hyper_parameters"]["model"])
+        model = [
+            nested(["model", *key.split(".")], located(value, Origin(f"model.{key}"))) for key, value in model.items()
+        ]
+    resolved = resolve([], flags=model, checkpoint={"model": content["hyper_parameters"]["model"]})
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")
     network = restore_model(content, str(file), target, resolved.model)
@@ -150,7 +153,7 @@ def _ask(
     store: AnswerFile,
     model: "MultimodalModel",
     questions: Sequence[Question],
-    condition: "Condition",
+    condition: Condition,
     share: Share,
     title: str,
 ) -> None:
@@ -177,7 +180,7 @@ def _grade(
     grades = grade_answers(benchmark, questions, answers, folder, header)
     summary = benchmark.summarize(questions, answers, grades)
     published = benchmark.published()
-    if judge := benchmark.judge():
+    if judge := benchmark.judge_id():
         about["judge"] = {**judge, "answered_as": sorted({r.model for grade in grades for r in grade.replies})}
     path = write_result(result_record(summary, benchmark.metric, published, benchmark.skipped, about), folder)
     return Result(summary, benchmark.metrics, published, tuple(benchmark.skipped), path)

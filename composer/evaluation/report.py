@@ -80,7 +80,7 @@ class Scores(TypedDict):
     ungraded: int
     tasks: dict[str, dict[str, float]]
     published: dict[str, dict[str, float]]
-    beside: NotRequired[dict[str, dict[str, float]]]
+    other_metrics: NotRequired[dict[str, dict[str, float]]]
     notes: NotRequired[list[str]]
     skipped: NotRequired[list[dict[str, str]]]
 
@@ -106,8 +106,8 @@ def result_record(
         "tasks": {task: {"n": count, **summary.tasks.get(task, {})} for task, count in summary.counts.items()},
         "published": {row: dict(values) for row, values in published.items()},
     }
-    if summary.beside:
-        scores["beside"] = {name: dict(values) for name, values in summary.beside.items()}
+    if summary.other_metrics:
+        scores["other_metrics"] = {name: dict(values) for name, values in summary.other_metrics.items()}
     if summary.notes:
         scores["notes"] = list(summary.notes)
     if skipped:

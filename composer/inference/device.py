@@ -7,8 +7,8 @@ import torch
 from composer.errors import ConfigError
 
 
-def device_of(given: str) -> torch.device:
-    """The device of this name; `auto` is this process's GPU, or the CPU. Raises ConfigError for one that fails."""
+def device_of(given: str, option: str = "--device") -> torch.device:
+    """The device of this name; `auto` is this process's GPU, or the CPU. Raises ConfigError, naming `option`."""
     if given == "auto":
         given = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
@@ -17,7 +17,7 @@ def device_of(given: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"--device: got {given!r}, which cannot be used ({reason}): expected auto, cpu, cuda or cuda:N, with N "
-            f"below the number of GPUs that torch sees here, {torch.cuda.device_count()}."
+            f"{option}: got {given!r}, which cannot be used ({reason}): expected auto, cpu, cuda or cuda:N, with N "
+            f"below the number of GPUs that torch sees here, {torch.cuda.device_count()}"
         ) from error
     return device

@@ -1,4 +1,4 @@
-"""The heavy half of `composer fit | validate | test | predict`: a thin LightningCLI over what is already resolved."""
+"""The heavy half of `composer fit` and `validate`: a thin LightningCLI over what is already resolved."""
 
 import logging
 import re
@@ -93,11 +93,10 @@ def launch(job: FitJob) -> int:
     try:
         cli = ComposerCLI(job)
         start = getattr(cli.trainer, job.command)
-        options = {"return_predictions": False} if job.command == "predict" else {}
         checkpoint = None if job.checkpoint is None else str(job.checkpoint)
         try:
             with writing(job.folder):
-                start(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, **options)
+                start(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
         except SystemExit:
             if not cli.trainer.interrupted:
                 raise
