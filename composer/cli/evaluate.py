@@ -19,7 +19,7 @@ from composer.recipe.overrides import from_flags
 from composer.recipe.yamlfile import Located, Origin, parse_yaml
 from composer.registry import load_registry
 
-SUMMARY = "Measure a trained model on a benchmark."
+SUMMARY = "Evaluate a trained model on a benchmark."
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder (its newest checkpoint)")
     parser.add_argument("benchmark", metavar="NAME", help="an installed benchmark")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="answers and results (default: evaluation/NAME next to CHECKPOINT)"
