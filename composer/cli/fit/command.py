@@ -90,7 +90,7 @@ def _hparams(checkpoint: Path | None) -> Mapping[str, Any]:
         return {}
     from composer.model.checkpoint import read_checkpoint
 
-    hparams: Mapping[str, Any] = read_checkpoint(checkpoint)["hyper_parameters"]
+    hparams: Mapping[str, Any] = read_checkpoint(checkpoint, resume=False)["hyper_parameters"]
     return hparams
 
 
