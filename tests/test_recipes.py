@@ -133,9 +133,9 @@ def test_answers_are_written_and_the_table_ends_with_overall(
     }
 
     assert main(["predict", *same, "--data.predict=data/shapes/heldout.jsonl"]) == 0
-    answers = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    _, *answers = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     assert len(answers) == 2 * 5
-    assert all(answer["id"] and isinstance(answer["prediction"], str) for answer in answers)
+    assert all(answer["id"] and isinstance(answer["answer"], str) for answer in answers)
 
 
 def test_two_runs_of_one_seed_are_one_run(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

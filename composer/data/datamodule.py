@@ -15,7 +15,7 @@ from composer.batch import Batch, Example
 from composer.data.bad_samples import BadSamples
 from composer.data.dataset import Conversations, collate_or_error
 from composer.data.mixture import mixed_sizes
-from composer.data.open_sources import check_ids, check_total, open_sources
+from composer.data.open_sources import check_total, open_sources
 from composer.data.prefetch import Prefetcher, start_on
 from composer.data.sampler import StreamSampler
 from composer.data.steps import StepChunks, StepLoader, micro_batches, packed_rows
@@ -34,13 +34,13 @@ OPEN_FILES = 2**16
 class MultimodalDataModule(LightningDataModule):
     """Conversations about images and videos, as a recipe's `data:` section describes them.
 
-    Training and validation compute the loss of whole conversations; test and predict ask for the last answer of each.
+    For training and validation, which compute the loss of whole conversations.
     """
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__()
         self.config = config
-        self.frames, self.conditions = config.frames, config.conditions
+        self.frames = config.frames
         self.consumed = 0
         """Samples of the stream that are trained, over all ranks."""
         self._configs: dict[Split, list[SourceConfig]] = {}
@@ -52,14 +52,12 @@ class MultimodalDataModule(LightningDataModule):
         return self.config.eval_batch_size or self.config.batch_size
 
     def setup(self, stage: str) -> None:
-        """Open the sources that a stage reads, once. Raises DataError; all questions are read, so they fail early."""
+        """Open the sources that a stage reads, once. Raises ConfigError if there are none, DataError."""
         self.config.require(SPLITS_OF[stage][0])
         for split in SPLITS_OF[stage]:
             if split not in self._sources:
                 self._configs[split] = self.config.sources_of(split)
                 self._sources[split] = open_sources(self._configs[split])
-                if split in ("test", "predict"):
-                    check_ids(self._sources[split])
 
     def train_dataloader(self) -> Loader | StepLoader | Prefetcher:
         assert self.trainer is not None
@@ -112,14 +110,6 @@ class MultimodalDataModule(LightningDataModule):
             return self._loader(self._data("validation"), batch_size=self.eval_batch_size)
         warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # on purpose
         return []
-
-    def test_dataloader(self) -> dict[str, Loader]:
-        """One loader per condition, in the order of `conditions`."""
-        data = {condition: self._data("test", answer=True, condition=condition) for condition in self.conditions}
-        return {condition: self._loader(shown, batch_size=self.eval_batch_size) for condition, shown in data.items()}
-
-    def predict_dataloader(self) -> Loader:
-        return self._loader(self._data("predict", answer=True), batch_size=self.eval_batch_size)
 
     def on_before_batch_transfer(
         self, batch: Batch | list[Batch] | ComposerError, dataloader_idx: int

@@ -1,12 +1,13 @@
 """Opens the sources of `data:`: their readers, and the checks that hold for all of them."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from composer.errors import DataError
 from composer.reader import Reader
 from composer.recipe.data import TOLERANCE, SourceConfig, is_off
 from composer.registry import load_registry
+from composer.sample import Sample
 
 
 def open_sources(sources: Sequence[SourceConfig]) -> list[Reader]:
@@ -49,16 +50,19 @@ def check_total(sizes: Sequence[int], names: Sequence[str], expected: int | None
         )
 
 
-def check_ids(sources: Sequence[Reader]) -> None:
-    """Raises DataError for two records of one id, whose answers could not be told apart. Reads every record."""
-    seen: dict[str, tuple[Reader, int]] = {}
+def unique_samples(sources: Sequence[Reader]) -> Iterator[Sample]:
+    """Every sample of all sources, in order.
+
+    Raises DataError for a record that cannot be read, and for two with one id, whose answers could not be told apart.
+    """
+    locations: dict[str, str] = {}
     for source in sources:
-        for index in range(len(source)):
-            sample = source[index]
-            if sample.id in seen:
-                first, at = seen[sample.id]
+        for number in range(len(source)):
+            sample, location = source[number], source.location(number)
+            if sample.id in locations:
                 raise DataError(
-                    f"{source.location(index)}: id {sample.id!r} is already that of {first.location(at)}; "
-                    "give each record an id of its own"
+                    f"{location}: id {sample.id!r} is already that of {locations[sample.id]}; give each record an id "
+                    "of its own"
                 )
-            seen[sample.id] = source, index
+            locations[sample.id] = location
+            yield sample

@@ -1,39 +1,24 @@
-"""Exact-match accuracy per question type, under each condition in which the questions were asked."""
+"""Exact-match accuracy per question type, under each condition in which the questions were asked. No torch here."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TypedDict
 
 from rich import box
 from rich.table import Table
 
-RESULTS = "results.json"
-ANSWERS = "answers.jsonl"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model said to one question. condition: `normal`, or how the media were spoilt (`blind`, `shuffled`)."""
-
-    id: str
-    question_type: str
-    condition: str
-    prediction: str
-    answer: str
-
-    @property
-    def correct(self) -> bool:
-        """Whether the two are the same text, apart from case and the white space around it."""
-        return _normal(self.prediction) == _normal(self.answer)
+from composer.atomic import replacing
+from composer.evaluation.answers import Answer
+from composer.evaluation.report import RESULTS
 
 
 @dataclass(frozen=True)
 class TypeAccuracy:
-    """One question type. count: questions; chance: one in the distinct answers; accuracy: of each condition."""
+    """One question type. count: questions; chance: 1 / distinct right answers; accuracy: under each condition."""
 
     question_type: str
     count: int
@@ -50,75 +35,86 @@ class Accuracy:
     overall: TypeAccuracy
 
 
-def measure(answers: Iterable[Prediction]) -> Accuracy:
-    """Accuracy of these answers. Where a sampler repeated a question, its last answer counts.
+class Results(TypedDict):
+    """The content of `results.json` of `composer test`. A row has `n`, `chance` and the accuracy of each condition."""
+
+    checkpoint: str | None
+    overall: dict[str, float]
+    question_types: dict[str, dict[str, float]]
+
+
+def is_correct(answer: Answer) -> bool:
+    """Whether the answer is its reference, apart from case and surrounding white space."""
+    return _normal(answer.answer) in map(_normal, answer.references)
+
+
+def measure(answers: Iterable[Answer]) -> Accuracy:
+    """Accuracy of these answers, each question once under each condition.
 
     A question without a type is of the type "untyped". Every type must have been asked under every condition, and at
     least one question asked.
     """
-    unique = {(a.condition, a.question_type, a.id): a for a in answers}
-    conditions = tuple(dict.fromkeys(a.condition for a in unique.values()))
-    by_type: dict[str, dict[str, list[Prediction]]] = defaultdict(lambda: defaultdict(list))
-    for a in unique.values():
-        by_type[a.question_type or "untyped"][a.condition].append(a)
-    types = tuple(_of_type(name, asked, conditions) for name, asked in sorted(by_type.items()))
+    by_type: dict[str, dict[str, list[Answer]]] = defaultdict(lambda: defaultdict(list))
+    conditions: dict[str, None] = {}
+    for answer in answers:
+        conditions[answer.condition] = None
+        by_type[answer.task or "untyped"][answer.condition].append(answer)
+    types = tuple(_of_type(name, members, tuple(conditions)) for name, members in sorted(by_type.items()))
     overall = TypeAccuracy(
         "overall",
         sum(t.count for t in types),
         fmean(t.chance for t in types),
         {c: fmean(t.accuracy[c] for t in types) for c in conditions},
     )
-    return Accuracy(conditions, types, overall)
+    return Accuracy(tuple(conditions), types, overall)
 
 
 def accuracy_table(result: Accuracy) -> Table:
-    """A row for each question type, one for each condition that spoils the media, and `overall` as the last line.
+    """A row for each question type, one for each condition but the first, and `overall` as the last line.
 
     Fits 80 columns and needs ASCII only.
     """
-    plain, *spoilt = result.conditions
+    plain, *ablated = result.conditions
     table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("question type")
-    for heading in ("n", "accuracy", "chance", *spoilt):
+    for heading in ("n", "accuracy", "chance", *ablated):
         table.add_column(heading, justify="right")
     for row in result.types:
-        table.add_row(*_cells(row, plain, spoilt))
+        table.add_row(*_cells(row, plain, ablated))
     table.add_section()
-    for condition in spoilt:
+    for condition in ablated:
         mean = result.overall
         table.add_row(condition, str(mean.count), f"{mean.accuracy[condition]:.3f}", f"{mean.chance:.3f}")
-    table.add_row(*_cells(result.overall, plain, spoilt), style="bold")
+    table.add_row(*_cells(result.overall, plain, ablated), style="bold")
     return table
 
 
-def write_results(result: Accuracy, answers: Sequence[Prediction], folder: Path, **about: Any) -> None:
-    """Write `results.json` (the table, and `about`: where it comes from) and `answers.jsonl` (every answer)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ANSWERS).open("w", encoding="utf-8") as file:
-        for a in answers:
-            file.write(json.dumps({**asdict(a), "correct": a.correct}, ensure_ascii=False) + "\n")
-    record = {
-        **about,
+def write_results(result: Accuracy, folder: Path, checkpoint: Path | None) -> Path:
+    """Write `results.json` atomically: the table, and the checkpoint that was tested. Returns its path."""
+    results: Results = {
+        "checkpoint": None if checkpoint is None else str(checkpoint),
         "overall": _record(result.overall),
         "question_types": {t.question_type: _record(t) for t in result.types},
     }
-    (folder / RESULTS).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path = folder / RESULTS
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
 
 
-def _of_type(name: str, asked: Mapping[str, Sequence[Prediction]], conditions: Sequence[str]) -> TypeAccuracy:
-    first = asked[conditions[0]]
-    distinct = {_normal(a.answer) for a in first}
-    return TypeAccuracy(
-        name, len(first), 1 / len(distinct), {c: fmean(a.correct for a in asked[c]) for c in conditions}
-    )
+def _of_type(name: str, members: Mapping[str, Sequence[Answer]], conditions: Sequence[str]) -> TypeAccuracy:
+    first = members[conditions[0]]
+    distinct = {_normal(reference) for answer in first for reference in answer.references}
+    accuracy = {condition: fmean(map(is_correct, members[condition])) for condition in conditions}
+    return TypeAccuracy(name, len(first), 1 / len(distinct), accuracy)
 
 
-def _cells(row: TypeAccuracy, plain: str, spoilt: Sequence[str]) -> list[str]:
-    accuracies = [f"{row.accuracy[c]:.3f}" for c in spoilt]
+def _cells(row: TypeAccuracy, plain: str, ablated: Sequence[str]) -> list[str]:
+    accuracies = [f"{row.accuracy[c]:.3f}" for c in ablated]
     return [row.question_type, str(row.count), f"{row.accuracy[plain]:.3f}", f"{row.chance:.3f}", *accuracies]
 
 
-def _record(row: TypeAccuracy) -> dict[str, Any]:
+def _record(row: TypeAccuracy) -> dict[str, float]:
     return {"n": row.count, "chance": row.chance, **row.accuracy}
 
 

@@ -1,46 +1,93 @@
-"""A benchmark's answers on the disk: each is kept at once, a restart goes on, several processes share a folder."""
+"""The durable store of answers: each is kept at once, a restart resumes, several processes share a folder."""
 
 import fcntl
 import re
-from collections.abc import Iterator, Mapping, Set
+import sys
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
 from composer.atomic import replacing
-from composer.evaluation.journal import Contents, Journal, line_of
+from composer.errors import DataError
+from composer.evaluation.journal import Contents, Header, Journal, line_of
 
-ANSWERS = "answers.jsonl"
-_SHARD = re.compile(r"answers\.[0-9]+\.jsonl")
-_LOCK = ".answers.lock"
-_ASKING = ".asking.lock"
-_CONTENTS = Contents("answers", "ask", frozenset({"id", "answer"}))
+ANSWERS = "answers"
+SHOWN = 3
+"""Differences between two headers that a message lists."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer to one question.
+
+    Attributes:
+        id: The question's id.
+        answer: The model's text.
+        task: The question's task or type; "" if it has none.
+        references: The right answers; () if they are not known.
+        condition: How the media were shown, see `composer.data.dataset.Condition`.
+    """
+
+    id: str
+    answer: str
+    task: str = ""
+    references: tuple[str, ...] = ()
+    condition: str = "normal"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the store keeps one answer of: the condition and the question's id."""
+        return self.condition, self.id
+
+
+def _parse(record: dict[str, Any]) -> Answer:
+    return Answer(**{**record, "references": tuple(record.get("references", ()))})
+
+
+_CONTENTS = Contents("answers", "ask", _parse)
 
 
 class AnswerFile:
-    """The answers of one process of `world`, and what all of them have answered before.
+    """The answers of one process of `world`, and those that all processes have kept before.
 
-    The first line of every file is the header: what the answers are to and from. Alone, a process writes
-    `answers.jsonl`; of several, each writes `answers.RANK.jsonl`, and `merge` makes the one of the others. grading:
-    options that change no answer, and may be others in the header of a file.
+    The first line of every file is the header, which identifies model and questions. A single process writes
+    `NAME.jsonl`; of several, each writes `NAME.RANK.jsonl`, and `merge` makes one file of them.
+
+    Args:
+        folder: Where the files are stored.
+        header: What the answers depend on.
+        rank: This process's number.
+        world: The number of processes.
+        name: The stem of the files' names.
+        grading: Options in the header that change no answer, so that they may differ from a file's.
+        rename_others: True renames files of another header when the store is opened; otherwise they are refused.
     """
 
     def __init__(
         self,
         folder: Path,
-        header: Mapping[str, Any],
+        header: Header,
         rank: int = 0,
         world: int = 1,
+        *,
+        name: str = ANSWERS,
         grading: Set[str] = frozenset(),
+        rename_others: bool = False,
     ) -> None:
-        self.folder, self.grading = folder, grading
-        self.path = folder / (ANSWERS if world == 1 else f"answers.{rank}.jsonl")
-        self._own = Journal(self.path, header, _CONTENTS, grading)
+        self.folder, self.name, self.grading, self.rename_others = folder, name, grading, rename_others
+        self.merged = folder / f"{name}.jsonl"
+        self.path = self.merged if world == 1 else folder / f"{name}.{rank}.jsonl"
+        self._own = self._journal(self.path, header)
 
     def __enter__(self) -> Self:
-        """Open the file to append. Raises DataError where files of the folder are of another header."""
+        """Open the file to append. Raises DataError if files of the folder have another header."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.lock():
+            if self.rename_others:
+                self._rename_others()
             self.read()
             self._own.__enter__()
         return self
@@ -48,49 +95,82 @@ class AnswerFile:
     def __exit__(self, *error: object) -> None:
         self._own.__exit__(*error)
 
-    def append(self, key: str, answer: str, **about: Any) -> None:
-        """Keep an answer; it outlives the process from here on."""
-        self._own.append({"id": key, "answer": answer, **about})
+    def append(self, answer: Answer) -> None:
+        """Keep an answer; from here on it outlives the process."""
+        self._own.append(answer)
 
-    def read(self) -> dict[str, dict[str, Any]]:
-        """Every kept record by the question's id, of all processes. Raises DataError as `__enter__` does.
+    def read(self) -> dict[tuple[str, str], Answer]:
+        """Every kept answer by its key, of all processes. Raises DataError as `__enter__` does.
 
-        Beside other processes to be called under `lock`: one that is done merges files and removes them.
+        To be called under `lock` if other processes may run: the last of them merges files and removes them.
         """
-        found: dict[str, dict[str, Any]] = {}
-        for path in (self.folder / ANSWERS, *self.shards()):
-            found |= {
-                record["id"]: record for record in Journal(path, self._own.header, _CONTENTS, self.grading).read()
-            }
-        return found
+        paths = (self.merged, *self.shards())
+        return {answer.key: answer for path in paths for answer in self._journal(path, self._own.header).read()}
 
-    def merge(self, records: Mapping[str, Mapping[str, Any]]) -> None:
-        """Make `answers.jsonl` of these records, in this order, and remove the files of single processes."""
-        with replacing(self.folder / ANSWERS) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for record in (self._own.header, *records.values()):
-                file.write(line_of(record))
+    def merge(self, answers: Mapping[tuple[str, str], Answer]) -> None:
+        """Write `NAME.jsonl` with these answers, in this order, and remove the files of single processes."""
+        with replacing(self.merged) as temporary, temporary.open("w", encoding="utf-8") as file:
+            file.write(line_of(self._own.header))
+            file.writelines(line_of(asdict(answer)) for answer in answers.values())
         for path in self.shards():
             path.unlink()
 
     def shards(self) -> list[Path]:
         """The files of single processes that are not merged yet."""
-        return sorted(path for path in self.folder.glob("answers.*.jsonl") if _SHARD.fullmatch(path.name))
+        pattern = re.compile(re.escape(self.name) + r"\.[0-9]+\.jsonl")
+        return sorted(path for path in self.folder.glob(f"{self.name}.*.jsonl") if pattern.fullmatch(path.name))
+
+    @contextmanager
+    def complete(self, keys: Sequence[tuple[str, str]]) -> Iterator[list[Answer] | None]:
+        """The answers to `keys`, in order, merged into one file; other processes wait until the block ends.
+
+        None if another process is still asking and will report, or has reported already.
+        """
+        with self.lock():
+            reported = not self.path.exists()
+            answers = self.read()
+            if reported or any(key not in answers for key in keys):
+                yield None
+                return
+            if self.shards():
+                self.merge({key: answers[key] for key in dict.fromkeys((*keys, *answers))})
+            yield [answers[key] for key in keys]
 
     def lock(self) -> AbstractContextManager[None]:
-        """One process at a time, also after another was killed here."""
-        return self._locked(_LOCK, fcntl.LOCK_EX)
+        """Let one process in at a time, also after another was killed inside."""
+        return self._locked("lock", fcntl.LOCK_EX)
 
     def asking(self) -> AbstractContextManager[None]:
-        """While a process asks questions."""
-        return self._locked(_ASKING, fcntl.LOCK_SH)
+        """Held while a process asks questions."""
+        return self._locked("asking", fcntl.LOCK_SH)
 
     def wait_for_others(self) -> None:
-        """Until no process is asking. torchrun ends all of them with the first that fails."""
-        with self._locked(_ASKING, fcntl.LOCK_EX):
+        """Wait until no process is asking. torchrun ends all of them with the first that fails."""
+        with self._locked("asking", fcntl.LOCK_EX):
             pass
+
+    def _journal(self, path: Path, header: Header) -> Journal[Answer]:
+        return Journal(path, header, _CONTENTS, self.grading)
+
+    def _rename_others(self) -> None:
+        """Rename the files of another header, to the first free name; nothing is deleted."""
+        for path in (self.merged, *self.shards()):
+            differences = "; ".join(self._journal(path, self._own.header).differences()[:SHOWN])
+            if not differences:
+                continue
+            try:
+                with self._locked("asking", fcntl.LOCK_EX | fcntl.LOCK_NB):
+                    names = (path.with_name(f"{path.stem}.replaced-{number}.jsonl") for number in count(1))
+                    free = next(name for name in names if not name.exists())
+                    path.rename(free)
+            except BlockingIOError:
+                raise DataError(
+                    f"{path} is being written by another run ({differences}): wait for it, or use another folder"
+                ) from None
+            sys.stderr.write(f"composer: {path} is of another run ({differences}): renamed to {free.name}\n")
 
     @contextmanager
     def _locked(self, name: str, how: int) -> Iterator[None]:
-        with (self.folder / name).open("w") as file:
+        with (self.folder / f".{self.name}.{name}").open("w") as file:
             fcntl.flock(file, how)
             yield

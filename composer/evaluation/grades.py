@@ -1,7 +1,7 @@
-"""Grades of answers: by the benchmark alone, or by a judge, whose grades cost and are kept as they are given."""
+"""Grades of answers: by the benchmark alone, or by a judge, whose grades cost money and are kept at once."""
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from threading import Event, Lock, Thread
@@ -9,24 +9,64 @@ from typing import Any
 
 from composer.benchmark import Benchmark, Grade, Question, Reply
 from composer.errors import JudgeError
-from composer.evaluation.journal import Contents, Journal
+from composer.evaluation.journal import Contents, Header, Journal
 from composer.evaluation.progress import progress
 
 GRADES = "grades.jsonl"
 GIVE_UP = 20
 """Answers in a row without a grade, none of them tried before, after which the judge is not asked any more."""
 
-_CONTENTS = Contents("grades", "judge", frozenset({"id", "answer", "scores", "problem", "replies"}))
+
+@dataclass(frozen=True)
+class KeptGrade:
+    """A line of `grades.jsonl`: the grade of one answer to the question `id`."""
+
+    id: str
+    answer: str
+    scores: Mapping[str, float]
+    parsed: str | None
+    problem: str | None
+    replies: tuple[Reply, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What one grade is kept of."""
+        return self.id, self.answer
+
+    @property
+    def grade(self) -> Grade:
+        """The grade as the benchmark gave it."""
+        return Grade(self.scores, self.parsed, self.problem, self.replies)
 
 
-def graded(
-    benchmark: Benchmark, questions: Sequence[Question], answers: Sequence[str], folder: Path, header: Mapping[str, Any]
+def _parse(record: dict[str, Any]) -> KeptGrade:
+    return KeptGrade(**{"parsed": None, **record, "replies": tuple(Reply(**reply) for reply in record["replies"])})
+
+
+_CONTENTS = Contents("grades", "judge", _parse)
+
+
+def grade_answers(
+    benchmark: Benchmark, questions: Sequence[Question], answers: Sequence[str], folder: Path, header: Header
 ) -> list[Grade]:
-    """The grade of each answer, in order. header: what the answers are to and from.
+    """Grade each answer.
 
-    A judge's grades lie in `grades.jsonl` of `folder`, below a header that names the judge. What is graded there is not
-    asked again, unless the answer is another one or its grade has a problem. Raises DataError where the grades are of
-    another judge or other answers, JudgeError where `GIVE_UP` answers in a row, none judged before, get no grade.
+    A judge's grades are stored in `grades.jsonl` of `folder`, below a header that names the judge. An answer that has a
+    grade there is not judged again, unless that grade has a problem.
+
+    Args:
+        benchmark: Grades, alone or with its judge.
+        questions: What was asked.
+        answers: One for each question, in order.
+        folder: Where a judge's grades are stored.
+        header: What the answers depend on.
+
+    Returns:
+        One grade for each answer, in order.
+
+    Raises:
+        DataError: The stored grades are of another judge or of other answers.
+        JudgeError: `GIVE_UP` answers in a row, none of them judged before, got no grade.
     """
     judge = benchmark.judge_id()
     pairs = list(zip(questions, answers, strict=True))
@@ -34,22 +74,26 @@ def graded(
         return [benchmark.grade(question, answer) for question, answer in pairs]
     with Journal(folder / GRADES, {**header, "judge": judge}, _CONTENTS) as kept:
         records = kept.read()
-        known = {(r["id"], r["answer"]): _grade(r) for r in records if r["problem"] is None}
+        known = {record.key: record.grade for record in records if record.problem is None}
         left = [(question, answer) for question, answer in pairs if (question.id, answer) not in known]
-        # Those without a grade come last: asked first they would look like a judge that answers nobody.
-        tried = {(r["id"], r["answer"]) for r in records}
+        # Those without a grade come last: asked first they would look like a judge that is down.
+        tried = {record.key for record in records}
         left.sort(key=lambda pair: (pair[0].id, pair[1]) in tried)
         known |= _ask(benchmark, left, kept, tried, done=len(pairs) - len(left))
     return [known[question.id, answer] for question, answer in pairs]
 
 
 def _ask(
-    benchmark: Benchmark, left: Sequence[tuple[Question, str]], kept: Journal, tried: Set[tuple[str, str]], done: int
+    benchmark: Benchmark,
+    left: Sequence[tuple[Question, str]],
+    kept: Journal[KeptGrade],
+    tried: Set[tuple[str, str]],
+    done: int,
 ) -> dict[tuple[str, str], Grade]:
     """Grade these answers, several at once, and keep each grade in the thread that got it, so that none is lost.
 
-    tried: answers that the judge did not grade before, whose failing again says nothing of the judge.
-    The threads are daemons: an interrupt from the keyboard waits for no judge. After an error they finish what is paid.
+    tried: answers that the judge failed to grade before; failing again does not show that the judge is down.
+    The threads are daemons, so Ctrl-C waits for no judge. After an error they finish the requests that are paid for.
     """
     waiting, lock, stopped = iter(left), Lock(), Event()
     outcomes: Queue[tuple[str, str, Grade] | BaseException] = Queue()
@@ -64,13 +108,15 @@ def _ask(
                 question, answer = pair
                 grade = benchmark.grade(question, answer)
                 with lock:
-                    kept.append({"id": question.id, "answer": answer, **asdict(grade)})
+                    kept.append(
+                        KeptGrade(question.id, answer, grade.scores, grade.parsed, grade.problem, grade.replies)
+                    )
                 outcomes.put((question.id, answer, grade))
         except BaseException as error:
             outcomes.put(error)
 
     threads = [Thread(target=work, daemon=True) for _ in range(min(benchmark.at_once, len(left)))]
-    found: dict[tuple[str, str], Grade] = {}
+    grades: dict[tuple[str, str], Grade] = {}
     failed = 0
     with progress("judge", done + len(left), done) as advance:
         try:
@@ -81,7 +127,7 @@ def _ask(
                 if isinstance(outcome, BaseException):
                     raise outcome
                 key, answer, grade = outcome
-                found[key, answer] = grade
+                grades[key, answer] = grade
                 advance()
                 if not grade.problem:
                     failed = 0
@@ -89,8 +135,8 @@ def _ask(
                     failed += 1
                 if failed >= GIVE_UP:
                     raise JudgeError(
-                        f"The judge gave no grade to {failed} answers in a row; of {key!r}: {grade.problem}. Mend that "
-                        f"and start again: {kept.path} keeps what is judged."
+                        f"The judge gave no grade to {failed} answers in a row; of {key!r}: {grade.problem}. Fix that "
+                        f"and rerun: {kept.path} keeps the grades so far"
                     )
         except Exception:
             stopped.set()
@@ -99,9 +145,4 @@ def _ask(
             raise
         finally:
             stopped.set()
-    return found
-
-
-def _grade(record: Mapping[str, Any]) -> Grade:
-    replies = tuple(Reply(**reply) for reply in record["replies"])
-    return Grade(record["scores"], record.get("parsed"), record["problem"], replies)
+    return grades

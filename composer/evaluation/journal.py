@@ -1,40 +1,53 @@
-"""JSON Lines that outlive the process which appends them: a header that says what they are of, then records."""
+"""JSON Lines files that outlive the process that appends to them: a header that identifies the run, then records."""
 
 import json
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TextIO
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TextIO, TypeVar
 
 from composer.atomic import writing
 from composer.errors import DataError
 from composer.recipe.explain import differing
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-class Contents(NamedTuple):
-    """What a journal holds, for its errors: "answers", and "ask" for how to get others. fields: of every record."""
+Record = TypeVar("Record", bound="DataclassInstance")
+Header = Mapping[str, object]
+"""The first line of a journal: plain values that JSON can hold. Every run with the same header may share the file."""
+
+
+class Contents(NamedTuple, Generic[Record]):
+    """What a journal holds.
+
+    noun, verb: for its errors, such as "answers" and "ask". parse: a record from its line's mapping; raises KeyError,
+    TypeError or ValueError for a mapping that is not a record.
+    """
 
     noun: str
     verb: str
-    fields: frozenset[str]
+    parse: Callable[[dict[str, Any]], Record]
 
 
-class Journal:
-    """One file. A line that a killed process left unfinished is none, and is written over.
+class Journal(Generic[Record]):
+    """One file. A line that a killed process left unfinished does not count, and is overwritten.
 
-    free: options that may be others in the file's header, or be there at all.
+    free: names in the header's `options` that may differ from the file's, or be missing from it.
     """
 
-    def __init__(self, path: Path, header: Mapping[str, Any], contents: Contents, free: Set[str] = frozenset()) -> None:
-        self.path, self.header, self.contents, self.free = path, json.loads(json.dumps(header)), contents, free
+    def __init__(self, path: Path, header: Header, contents: Contents[Record], free: Set[str] = frozenset()) -> None:
+        self.path, self.contents, self.free = path, contents, free
+        self.header: dict[str, Any] = json.loads(json.dumps(header))
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        """Open the file to append. Raises DataError where it has another header."""
+        """Open the file to append. Raises DataError if its header differs."""
         self.read()
         _drop_torn_line(self.path)
         self._file = self.path.open("a", encoding="utf-8")
         if self._file.tell() == 0:
-            self.append(self.header)
+            self._write(self.header)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,52 +55,65 @@ class Journal:
             with writing(self.path):
                 self._file.close()
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Keep a record; it outlives the process from here on. Raises DiskFullError."""
-        assert self._file is not None, "records are kept inside the with block"
-        with writing(self.path):
-            self._file.write(line_of(record))
-            self._file.flush()
+    def append(self, record: Record) -> None:
+        """Keep a record; from here on it outlives the process. Raises DiskFullError."""
+        self._write(asdict(record))
 
-    def read(self) -> list[dict[str, Any]]:
-        """The records so far. Raises DataError for another header, and for a line that nobody wrote."""
-        if not self.path.exists():
+    def read(self) -> list[Record]:
+        """The records so far. Raises DataError if the header differs, and for a line that is not a record."""
+        if differences := self.differences():
+            raise DataError(
+                f"{self.path} holds {self.contents.noun} of another run ({'; '.join(differences)}): give another "
+                f"--output, or remove the file to {self.contents.verb} again"
+            )
+        return [self._record(number, line) for number, line in enumerate(self._lines(), start=1) if number > 1]
+
+    def differences(self) -> list[str]:
+        """How the file's header differs from this one; [] if the file has none yet."""
+        first = next(self._lines(), None)
+        if first is None:
             return []
-        lines = self._lines()
-        for header in lines:
-            self._check(header)
-            break
-        return list(lines)
-
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if not isinstance(record, dict) or (number > 1 and not self.contents.fields <= record.keys()):
-                raise DataError(
-                    f"{self.path}:{number}: got {line[:60]!r}, expected a record that `composer evaluate` wrote: "
-                    f"remove the line, or the file to {self.contents.verb} again."
-                )
-            yield record
-
-    def _check(self, header: Mapping[str, Any]) -> None:
-        got, expected = self._compared(header), self._compared(self.header)
-        others = [
+        got, expected = self._compared(self._mapping(1, first)), self._compared(self.header)
+        return [
             f"{place}: got {old!r}, expected {new!r}"
             for key in dict.fromkeys((*expected, *got))
             for place, old, new in differing(got.get(key), expected.get(key), key)
         ]
-        if others:
-            raise DataError(
-                f"{self.path} holds {self.contents.noun} of another run ({'; '.join(others)}): give another "
-                f"--output, or remove the file to {self.contents.verb} again."
-            )
 
-    def _compared(self, header: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _write(self, line: Header) -> None:
+        assert self._file is not None, "records are kept inside the with block"
+        with writing(self.path):
+            self._file.write(line_of(line))
+            self._file.flush()
+
+    def _lines(self) -> Iterator[bytes]:
+        """The finished lines."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        return (line for line in content.splitlines(keepends=True) if line.endswith(b"\n"))
+
+    def _record(self, number: int, line: bytes) -> Record:
+        mapping = self._mapping(number, line)
+        try:
+            return self.contents.parse(mapping)
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._not_a_record(number, line) from error
+
+    def _mapping(self, number: int, line: bytes) -> dict[str, Any]:
+        try:
+            mapping = json.loads(line)
+        except ValueError as error:
+            raise self._not_a_record(number, line) from error
+        if not isinstance(mapping, dict):
+            raise self._not_a_record(number, line)
+        return mapping
+
+    def _not_a_record(self, number: int, line: bytes) -> DataError:
+        return DataError(
+            f"{self.path}:{number}: got {line[:60]!r}, expected a record written by composer: remove the line, or the "
+            f"file to {self.contents.verb} again"
+        )
+
+    def _compared(self, header: dict[str, Any]) -> dict[str, Any]:
         """A header without the options that are free."""
         options = header.get("options")
         if not isinstance(options, dict):
@@ -95,15 +121,15 @@ class Journal:
         return {**header, "options": {name: value for name, value in options.items() if name not in self.free}}
 
 
-def line_of(record: Mapping[str, Any]) -> str:
-    """A record as its line."""
-    return json.dumps(record, ensure_ascii=False) + "\n"
+def line_of(mapping: Header) -> str:
+    """A mapping as its line."""
+    return json.dumps(mapping, ensure_ascii=False) + "\n"
 
 
 def _drop_torn_line(path: Path) -> None:
     if path.exists():
         content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
             with path.open("r+b") as file:
-                file.truncate(whole)
+                file.truncate(end)

@@ -1,4 +1,4 @@
-"""The bar that questions and grades advance."""
+"""Progress bar of questions and grades."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(title: str, total: int, done: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Gives what advances the bar by one, from any thread. It is drawn on standard error, unless `quiet`."""
+    """Draw a bar on standard error, unless `quiet`. Gives a function that advances it by one, from any thread."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("", total=total, completed=done)

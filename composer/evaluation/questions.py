@@ -12,7 +12,7 @@ SHOWN = 3
 
 
 def read_questions(benchmark: Benchmark) -> list[Question]:
-    """The benchmark's questions, each with its own id; the records that are not asked are in `benchmark.skipped`.
+    """Read the benchmark's questions, each with an id of its own; records that are not asked go to `benchmark.skipped`.
 
     Of several questions with one id the first is asked. Raises DataError if no question is left.
     """
@@ -26,41 +26,41 @@ def read_questions(benchmark: Benchmark) -> list[Question]:
             unique[question.id] = question
     if not unique:
         raise DataError(
-            "\n".join(["The benchmark gave no question, expected at least one", *listed(benchmark.skipped)])
+            "\n".join(["The benchmark gave no question, expected at least one", *skipped_lines(benchmark.skipped)])
         )
     return list(unique.values())
 
 
-def listed(skipped: Sequence[Skipped]) -> list[str]:
+def skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
     """A line for each of the first few skipped records, and one that counts the others."""
     lines = [f"skipped: {place}: {reason}" for place, reason in skipped[:SHOWN]]
     return [*lines, f"skipped: {len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else lines
 
 
 def check_media(questions: Sequence[Question]) -> None:
-    """Refuse to start where files are missing, rather than stop at each of them. Raises DataError."""
+    """Raise DataError if media files are missing, before the first question is asked."""
     media = {m.path: q.sample.source for q in questions for m in q.sample.media if m.data is None}
     missing = [f"{path} ({source})" for path, source in media.items() if not os.path.exists(path)]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise DataError(
             f"{len(missing)} of {len(media)} media files are missing: {'; '.join(missing[:3])}{more}. "
-            "Unpack the benchmark's videos there, or ask other tasks."
+            "Unpack the benchmark's videos there, or ask other tasks"
         )
 
 
 def digest(questions: Sequence[Question]) -> str:
-    """What tells these questions from others of the same benchmark."""
-    asked = [(q.id, q.references, q.options, q.prefill, q.frames, repr(q.sample.messages)) for q in questions]
-    return hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
+    """Content hash of these questions."""
+    contents = [(q.id, q.references, q.options, q.prefill, q.frames, repr(q.sample.messages)) for q in questions]
+    return hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 
 
 def first_of_each_task(questions: Sequence[Question], limit: int) -> list[Question]:
     """At most `limit` questions of each task, in their order."""
     seen: Counter[str] = Counter()
-    kept = []
+    first = []
     for question in questions:
         seen[question.task] += 1
         if seen[question.task] <= limit:
-            kept.append(question)
-    return kept
+            first.append(question)
+    return first

@@ -1,9 +1,10 @@
-"""A benchmark's result as a file and as a table. No torch here."""
+"""A benchmark's result as a value, a file and a table. No torch here."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from rich import box
 from rich.table import Table
@@ -16,26 +17,87 @@ from composer.errors import DataError
 RESULTS = "results.json"
 
 
+@dataclass(frozen=True)
+class Result:
+    """A benchmark's result.
+
+    Attributes:
+        summary: Means per task, averages over tasks, and counts. Scores are from 0 to 1.
+        metrics: The benchmark's metrics; the averages are of the first.
+        published: Rows that papers print, in percent: row -> task or average -> value.
+        skipped: Records that were not asked, with their reasons.
+        path: The file `results.json`.
+    """
+
+    summary: Summary
+    metrics: tuple[Metric, ...]
+    published: Mapping[str, Mapping[str, float]]
+    skipped: tuple[Skipped, ...]
+    path: Path
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that the averages are of."""
+        return self.metrics[0].name
+
+    @property
+    def averages(self) -> Mapping[str, float]:
+        """Averages over tasks, by name."""
+        return self.summary.averages
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, float]]:
+        """Task -> metric -> mean."""
+        return self.summary.tasks
+
+
+class EvaluatedCheckpoint(TypedDict):
+    """The checkpoint in `results.json`."""
+
+    file: str
+    fingerprint: str
+
+
+class About(TypedDict):
+    """What a result in `results.json` is the result of."""
+
+    benchmark: str
+    options: dict[str, Any]
+    condition: str
+    checkpoint: EvaluatedCheckpoint
+    model: dict[str, Any]
+    limit: int | None
+    judge: NotRequired[dict[str, Any]]
+
+
+class Scores(TypedDict):
+    """The result itself in `results.json`. Scores are from 0 to 1, published rows as papers print them."""
+
+    metric: str
+    questions: int
+    averages: dict[str, float]
+    unparsed: float | None
+    ungraded: int
+    tasks: dict[str, dict[str, float]]
+    published: dict[str, dict[str, float]]
+    other_metrics: NotRequired[dict[str, dict[str, float]]]
+    notes: NotRequired[list[str]]
+    skipped: NotRequired[list[dict[str, str]]]
+
+
+class Results(About, Scores):
+    """The content of `results.json`."""
+
+
 def result_record(
     summary: Summary,
     metric: str,
     published: Mapping[str, Mapping[str, float]],
-    skipped: Sequence[Skipped] = (),
-    **about: Any,
-) -> dict[str, Any]:
-    """A result as plain values. Shares are from 0 to 1, published rows as papers print them.
-
-    metric: the one of the averages. skipped: records that were not asked. about: what it is the result of.
-    """
-    extra: dict[str, Any] = {}
-    if summary.other_metrics:
-        extra["other_metrics"] = {name: dict(values) for name, values in summary.other_metrics.items()}
-    if summary.notes:
-        extra["notes"] = list(summary.notes)
-    if skipped:
-        extra["skipped"] = [record._asdict() for record in skipped]
-    return {
-        **about,
+    skipped: Sequence[Skipped],
+    about: About,
+) -> Results:
+    """A result as plain values. metric: the one of the averages. skipped: records that were not asked."""
+    scores: Scores = {
         "metric": metric,
         "questions": sum(summary.counts.values()),
         "averages": dict(summary.averages),
@@ -43,26 +105,32 @@ def result_record(
         "ungraded": summary.ungraded,
         "tasks": {task: {"n": count, **summary.tasks.get(task, {})} for task, count in summary.counts.items()},
         "published": {row: dict(values) for row, values in published.items()},
-        **extra,
     }
+    if summary.other_metrics:
+        scores["other_metrics"] = {name: dict(values) for name, values in summary.other_metrics.items()}
+    if summary.notes:
+        scores["notes"] = list(summary.notes)
+    if skipped:
+        scores["skipped"] = [item._asdict() for item in skipped]
+    return {**about, **scores}
 
 
 def refuse_to_shrink(folder: Path, questions: int) -> None:
-    """Raise DataError where the folder's result is of more questions than these, which would take its place."""
+    """Raise DataError if the folder has a result of more questions than these, which would replace it."""
     path = folder / RESULTS
     try:
         before = json.loads(path.read_text(encoding="utf-8"))["questions"] if path.exists() else 0
     except (ValueError, KeyError, TypeError):
-        return  # no result of ours
+        return  # not a result of ours
     if questions < before:
         raise DataError(
-            f"{path} is the result of {before} questions, and with --limit {questions} would take their place: give "
-            "another --output, or leave --limit away."
+            f"{path} is the result of {before} questions, and --limit would replace it with that of {questions}: give "
+            "another --output, or no --limit"
         )
 
 
-def write_result(record: Mapping[str, Any], folder: Path) -> Path:
-    """Write `results.json`, whole or not at all."""
+def write_result(record: Results, folder: Path) -> Path:
+    """Write `results.json` atomically. Returns its path."""
     path = folder / RESULTS
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -75,9 +143,9 @@ def result_table(
     published: Mapping[str, Mapping[str, float]],
     skipped: Sequence[Skipped] = (),
 ) -> Table:
-    """A line for each task, then the averages, what was not read, graded or asked, and the notes below.
+    """A line for each task, then the averages, the counts of what was not parsed, graded or asked, and the notes.
 
-    metrics: a column each; published rows stand beside the first.
+    metrics: a column each; published rows are columns next to them.
     """
     table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("task")
@@ -85,9 +153,9 @@ def result_table(
         table.add_column(heading, justify="right")
 
     def add(name: str, count: int | None, scores: Mapping[str, float], style: str | None = None) -> None:
-        own = [_shown(scores.get(m.name), m) for m in metrics]
-        beside = [_number(row.get(name), 1) for row in published.values()]
-        table.add_row(name, "" if count is None else str(count), *own, *beside, style=style)
+        own = [_metric(scores.get(m.name), m) for m in metrics]
+        theirs = [_number(row.get(name), 1) for row in published.values()]
+        table.add_row(name, "" if count is None else str(count), *own, *theirs, style=style)
 
     for task, count in summary.counts.items():
         add(task, count, summary.tasks.get(task, {}))
@@ -106,7 +174,7 @@ def result_table(
     return table
 
 
-def _shown(value: float | None, metric: Metric) -> str:
+def _metric(value: float | None, metric: Metric) -> str:
     return _number(None if value is None else value * metric.factor, metric.digits)
 
 

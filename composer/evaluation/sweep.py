@@ -4,13 +4,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from composer.atomic import replacing
 from composer.errors import DataError
+from composer.evaluation.report import Results
 
 THRESHOLDS = (0.9, 0.8)
 """Shares of the best score that the figures of AuroraLong's supplement (D2 to D4) mark."""
@@ -20,7 +20,7 @@ THRESHOLDS = (0.9, 0.8)
 class Point:
     """One score of a sweep. task: a task, or the name of an average over tasks. keep_ratio: share of the tokens kept.
 
-    score: 0 to 1. share_of_best: of the task's best score over all ratios and orders; None where that best is 0.
+    score: 0 to 1. share_of_best: of the task's best score over all ratios and orders; None if that best is 0.
     """
 
     benchmark: str
@@ -31,10 +31,10 @@ class Point:
     share_of_best: float | None
 
 
-def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Mapping[str, Any]]) -> list[Point]:
+def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Results]) -> list[Point]:
     """Every score of a benchmark's results (`results.json`, see `composer.evaluation.report`) by ratio and order.
 
-    Averages first, then tasks, each with the orders and ratios in the order of `results`. Raises DataError where no
+    Averages first, then tasks, each with the orders and ratios in the order of `results`. Raises DataError if no
     answer was graded.
     """
     scores: dict[str, dict[tuple[float, str], float]] = {}
@@ -45,7 +45,7 @@ def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Mapping[str
         for task, score in {**tasks, **result["averages"]}.items():
             scores.setdefault(task, {})[cell] = score
     if not scores:
-        raise DataError(f"{benchmark}: no answer of any evaluation was graded, so there is nothing to compare.")
+        raise DataError(f"{benchmark}: no answer of any evaluation was graded, so there is nothing to compare")
     averages = next(iter(results.values()))["averages"]
     points = []
     for task in dict.fromkeys((*averages, *scores)):
@@ -58,14 +58,14 @@ def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Mapping[str
 
 
 def smallest_keep_ratio(points: Sequence[Point], threshold: float) -> float | None:
-    """The smallest kept ratio whose score is at least this share of the best one; None where there is none."""
+    """The smallest kept ratio whose score is at least this share of the best one; None if there is none."""
     # A share is a quotient of rounded numbers: 0.63 / 0.7 is meant to reach 0.9.
     reached = [p.keep_ratio for p in points if p.share_of_best is not None and p.share_of_best >= threshold - 1e-9]
     return min(reached, default=None)
 
 
 def write_points(points: Sequence[Point], path: Path) -> None:
-    """Write the numbers as CSV, whole or not at all; an unknown share is empty."""
+    """Write the numbers as CSV, atomically; an unknown share is empty."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Point)])

@@ -1,6 +1,6 @@
-"""A benchmark's questions, asked of a model batch by batch."""
+"""Prompts answered batch by batch; a prompt that cannot be made stops no other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from torch.utils.data import DataLoader, Dataset
@@ -16,42 +16,30 @@ from composer.model.processor import Processor, collate
 from composer.recipe.data import Condition
 
 SHOWN = 5
-"""Problems of questions that an error shows; the others it counts."""
+"""Problems of questions that an error lists; the others are counted."""
 
 
-def answers(
-    model: MultimodalModel,
-    questions: Sequence[Question],
-    *,
-    batch_size: int = 1,
-    num_workers: int = 0,
-    condition: Condition = "normal",
-) -> Iterator[tuple[Question, str | DataError]]:
-    """Each question with the model's greedy answer, in order, batch by batch.
-
-    condition: how media are shown, see `composer.data.dataset.Condition`. num_workers: processes that decode media.
-    In the place of an answer stands MediaError with the question's id where its media cannot be decoded, DataError
-    where the prompt is too long.
-    """
-    examples = Questions(questions, model.processor, condition)
-    lengths = [question.max_new_tokens for question in questions]
-    found = said(model, examples, lengths, batch_size=batch_size, num_workers=num_workers)
-    yield from zip(questions, found, strict=True)
-
-
-def said(
+def greedy_answers(
     model: MultimodalModel,
     examples: Examples,
-    lengths: Sequence[int],
+    lengths: Mapping[int, int],
     *,
     batch_size: int = 1,
     num_workers: int = 0,
     start_method: str | None = None,
-) -> Iterator[str | DataError]:
-    """The model's greedy answer to each prompt, in order, batch by batch; a DataError where there is no prompt.
+) -> Iterator[tuple[int, str | DataError]]:
+    """Answer prompts greedily, batch by batch.
 
-    lengths: the most tokens of each answer. num_workers: processes that make examples; start_method: how they are
-    started, Python's default if not given.
+    Args:
+        model: On its device, in evaluation mode.
+        examples: Prompts by number, see `Processor.encode(..., answer=True)`.
+        lengths: The most tokens of each answer, by the prompt's number. Other prompts are not asked.
+        batch_size: Prompts that are answered together; those of one batch have the same length.
+        num_workers: Processes that make examples.
+        start_method: How these processes are started; Python's default if not given.
+
+    Yields:
+        Each number of `lengths`, in its order, with the answer, or with the DataError that prevents the prompt.
     """
     batches = list(_batches(lengths, batch_size))
     loader: DataLoader[Example | DataError] = DataLoader(
@@ -62,23 +50,24 @@ def said(
         multiprocessing_context=start_method if num_workers else None,
     )
     device = next(model.parameters()).device
-    for places, (batch, problems) in zip(batches, loader, strict=True):
-        found: Iterator[str] = iter(())
+    for numbers, (batch, problems) in zip(batches, loader, strict=True):
+        texts: Iterator[str] = iter(())
         if batch is not None:
-            found = iter(generate(model, to_device(batch, device), max_new_tokens=lengths[places[0]]))
-        yield from (next(found) if problem is None else problem for problem in problems)
+            texts = iter(generate(model, to_device(batch, device), max_new_tokens=lengths[numbers[0]]))
+        for number, problem in zip(numbers, problems, strict=True):
+            yield number, next(texts) if problem is None else problem
 
 
 def refuse(problems: Sequence[DataError], total: int, remedy: str) -> None:
-    """Raise DataError where there are questions without a prompt: the first few of these problems, and `remedy`."""
+    """Raise DataError if there are problems: the first few of them, and `remedy`."""
     if problems:
-        shown = [f"  {problem}" for problem in problems[:SHOWN]]
+        listed = [f"  {problem}" for problem in problems[:SHOWN]]
         more = [f"  and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise DataError("\n".join([f"{len(problems)} of {total} questions cannot be asked:", *shown, *more, remedy]))
+        raise DataError("\n".join([f"{len(problems)} of {total} questions cannot be asked:", *listed, *more, remedy]))
 
 
 class _Attempts(Dataset[Example | DataError]):
-    """Examples, and the error in the place of each that cannot be made, so that it stops no other."""
+    """Examples, with the error instead of each that cannot be made, so that it stops no other."""
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
@@ -91,14 +80,14 @@ class _Attempts(Dataset[Example | DataError]):
 
 
 def _collate(attempts: Sequence[Example | DataError]) -> tuple[Batch | None, list[DataError | None]]:
-    """The batch of what could be made, None where nothing could, and each attempt's problem."""
+    """The batch of what could be made, None if nothing could, and each attempt's problem."""
     made = [attempt for attempt in attempts if not isinstance(attempt, DataError)]
     problems = [attempt if isinstance(attempt, DataError) else None for attempt in attempts]
     return collate(made) if made else None, problems
 
 
 class Questions(Examples):
-    """Questions as examples whose prompts end with the opening of the answer."""
+    """A benchmark's questions as examples whose prompts end with the opening of the answer."""
 
     def __init__(self, questions: Sequence[Question], processor: Processor, condition: Condition) -> None:
         self.questions, self.processor, self.condition = questions, processor, condition
@@ -118,8 +107,8 @@ class Questions(Examples):
         return self.processor.encode(sample, shown, answer=True, opening=question.prefill)
 
 
-def _batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Places of neighbouring prompts that may be answered at the same length."""
-    for _, places in groupby(range(len(lengths)), lengths.__getitem__):
-        run = list(places)
+def _batches(lengths: Mapping[int, int], batch_size: int) -> Iterator[list[int]]:
+    """Numbers of neighboring prompts that may be answered at the same length."""
+    for _, numbers in groupby(lengths, lengths.__getitem__):
+        run = list(numbers)
         yield from (run[start : start + batch_size] for start in range(0, len(run), batch_size))

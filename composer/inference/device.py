@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""The device that a model runs on."""
 
 import os
 
@@ -7,8 +7,11 @@ import torch
 from composer.errors import ConfigError
 
 
-def device_of(name: str) -> torch.device:
-    """The device of this name; `auto` is this process's GPU, or the CPU. Raises ConfigError if it cannot be used."""
+def device_of(name: str, option: str = "--device") -> torch.device:
+    """The device of this name; `auto` is this process's GPU, or the CPU.
+
+    Raises ConfigError, naming `option`, if it cannot be used.
+    """
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
@@ -17,7 +20,7 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"--device: got {name!r}, which cannot be used ({reason}): expected auto, cpu, cuda or cuda:N, with N "
+            f"{option}: got {name!r}, which cannot be used ({reason}): expected auto, cpu, cuda or cuda:N, with N "
             f"below the number of GPUs that torch sees here, {torch.cuda.device_count()}"
         ) from error
     return device

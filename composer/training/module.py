@@ -1,10 +1,7 @@
-"""The LightningModule that trains, tests and questions a composed model."""
+"""The LightningModule that trains and validates a composed model."""
 
-import json
-import sys
 import warnings
 from itertools import islice
-from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
@@ -13,14 +10,11 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
-from rich.console import Console
 from torch import Tensor
 
 from composer.batch import Batch, sample_ids
 from composer.data.prefetch import ahead, start_on
 from composer.errors import CheckpointError, ConfigError, TrainingError
-from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
-from composer.inference.generate import generate
 from composer.model.checkpoint import (
     Checkpoint,
     check_architecture,
@@ -41,8 +35,6 @@ from composer.training.saving import DurableCheckpointIO, RunCheckpoint
 from composer.training.summary import print_parts
 from composer.training.throughput import Throughput
 
-PREDICTIONS = "predictions.jsonl"
-
 
 class ComposerModule(LightningModule):
     """A composed model with what a recipe's `training:` section says of it.
@@ -50,7 +42,7 @@ class ComposerModule(LightningModule):
     The model is built in `configure_model`, so on the device and in the precision that the trainer asks for. The run
     folder is the trainer's `default_root_dir`. The trainer's data module is a `MultimodalDataModule` or its like: it is
     told of every trained sample (`trained(count)`) inside `training_step`, because checkpoints are written before
-    `on_train_batch_end`; its `conditions` name the test loaders; a checkpoint remembers its `frames`.
+    `on_train_batch_end`; a checkpoint remembers its `frames`.
     """
 
     model: MultimodalModel
@@ -163,51 +155,6 @@ class ComposerModule(LightningModule):
         metrics = {"val/loss": out.loss, "val/token_accuracy": out.correct / max(out.targets, 1)}
         self.log_dict(metrics, batch_size=out.targets, prog_bar=True, sync_dist=True)
 
-    def on_test_start(self) -> None:
-        self._answers: list[Prediction] = []
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._answers += self._answer(batch, self.trainer.datamodule.conditions[dataloader_idx])
-
-    def on_test_end(self) -> None:
-        """Write every answer and the accuracy; the table is printed in `teardown`, below the progress bar."""
-        answers = self._answers
-        if self.trainer.world_size > 1:
-            ranks: list[list[Prediction]] = [[] for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(ranks, answers)
-            answers = [answer for rank in ranks for answer in rank]
-        if self.trainer.is_global_zero:
-            self._accuracy = measure(answers)
-            path = self.trainer.ckpt_path
-            write_results(self._accuracy, answers, Path(self.trainer.default_root_dir), checkpoint=path and str(path))
-
-    def teardown(self, stage: str) -> None:
-        if stage == "test" and self.trainer.is_global_zero:
-            Console().print(accuracy_table(self._accuracy))
-
-    def on_predict_start(self) -> None:
-        folder = Path(self.trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        rank = f".{self.global_rank}" if self.trainer.world_size > 1 else ""
-        self._predictions = (folder / (PREDICTIONS + rank)).open("w", encoding="utf-8")
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, str]]:
-        """Answers, written to `predictions.jsonl` in the run folder batch by batch."""
-        records = [
-            {"id": a.id, "question_type": a.question_type, "prediction": a.prediction, "answer": a.answer}
-            for a in self._answer(batch, "normal")
-        ]
-        self._predictions.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        self._predictions.flush()
-        return records
-
-    def on_predict_end(self) -> None:
-        self._predictions.close()
-        if self.trainer.is_global_zero:
-            several = self.trainer.world_size > 1  # a file of each
-            path = Path(self.trainer.default_root_dir, PREDICTIONS + (".*" if several else ""))
-            sys.stdout.write(f"{path}\n")
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["composer"] = header(self.model_config, self.trainer.datamodule.frames, self.model)
 
@@ -223,11 +170,6 @@ class ComposerModule(LightningModule):
                 f"leave --ckpt_path out, set training.initial_weights={path} and name a new folder with "
                 "--trainer.default_root_dir=DIR."
             )
-
-    def _answer(self, batch: Batch, condition: str) -> list[Prediction]:
-        said = generate(self.model, batch, max_new_tokens=self.training_config.max_new_tokens, temperature=0)
-        rows = zip(batch.sample_ids, batch.question_types, said, batch.answers, strict=True)
-        return [Prediction(name, kind, condition, prediction, answer) for name, kind, prediction, answer in rows]
 
     def _weight(self, batches: list[Batch]) -> Tensor:
         """What one target token weighs in the step's loss, so that the ranks' mean is the mean over all of them.

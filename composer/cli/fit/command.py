@@ -1,4 +1,4 @@
-"""`composer fit | validate | test | predict`: resolve the recipe before torch is loaded, then call Lightning."""
+"""`composer fit | validate | test | predict`: resolve the recipe before torch is loaded."""
 
 import argparse
 import os
@@ -21,10 +21,12 @@ from composer.recipe.yamlfile import Located, load_recipes
 
 CHECKPOINTS = "checkpoints"
 PRINT = "--print_config"
+ANSWERING = ("test", "predict")
+"""Commands that ask questions, which needs no Lightning."""
 
 
 def run(command: str, summary: str, arguments: Sequence[str]) -> int:
-    """Run one of Lightning's commands. Raises ConfigError, before torch is loaded if no checkpoint is read."""
+    """Run one of these commands. Raises ConfigError, before torch is loaded if no checkpoint is read."""
     parser = argparse.ArgumentParser(prog=f"composer {command}", add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", type=recipe_path, default=[])
     parser.add_argument("-h", "--help", action="store_true")
@@ -41,6 +43,10 @@ def run(command: str, summary: str, arguments: Sequence[str]) -> int:
     printed = [argument for argument in rest if argument.partition("=")[0] == PRINT]
     check_rest([argument for argument in rest if argument not in printed], ["--config", PRINT])
     job = _job(command, options.config, flags, printed[-1] if printed else None)
+    if command in ANSWERING and not job.print_config:
+        from composer.cli.fit.answer import answer
+
+        return answer(job)
     from composer.cli.fit.launch import launch
 
     return launch(job)
@@ -84,7 +90,7 @@ def _hparams(checkpoint: Path | None) -> Mapping[str, Any]:
         return {}
     from composer.model.checkpoint import read_checkpoint
 
-    hparams: Mapping[str, Any] = read_checkpoint(checkpoint)["hyper_parameters"]
+    hparams: Mapping[str, Any] = read_checkpoint(checkpoint, resume=False)["hyper_parameters"]
     return hparams
 
 

@@ -1,4 +1,4 @@
-"""The heavy half of `composer fit | validate | test | predict`: a thin LightningCLI over what is already resolved."""
+"""The heavy half of `composer fit` and `validate`: a thin LightningCLI over what is already resolved."""
 
 import logging
 import re
@@ -93,12 +93,11 @@ def launch(job: FitJob) -> int:
     try:
         cli = ComposerCLI(job)
         start = getattr(cli.trainer, job.command)
-        options = {"return_predictions": False} if job.command == "predict" else {}
         # As an argument of `start` it would be known only when the model is built.
         cli.trainer.ckpt_path = None if job.checkpoint is None else str(job.checkpoint)
         try:
             with writing(job.folder):
-                start(cli.model, datamodule=cli.datamodule, **options)
+                start(cli.model, datamodule=cli.datamodule)
         except SystemExit:
             if not cli.trainer.interrupted:
                 raise

@@ -1,4 +1,4 @@
-"""From lmms-eval's chat messages to a sample. Knows their form, and nothing of lmms-eval."""
+"""Converts lmms-eval's chat messages to samples. Does not import lmms-eval."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,11 +13,17 @@ PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def sample_of(messages: Sequence[Mapping[str, Any]], document: str, source: str) -> Sample:
-    """A document's messages as a sample whose id is `document`.
+    """Convert a document's messages to a sample.
 
-    A part of a message is a text, an image (a file's path, or a picture in memory) or a video: a file's path, with
-    `start_time` and `end_time` in seconds beside it, or a mapping of `path` or `url`, `video_start` and `video_end`.
-    Raises DataError, with source and document, for anything else.
+    Args:
+        messages: Each part of a message is a text, an image (a file's path or a Pillow image) or a video: a file's path
+            next to `start_time` and `end_time` in seconds, or a mapping of `path` or `url`, `video_start` and
+            `video_end`.
+        document: The sample's id.
+        source: The sample's source.
+
+    Raises:
+        DataError: A part is anything else; names source and document.
     """
     where = f"{source}: document {document}"
     return Sample(document, source, tuple(_message(message, where) for message in messages))
@@ -26,7 +32,7 @@ def sample_of(messages: Sequence[Mapping[str, Any]], document: str, source: str)
 def _message(message: Mapping[str, Any], where: str) -> Message:
     role = message["role"]
     if role not in ("system", "user", "assistant"):
-        raise DataError(f"{where}: got a message of {role!r}, expected one of system, user or assistant.")
+        raise DataError(f"{where}: got a message of {role!r}, expected one of system, user or assistant")
     return Message(role, tuple(_part(part, where) for part in message["content"]))
 
 
@@ -37,29 +43,29 @@ def _part(part: Mapping[str, Any], where: str) -> str | Media:
         return _image(part["url"], where)
     if part["type"] == "video":
         return _video(part, where)
-    raise DataError(f"{where}: got {part['type']}, expected text, image or video; composer's models take no others.")
+    raise DataError(f"{where}: got {part['type']}, expected text, image or video")
 
 
-def _image(given: Any, where: str) -> Media:
-    if isinstance(given, Image.Image):
-        return Media("image", f"an image of {where}", data=_encoded(given))
-    if isinstance(given, str):
-        return Media("image", given)
-    raise DataError(f"{where}: got an image as {type(given).__name__}, expected a file's path or a picture of Pillow.")
+def _image(image: Any, where: str) -> Media:
+    if isinstance(image, Image.Image):
+        return Media("image", f"an image of {where}", data=_encode(image))
+    if isinstance(image, str):
+        return Media("image", image)
+    raise DataError(f"{where}: got an image as {type(image).__name__}, expected a file's path or a Pillow image")
 
 
 def _video(part: Mapping[str, Any], where: str) -> Media:
     path, start, end = part["url"], part.get("start_time"), part.get("end_time")
     if isinstance(path, Mapping):
-        about = path
-        path, start, end = about.get("path") or about.get("url"), about.get("video_start"), about.get("video_end")
+        video = path
+        path, start, end = video.get("path") or video.get("url"), video.get("video_start"), video.get("video_end")
     if not isinstance(path, str):
-        raise DataError(f"{where}: got a video as {type(path).__name__}, expected a file's path.")
+        raise DataError(f"{where}: got a video as {type(path).__name__}, expected a file's path")
     return Media("video", path, start, end)
 
 
-def _encoded(image: Image.Image) -> bytes:
-    """A picture in memory as a file without loss, upright. PNG knows no CMYK and no floating point."""
+def _encode(image: Image.Image) -> bytes:
+    """Encode an image without loss, upright. PNG has no CMYK and no floating point."""
     file = io.BytesIO()
     upright = ImageOps.exif_transpose(image)
     if image.mode in PNG_MODES:

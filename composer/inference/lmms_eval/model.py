@@ -12,7 +12,7 @@ from composer.batch import Example
 from composer.data.dataset import Examples
 from composer.data.media.clip import load_clip
 from composer.errors import ConfigError, DataError, MediaError
-from composer.inference.answering import refuse, said
+from composer.inference.answering import greedy_answers, refuse
 from composer.inference.device import device_of
 from composer.inference.lmms_eval.messages import sample_of
 from composer.model.checkpoint import locate, read_checkpoint, restore_model
@@ -23,21 +23,28 @@ from composer.recipe.resolve import resolve
 log = logging.getLogger(__name__)
 
 LONGEST = 1024
-"""Tokens of an answer whose task names no `max_new_tokens`, as in most of lmms-eval's own models."""
+"""Longest answer, in tokens, if the task sets no `max_new_tokens`; as in most of lmms-eval's own models."""
 
 BETWEEN_EXAMPLES = "\n\n"
-"""What lmms-eval writes into `until` where a task names nothing; it would cut answers after their first paragraph."""
+"""What lmms-eval writes into `until` if a task sets none; it would cut answers after their first paragraph."""
 
 
 class ComposedModel(lmms):
     """A checkpoint that answers lmms-eval's requests for text, greedily.
 
-    checkpoint: a file, or a run folder: its newest one. frames: taken of each video, as many as in training if not
-    given. num_workers: processes that decode media. batch_size, device: lmms-eval's flags of these names. overrides:
-    options of the model, such as `model.reducer.keep_ratio`. Several processes share the requests as lmms-eval deals
-    them.
+    Several processes share the requests as lmms-eval deals them.
 
-    Raises CheckpointError as `read_checkpoint` does, ConfigError for options that do not exist or do not fit.
+    Args:
+        checkpoint: A file, or a run folder, which stands for its newest checkpoint.
+        frames: Frames taken of each video; as many as in training if not given.
+        num_workers: Processes that decode media.
+        batch_size: lmms-eval's flag of this name.
+        device: lmms-eval's flag of this name.
+        **overrides: Options of the model, such as `model.reducer.keep_ratio`.
+
+    Raises:
+        CheckpointError: As `read_checkpoint`.
+        ConfigError: An option does not exist or does not fit.
     """
 
     is_simple = False
@@ -56,7 +63,7 @@ class ComposedModel(lmms):
         if unknown:
             raise ConfigError(
                 f"--model_args: got {', '.join(flag[2:] for flag in unknown)}, expected checkpoint, frames, "
-                "num_workers, or an option of the model such as model.reducer.keep_ratio=0.1."
+                "num_workers, or an option of the model such as model.reducer.keep_ratio=0.1"
             )
         self.batch_size, self.num_workers = _positive("--batch_size", batch_size), num_workers
         path = locate(str(checkpoint))
@@ -69,29 +76,33 @@ class ComposedModel(lmms):
         self.frames = read["composer"]["frames"] if frames is None else _positive("--model_args: frames", frames)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[str]:
-        """The answers, in order. Raises DataError with task and document of the bad ones, once all others are asked."""
+        """Answer the requests, in order.
+
+        Raises DataError with task and document of those that cannot be asked, once all others are.
+        """
         options = [request.args[2] for request in requests]
-        for asked in sorted({str(_not_greedy(given)) for given in options} - {"{}"}):
-            log.warning("A task asks for %s; composer decodes greedily.", asked)
-        answers = said(
+        for sampling in sorted({str(_not_greedy(option)) for option in options} - {"{}"}):
+            log.warning("A task asks for %s; composer decodes greedily.", sampling)
+        answers = greedy_answers(
             self.model,
             Requests(requests, self.task_dict, self.model.processor, self.frames),
-            [int(given.get("max_new_tokens", LONGEST)) for given in options],
+            {number: int(option.get("max_new_tokens", LONGEST)) for number, option in enumerate(options)},
             batch_size=self.batch_size,
             num_workers=self.num_workers,
             start_method="fork",  # tasks hold functions of files that no import finds, so they cannot be pickled
         )
-        shown = list(tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding"))
-        problems = [answer for answer in shown if isinstance(answer, DataError)]
-        refuse(problems, len(requests), "Mend these documents, or leave them out with a task of your own.")
-        texts = [answer for answer in shown if isinstance(answer, str)]
-        return [_cut(answer, given.get("until")) for answer, given in zip(texts, options, strict=True)]
+        bar = tqdm(answers, total=len(requests), disable=self.rank != 0, desc="Model Responding")
+        results = [result for _, result in bar]
+        problems = [result for result in results if isinstance(result, DataError)]
+        refuse(problems, len(requests), "Fix these documents, or exclude them with a task of your own")
+        texts = [result for result in results if isinstance(result, str)]
+        return [_cut(text, option.get("until")) for text, option in zip(texts, options, strict=True)]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> NoReturn:
-        raise NotImplementedError(f"{_named(requests)} asks in several rounds; composer answers generate_until alone.")
+        raise NotImplementedError(f"{_name_of(requests)} asks in several rounds; composer answers generate_until only")
 
     def loglikelihood(self, requests: Sequence[Instance]) -> NoReturn:
-        raise NotImplementedError(f"{_named(requests)} asks for likelihoods; composer answers generate_until alone.")
+        raise NotImplementedError(f"{_name_of(requests)} asks for likelihoods; composer answers generate_until only")
 
 
 class Requests(Examples):
@@ -122,12 +133,12 @@ class Requests(Examples):
 
 def _positive(name: str, value: str | int) -> int:
     if not str(value).isdigit() or int(value) < 1:
-        raise ConfigError(f"{name}: got {value!r}, expected an integer of at least 1.")
+        raise ConfigError(f"{name}: got {value!r}, expected an integer of at least 1")
     return int(value)
 
 
 def _not_greedy(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task asks for beyond greedy decoding."""
+    """A task's options that greedy decoding does not follow."""
     greedy = {"temperature": 0, "do_sample": False, "num_beams": 1}
     return {name: options[name] for name, value in greedy.items() if (options.get(name) or value) != value}
 
@@ -140,5 +151,5 @@ def _cut(answer: str, until: str | Iterable[str] | None) -> str:
     return answer.rstrip()
 
 
-def _named(requests: Sequence[Instance]) -> str:
+def _name_of(requests: Sequence[Instance]) -> str:
     return f"Task {requests[0].task_name}" if requests else "A task"

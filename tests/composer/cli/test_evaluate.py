@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+import composer.evaluation
 import composer.inference.answering
 from composer.cli import main
-from composer.evaluation.answers import AnswerFile
+from composer.errors import ConfigError
+from composer.evaluation.answers import Answer, AnswerFile
 from tests.composer.training.real import train
 from tests.plugins.benchmarks.layouts import (
     write_activitynet_qa,
@@ -122,6 +124,34 @@ def test_a_benchmark_without_a_question_stops_with_the_reasons(
     assert f"skipped: {path}: record 1: question: got None, expected text" in error
 
 
+def test_the_python_function_writes_what_the_command_writes(
+    evaluate: Callable[..., int], trained: Path, mlvu: Path, tmp_path: Path
+) -> None:
+    assert evaluate("--tasks=ego,count", "--limit=1", output="command") == 0
+    result = composer.evaluation.evaluate(
+        trained,
+        "mlvu",
+        output=tmp_path / "function",
+        num_workers=0,
+        device="cpu",
+        limit=1,
+        model={"backbone.context_length": 2000},
+        root=str(mlvu),
+        frames=2,
+        tasks=["ego", "count"],
+    )
+    assert result is not None
+    assert lines(tmp_path / "function") == lines(tmp_path / "command")
+    written = results(tmp_path / "command")
+    assert results(tmp_path / "function") == written
+    assert result.path == tmp_path / "function/results.json"
+    assert (result.metric, dict(result.averages)) == (written["metric"], written["averages"])
+    assert dict(result.tasks)["ego"] == {"accuracy": written["tasks"]["ego"]["accuracy"]}
+    assert result.skipped == ()
+    with pytest.raises(ConfigError, match=r"mlvu\.framez: unknown option; did you mean 'frames'\?"):
+        composer.evaluation.evaluate(trained, "mlvu", root=str(mlvu), framez=2)
+
+
 def test_answers_do_not_depend_on_the_batch_or_on_workers(evaluate: Callable[..., int], tmp_path: Path) -> None:
     assert evaluate("--batch-size=5", output="a") == 0
     assert evaluate("--num-workers=1", output="b") == 0
@@ -178,7 +208,7 @@ def test_videos_that_cannot_be_decoded_stop_no_other_question(
     assert f"2 of {QUESTIONS} questions cannot be asked:\n" in error
     assert "plotQA/0.mp4" in error
     assert "ego/1.mp4" in error
-    assert "Mend the media files in place" in error
+    assert "Fix the media files and rerun: only these questions are asked again" in error
     assert "Traceback" not in error
     assert not (out / "results.json").exists()
     answered = lines(out)
@@ -237,7 +267,8 @@ def test_a_limit_counts_for_each_task_and_can_be_raised_but_not_lowered(
     whole = results(tmp_path / "out")
     assert (whole["tasks"]["ego"]["n"], whole["limit"]) == (2, None)
     assert evaluate("--limit=1") == 1
-    assert f"results.json is the result of {QUESTIONS} questions, and with --limit 7 would" in capsys.readouterr().err
+    refused = f"results.json is the result of {QUESTIONS} questions, and --limit would replace it with that of 7"
+    assert refused in capsys.readouterr().err
     assert results(tmp_path / "out") == whole
     assert evaluate("--limit=2") == 0
 
@@ -264,7 +295,7 @@ def test_answers_are_read_under_the_lock(evaluate: Callable[..., int], monkeypat
     reads = 0
     read = AnswerFile.read
 
-    def checked(self: AnswerFile) -> dict[str, dict[str, Any]]:
+    def checked(self: AnswerFile) -> dict[tuple[str, str], Answer]:
         nonlocal reads
         reads += 1
         with (self.folder / ".answers.lock").open("w") as file, pytest.raises(BlockingIOError):

@@ -96,7 +96,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         write_result(Path(words[-1]), 0.1 * len(commands))
         return 0
 
-    monkeypatch.setattr("composer.cli.sweep.start_process", pretend)
+    monkeypatch.setattr("composer.runs.sweep.start_process", pretend)
     return commands
 
 
@@ -264,7 +264,7 @@ class TestCells:
     def test_a_failing_cell_ends_the_sweep_with_its_status(
         self, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("composer.cli.sweep.start_process", lambda words: 7)
+        monkeypatch.setattr("composer.runs.sweep.start_process", lambda words: 7)
         assert sweep("--keep-ratio", "0.5") == 7
         assert "(cell 1 of 3) ended with status 7. The same command goes on from there." in capsys.readouterr().err
         assert not Path("runs/tiny/sweep/sweep.csv").exists()
@@ -283,7 +283,7 @@ def letters(monkeypatch: pytest.MonkeyPatch) -> None:
         return ["ABC"[zlib.crc32(text.encode()) % 3] + ")" for text in generate(*args, max_new_tokens=16)]
 
     monkeypatch.setattr(composer.inference.answering, "generate", chosen)
-    monkeypatch.setattr("composer.cli.sweep.start_process", lambda words: main(list(words)))
+    monkeypatch.setattr("composer.runs.sweep.start_process", lambda words: main(list(words)))
 
 
 def answers(folder: str) -> list[str]:

@@ -16,7 +16,6 @@ from composer.data.mixture import FIRST_ROUND
 from composer.data.sampler import permutation
 from composer.errors import CheckpointError, ConfigError, DataError, MediaError, TrainingError
 from composer.model.multimodal import MultimodalModel
-from tests.composer.data.files import write_video
 from tests.composer.data.modules import data_module
 from tests.composer.stand_ins import FirstTokens, LinearProjector, MeanEncoder, SumBackbone
 
@@ -50,12 +49,6 @@ class Recorder(LightningModule):
 
     def validation_step(self, batch: Batch) -> None:
         self.batches.setdefault(-1, []).append(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self.batches.setdefault(dataloader_idx, []).append(batch)
-
-    def predict_step(self, batch: Batch) -> tuple[str, ...]:
-        return batch.sample_ids
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.01)
@@ -163,36 +156,12 @@ def test_validation_learns_and_a_fit_without_it_runs(tmp_path: Path) -> None:
     assert -1 not in alone.batches
 
 
-def test_conditions_have_a_loader_each(tmp_path: Path) -> None:
-    write_video(tmp_path / "a.mp4", 8)
-    path = write_records(tmp_path / "a.jsonl", 3, "a.mp4")
-    module = Recorder()
-    conditions = ["normal", "blind", "shuffled"]
-    data = data_module(test=path, batch_size=2, num_workers=1, frames=8, conditions=conditions)
-    trainer(tmp_path).test(module, data, verbose=False)
-    normal, blind, shuffled = (module.batches[i] for i in range(3))
-    for batches in (normal, blind, shuffled):
-        assert [i for batch in batches for i in batch.sample_ids] == ["0", "1", "2"]
-        assert [a for batch in batches for a in batch.answers] == ["It is 0.", "It is 1.", "It is 2."]
-    assert (blind[0].frames[0].pixels == 128).all()
-    assert not torch.equal(normal[0].frames[0].pixels, shuffled[0].frames[0].pixels)
-    assert torch.equal(normal[0].frames[0].time, shuffled[0].frames[0].time)
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_predict_asks_every_question_once(tmp_path: Path, num_workers: int) -> None:
-    path = write_records(tmp_path / "a.jsonl", 5)
-    data = data_module(predict=[path], batch_size=2, num_workers=num_workers)
-    batches = trainer(tmp_path).predict(Recorder(), data)
-    assert batches == [("0", "1"), ("2", "3"), ("4",)]
-
-
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_errors_keep_their_class_and_their_words(tmp_path: Path, num_workers: int) -> None:
     path = write_records(tmp_path / "a.jsonl", 3, "gone.mp4")
     module = Recorder()
     with pytest.raises(MediaError) as caught:
-        trainer(tmp_path).test(module, data_module(test=path, num_workers=num_workers), verbose=False)
+        trainer(tmp_path).validate(module, data_module(validation=path, num_workers=num_workers), verbose=False)
     assert str(caught.value).startswith(f"{tmp_path / 'gone.mp4'}: no such file")
     assert "Traceback" not in str(caught.value)
     data = data_module(train=path, num_workers=num_workers, max_bad_samples=0.0)
@@ -208,20 +177,9 @@ def test_bad_samples_are_counted_over_workers(tmp_path: Path) -> None:
         trainer(tmp_path, max_epochs=1).fit(Recorder(), data)
 
 
-def test_bad_lines_and_twin_ids_are_found_before_the_first_answer(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    write_records(path, 3)
-    path.write_text(path.read_text() + "oops\n")
-    with pytest.raises(DataError, match=r"a\.jsonl:4: not JSON"):
-        trainer(tmp_path).predict(Recorder(), data_module(predict=str(path), num_workers=0))
-    good = write_records(tmp_path / "b.jsonl", 3)
-    with pytest.raises(DataError, match=r"b\.jsonl:1: id '0' is already that of"):
-        trainer(tmp_path).predict(Recorder(), data_module(predict=[good, good], num_workers=0))
-
-
 def test_a_stage_without_data(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"data\.test: got no value, expected a .json"):
-        trainer(tmp_path).test(Recorder(), data_module(num_workers=0), verbose=False)
+    with pytest.raises(ConfigError, match=r"data\.validation: got no value"):
+        trainer(tmp_path).validate(Recorder(), data_module(num_workers=0), verbose=False)
 
 
 def test_all_wrong_options_at_once() -> None:
@@ -307,16 +265,16 @@ def test_repeated_sources_in_turn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("expected", "wrong"), [(300, False), (302, False), (304, True), (200, True)])
 def test_a_source_of_another_size(tmp_path: Path, expected: int, wrong: bool) -> None:
     path = write_records(tmp_path / "a.jsonl", 300)
-    data = data_module(predict="a", sources={"a": llava(path, samples=expected)})
+    data = data_module(validation="a", sources={"a": llava(path, samples=expected)})
     said = rf"source 'a': got 300 samples, expected {expected}"
     if wrong:
         with pytest.raises(DataError, match=rf"{said} to within 1% in .*a\.jsonl: .*data\.sources\.a\.samples"):
-            data.setup("predict")
+            data.setup("validate")
     elif expected == 300:
-        data.setup("predict")
+        data.setup("validate")
     else:
         with pytest.warns(UserWarning, match=said):
-            data.setup("predict")
+            data.setup("validate")
 
 
 MANY_BATCHES = """

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from composer.evaluation.accuracy import Prediction, accuracy_table, measure, write_results
+from composer.evaluation.accuracy import accuracy_table, measure, write_results
+from composer.evaluation.answers import Answer
 
 
-def answers() -> list[Prediction]:
+def answers() -> list[Answer]:
     """Colour: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colours, two numbers."""
     said = {
         "normal": {"colour": ["red", "Blue ", "red", "red"], "count": ["2", "2"]},
@@ -16,7 +17,7 @@ def answers() -> list[Prediction]:
     }
     right = {"colour": ["red", "blue", "BLUE", "red"], "count": ["2", "3"]}
     return [
-        Prediction(f"{kind}-{i}", kind, condition, text, right[kind][i])
+        Answer(f"{kind}-{i}", text, kind, (right[kind][i],), condition)
         for condition, kinds in said.items()
         for kind, texts in kinds.items()
         for i, text in enumerate(texts)
@@ -40,10 +41,6 @@ def test_accuracy_is_the_unweighted_mean_over_types() -> None:
     assert [t.count for t in (*result.types, result.overall)] == [4, 2, 6]
 
 
-def test_a_question_that_a_sampler_repeats_counts_once() -> None:
-    assert measure([*answers(), answers()[0]]) == measure(answers())
-
-
 def test_the_table_ends_with_overall_and_is_plain_ascii_in_80_columns() -> None:
     shown = lines()
     cells = {line.split("|")[0].strip(): [c.strip() for c in line.split("|")[1:]] for line in shown if "|" in line}
@@ -56,12 +53,9 @@ def test_the_table_ends_with_overall_and_is_plain_ascii_in_80_columns() -> None:
 
 
 def test_results_are_written_in_full(tmp_path: Path) -> None:
-    given = answers()
-    write_results(measure(given), given, tmp_path, checkpoint="step-3.ckpt")
-    results = json.loads((tmp_path / "results.json").read_text())
+    path = write_results(measure(answers()), tmp_path, Path("step-3.ckpt"))
+    results = json.loads(path.read_text())
+    assert path == tmp_path / "results.json"
     assert results["checkpoint"] == "step-3.ckpt"
     assert results["question_types"]["colour"] == {"n": 4, "chance": 0.5, "normal": 0.75, "blind": 0.5}
     assert results["overall"] == {"n": 6, "chance": 0.5, "normal": 0.625, "blind": 0.25}
-    records = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert [Prediction(**{k: v for k, v in r.items() if k != "correct"}) for r in records] == given
-    assert sum(r["correct"] for r in records) == 6

@@ -12,10 +12,10 @@ import pytest
 
 from composer.benchmark import Benchmark, Grade, Question, Reply, Summary
 from composer.errors import DataError, JudgeError
-from composer.evaluation.grades import GIVE_UP, graded
+from composer.evaluation.grades import GIVE_UP, grade_answers
 from composer.sample import Sample
 
-HEADER = {"benchmark": "b", "checkpoint": "1234"}
+HEADER: dict[str, object] = {"benchmark": "b", "checkpoint": "1234"}
 
 
 class Stub(Benchmark):
@@ -45,7 +45,7 @@ def good(question: Question, answer: str) -> Grade:
 
 def run(stub: Stub, folder: Path, count: int = 3, answers: Sequence[str] | None = None) -> list[Grade]:
     questions = stub.questions()[:count]
-    return graded(stub, questions, answers or ["a"] * count, folder, HEADER)
+    return grade_answers(stub, questions, answers or ["a"] * count, folder, HEADER)
 
 
 def test_without_a_judge_nothing_is_written(tmp_path: Path) -> None:

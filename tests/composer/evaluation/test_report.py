@@ -6,19 +6,27 @@ from pathlib import Path
 from rich.console import Console
 
 from composer.benchmark import Metric, Skipped, Summary
-from composer.evaluation.questions import listed
-from composer.evaluation.report import result_record, result_table, write_result
+from composer.evaluation.questions import skipped_lines
+from composer.evaluation.report import About, result_record, result_table, write_result
 
 SUMMARY = Summary(
     tasks={"left": {"accuracy": 0.5}}, counts={"left": 4, "right": 1}, averages={"all": 0.5}, unparsed=0.2, ungraded=1
 )
+ABOUT: About = {
+    "benchmark": "b",
+    "options": {"frames": 2},
+    "condition": "normal",
+    "checkpoint": {"file": "c.ckpt", "fingerprint": "1234"},
+    "model": {},
+    "limit": None,
+}
 PUBLISHED = {"Theirs": {"left": 61.25, "all": 60.0, "other": 1.0}}
 
 
 def test_the_record_holds_what_it_is_of(tmp_path: Path) -> None:
-    path = write_result(result_record(SUMMARY, "accuracy", PUBLISHED, checkpoint="c"), tmp_path)
+    path = write_result(result_record(SUMMARY, "accuracy", PUBLISHED, (), ABOUT), tmp_path)
     assert json.loads(path.read_text()) == {
-        "checkpoint": "c",
+        **ABOUT,
         "metric": "accuracy",
         "questions": 5,
         "averages": {"all": 0.5},
@@ -64,7 +72,7 @@ def test_every_metric_has_its_column_and_notes_stand_below() -> None:
         ["all", "", "123.4", "3.46", "100.0"],
     ]
     assert captured.get().splitlines()[-1].strip() == "Tokens are words."
-    record = result_record(summary, "CIDEr", {})
+    record = result_record(summary, "CIDEr", {}, (), ABOUT)
     assert record["averages"] == {"all": 1.234}
     assert record["other_metrics"] == {"all": {"score": 3.456}}
     assert record["notes"] == ["Tokens are words."]
@@ -77,8 +85,8 @@ def test_skipped_records_are_counted_listed_and_shown() -> None:
     with console.capture() as captured:
         console.print(result_table(SUMMARY, [Metric("accuracy")], {}, skipped))
     assert [cell.strip() for cell in captured.get().splitlines()[-1].split("|")] == ["skipped", "5", "-"]
-    shown = listed(skipped)
+    shown = skipped_lines(skipped)
     assert shown[0] == "skipped: a.json: record 0: got [x], expected a mapping"
     assert shown[3:] == ["skipped: 2 more"]
-    record = result_record(SUMMARY, "accuracy", {}, skipped)
+    record = result_record(SUMMARY, "accuracy", {}, skipped, ABOUT)
     assert record["skipped"][4] == {"place": "a.json: record 4", "reason": "got [x], expected a mapping"}

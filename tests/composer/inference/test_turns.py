@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from composer.batch import Clip
-from composer.evaluation.accuracy import Prediction, measure
+from composer.evaluation.accuracy import measure
+from composer.evaluation.answers import Answer
 from composer.inference.generate import generate, stream
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
@@ -37,4 +38,4 @@ def test_accuracy_of_what_is_said_is_that_of_what_is_trained(ending: str) -> Non
     assert out.correct == out.targets
     [said] = generate(model.eval(), question, max_new_tokens=20)
     assert "".join(stream(model, question, max_new_tokens=20)) == said == "red square.\ngreen ring."
-    assert measure([Prediction("s", "", "normal", said, question.answers[0])]).overall.accuracy == {"normal": 1}
+    assert measure([Answer("s", said, references=question.answers)]).overall.accuracy == {"normal": 1}

@@ -1,6 +1,5 @@
 """The LightningModule: what it trains, what it reports, what it writes."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,9 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from torch import nn
 from torch.utils.data import DataLoader
 
-import composer.training.module
-from composer.batch import Batch
 from composer.data.steps import StepChunks, StepLoader, micro_batches, packed_rows
 from composer.errors import CheckpointError, ConfigError, TrainingError
 from composer.model.checkpoint import newest
-from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
 from composer.recipe.resolve import model_config
 from composer.training.module import ComposerModule
@@ -74,47 +70,6 @@ def test_validation_is_the_mean_over_tokens(tmp_path: Path) -> None:
     assert result["val/token_accuracy"] == pytest.approx(float(correct / targets), rel=1e-5)
 
 
-def oracle(model: MultimodalModel, batch: Batch, **options: Any) -> list[str]:
-    """Right where it can see, and always "Red " where the frames are black."""
-    assert options == {"max_new_tokens": 32, "temperature": 0}
-    colours = batch.frames[0].pixels[::2, :, 0, 0].tolist()
-    names = {(255, 0, 0): "red", (0, 255, 0): " GREEN", (0, 0, 255): "blue\n"}
-    return [names.get(tuple(colour), "Red ") for colour in colours]
-
-
-def test_test_prints_the_table_and_writes_every_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(composer.training.module, "generate", oracle)
-    trainer(tmp_path).test(module(), TinyData())
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert lines[-1].split("|")[0].strip() == "overall"
-    results = json.loads((tmp_path / "results.json").read_text())
-    expected = {"n": 9, "chance": pytest.approx(1 / 3), "normal": 1.0, "blind": pytest.approx(1 / 3)}
-    assert results["overall"] == results["question_types"]["colour"] == expected
-    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert len(answers) == 18
-    assert answers[1] == {
-        "id": "s1",
-        "question_type": "colour",
-        "condition": "normal",
-        "prediction": " GREEN",
-        "answer": "green",
-        "correct": True,
-    }
-
-
-def test_predict_writes_answers_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[int] = []
-    run = module()
-    run.on_predict_batch_end = lambda *_: lines.append(len((tmp_path / "predictions.jsonl").read_text().splitlines()))  # type: ignore[method-assign]
-    monkeypatch.setattr(composer.training.module, "generate", oracle)
-    trainer(tmp_path).predict(run, TinyData())
-    assert lines == [4, 8, 9]
-    records = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert records[0] == {"id": "s0", "question_type": "colour", "prediction": "red", "answer": "red"}
-
-
 def test_initial_weights_start_a_stage_and_a_resumed_run_keeps_its_own(tmp_path: Path) -> None:
     first = module()
     trainer(tmp_path / "one", max_steps=4).fit(first, TinyData())
@@ -134,7 +89,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         model_config({**MODEL, "backbone": {"name": "tiny-sum", "dim": 8}}), module().training_config
     )
     with pytest.raises(CheckpointError, match=r"(?s)projector: .*\(6, 3\) in the checkpoint, \(8, 3\) in the model"):
-        trainer(tmp_path).test(wider, TinyData(), ckpt_path=newest(tmp_path))
+        trainer(tmp_path).validate(wider, TinyData(), ckpt_path=newest(tmp_path))
 
 
 def test_a_run_without_an_end_is_refused(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def only_tiny_components() -> Iterator[None]:
 class Colours(Dataset[Example]):
     """Clips of one colour, and the question which."""
 
-    def __init__(self, processor: Processor, count: int, *, answer: bool = False, blind: bool = False) -> None:
-        self.processor, self.count, self.answer, self.blind = processor, count, answer, blind
+    def __init__(self, processor: Processor, count: int) -> None:
+        self.processor, self.count = processor, count
 
     def __len__(self) -> int:
         return self.count
@@ -64,10 +64,10 @@ class Colours(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         name, rgb = list(COLOURS.items())[index * 7 % 3]
         pixels = torch.tensor(rgb, dtype=torch.uint8)[None, :, None, None].expand(2, 3, 8, 8).contiguous()
-        clip = Clip(pixels * 0 if self.blind else pixels, torch.arange(2).float())
+        clip = Clip(pixels, torch.arange(2).float())
         question = Message("user", (Media("video", f"{index}.mp4"), "Colour?"))
         sample = Sample(f"s{index}", "tiny", (question, Message("assistant", (name,))), {"question_type": "colour"})
-        return self.processor.encode(sample, [clip], answer=self.answer)
+        return self.processor.encode(sample, [clip])
 
 
 class EndlessOrder(Sampler[int]):
@@ -88,7 +88,6 @@ class EndlessOrder(Sampler[int]):
 
 
 class TinyData(pl.LightningDataModule):
-    conditions = ("normal", "blind")
     frames = 2
 
     def __init__(self, size: int = 24, batch_size: int = 4) -> None:
@@ -115,13 +114,6 @@ class TinyData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Example]:
         return DataLoader(Colours(self.processor, 6), batch_size=4, collate_fn=collate)
-
-    def test_dataloader(self) -> list[DataLoader[Example]]:
-        sets = [Colours(self.processor, 9, answer=True, blind=condition == "blind") for condition in self.conditions]
-        return [DataLoader(data, batch_size=4, collate_fn=collate) for data in sets]
-
-    def predict_dataloader(self) -> DataLoader[Example]:
-        return DataLoader(Colours(self.processor, 9, answer=True), batch_size=4, collate_fn=collate)
 
 
 def module(**training: Any) -> ComposerModule:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from composer import records
-from composer.data.open_sources import check_ids
+from composer.data.open_sources import unique_samples
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.readers.llava import LlavaReader
@@ -219,10 +219,10 @@ def test_broken_list_and_missing_file(tmp_path: Path) -> None:
 
 def test_two_records_of_one_id(tmp_path: Path) -> None:
     first = LlavaReader(lines(tmp_path / "a.jsonl", GOOD, {**GOOD, "id": "h"}))
-    check_ids([first])
+    assert [sample.id for sample in unique_samples([first])] == [first[0].id, "h"]
     second = LlavaReader(lines(tmp_path / "b.jsonl", {**GOOD, "id": "h"}))
     with pytest.raises(DataError, match=r"b\.jsonl:1: id 'h' is already that of .*a\.jsonl:2; give each record"):
-        check_ids([first, second])
+        list(unique_samples([first, second]))
 
 
 @pytest.mark.parametrize("key", ["loss", "weight"])

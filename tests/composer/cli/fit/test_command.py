@@ -142,7 +142,7 @@ def test_a_checkpoint_is_the_lowest_layer(folder: Path, capsys: pytest.CaptureFi
     data = ["--data.test=data.jsonl", "--data.num_workers=0", "--trainer.enable_progress_bar=false"]
     assert main(["test", "--ckpt_path", "runs/tiny", "--trainer.accelerator=cpu", *data]) == 0
     assert "unlike the checkpoint" not in capsys.readouterr().err
-    assert len(Path("runs/tiny/answers.jsonl").read_text().splitlines()) == 8
+    assert len(Path("runs/tiny/answers.jsonl").read_text().splitlines()) == 1 + 8
     assert main(["test", "--ckpt_path", "runs/tiny", "--model.reducer.keep_ratio=0.75", *data]) == 0
     assert "unlike the checkpoint, model.reducer.0.keep_ratio is 0.75 and not 0.5\n" in capsys.readouterr().err
     assert not Path("runs/tiny/version_1").exists()
@@ -156,7 +156,7 @@ def test_validate_and_predict(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "val/loss" in captured.out
     assert main(["predict", "--config", "tiny.yaml"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "runs/tiny/predictions.jsonl"
-    records = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
+    _, *records = [json.loads(line) for line in Path("runs/tiny/predictions.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"s{index}" for index in range(8)]
 
 

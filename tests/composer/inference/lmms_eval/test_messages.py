@@ -85,7 +85,7 @@ def test_a_picture_in_memory_is_upright_as_its_file_is(tmp_path: Path) -> None:
         (user({"type": "audio", "url": "a.wav"}), "got audio, expected text, image or video"),
         (user({"type": "video", "url": [1, 2]}), "got a video as list, expected a file's path"),
         (user({"type": "video", "url": {"video_start": 1}}), "got a video as NoneType"),
-        (user({"type": "image", "url": b"x"}), "got an image as bytes, expected a file's path or a picture"),
+        (user({"type": "image", "url": b"x"}), "got an image as bytes, expected a file's path or a Pillow image"),
         ([{"role": "tool", "content": []}], "got a message of 'tool', expected one of system, user"),
     ],
 )

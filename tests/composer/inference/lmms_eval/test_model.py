@@ -214,7 +214,11 @@ def test_without_frames_as_many_as_in_training(trained: Path) -> None:
         ({"batch_size": "auto"}, ConfigError, "--batch_size: got 'auto', expected an integer of at least 1"),
         ({"arguments": {"frames": "few"}}, ConfigError, "frames: got 'few', expected an integer"),
         ({"arguments": {"framez": 3}}, ConfigError, "got framez=3, expected checkpoint, frames, num_workers, or an"),
-        ({"arguments": {"model.reducer.keep_ratio": 7}}, ConfigError, "--model.reducer.keep_ratio: model.reducer"),
+        (
+            {"arguments": {"model.reducer.keep_ratio": 7}},
+            ConfigError,
+            "--model.reducer.keep_ratio: got 7, expected at most 1",
+        ),
         ({"arguments": {"checkpoint": "absent"}}, ComposerError, "There is no checkpoint absent"),
     ],
 )
