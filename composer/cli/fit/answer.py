@@ -28,9 +28,7 @@ def answer(job: FitJob) -> int:
     _refuse_bounds(job.command, recipe.trainer)
     share = Share.of_this_process(data.eval_batch_size or data.batch_size, data.num_workers)
     device = device_of(device_name(recipe.trainer, share.world), "trainer.accelerator")
-    split = "test" if is_test else "predict"
-    data.require(split)
-    sources = open_sources(data.sources_of(split))
+    sources = open_sources(data.sources_of("test" if is_test else "predict"))
     loaded = load_for_answers(recipe.model, job.checkpoint, device, _initial_seed(recipe))
     held_out = HeldOut(
         sources,
