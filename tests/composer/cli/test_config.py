@@ -94,7 +94,7 @@ def test_a_folder_is_checked_stage_by_stage(recipe: Path, capsys: pytest.Capture
         "test, predict, sources, root, media_root, expected_samples, frames, batch_size, global_batch_size, "
         "max_tokens, eval_batch_size, num_workers, seed, max_bad_samples, too_long, conditions",
         "stages/evaluation.yaml:1: evaluation.0: unknown benchmark 'mlvuu': did you mean 'mlvu'? Installed: "
-        "activitynet-qa, mlvu, moviechat-1k, mvbench, vatex, vdc.",
+        "activitynet-qa, mlvu, moviechat-1k, mvbench, vatex, vdc",
     ]
 
 

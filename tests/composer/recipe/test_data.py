@@ -63,7 +63,7 @@ def test_a_name_wins_over_a_file() -> None:
 
 def test_a_reader_by_its_name_lacks_its_path() -> None:
     (problem,) = said("sources: {a: {reader: llava}}")
-    assert problem.startswith("recipe.yaml:1: data.sources.a.reader.path: a value is missing; expected text: The data")
+    assert problem.startswith("recipe.yaml:1: data.sources.a.reader.path: a value is missing; expected text: Data file")
 
 
 def test_all_problems_at_once() -> None:

@@ -163,7 +163,7 @@ def test_what_cannot_be_decoded_is_named_once_all_others_are_answered(
         ("--trainer.fast_dev_run=true", "trainer.fast_dev_run: got True, expected null"),
         ("--trainer.accelerator=tpu", "trainer.accelerator: got tpu, expected auto, cpu, gpu, cuda or mps"),
         ("--trainer.precision=bf16-true", "trainer.precision: got bf16-true, expected 32-true, bf16-mixed or 16-mixed"),
-        ("--data.test=null", "data.test: got no value, expected a JSON"),
+        ("--data.test=null", "data.test: got no value, expected a .json"),
         ("--trainer.max_stepz=1", "--trainer.max_stepz: unknown option; did you mean 'max_steps'?"),
     ],
 )
