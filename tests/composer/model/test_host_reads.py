@@ -69,7 +69,7 @@ def test_forward_and_backward_can_be_traced_without_values(
     """Fake tensors have none: whatever needs one (`item`, `nonzero`, boolean indices) raises."""
     model = build_meta(config(encoder, reducer, backbone))
     mode = FakeTensorMode(allow_non_fake_inputs=False)
-    make_fake(model, mode)
+    make_fake(model, mode, torch.device("cpu"), torch.float32)
     made = examples(model)
     for batch in (collate(made), packed(made)) if encoder == "openclip" else (collate(made),):
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
