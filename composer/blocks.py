@@ -99,7 +99,7 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None
     """softmax(q k^T / sqrt(d) + log sizes) v, the sizes per *key* (ToMe, Bolya et al., ICLR 2023; eq. 1).
 
     A bias per key rules out FlashAttention, so log sizes are channels of k against ones in q, as the sum of two
-    numbers of k's dtype: in bf16 and fp16 more exact than a bias (docs/decisions.md).
+    numbers of k's dtype: in bf16 and fp16 more exact than a bias (docs/decisions/gpu.md).
 
     Args:
         q: [F, heads, N, d]; k and v: the same.

@@ -1,4 +1,4 @@
-"""What the documents show is what the repository holds."""
+"""The documentation matches the repository."""
 
 import re
 import shlex
@@ -14,8 +14,7 @@ from composer.testing import check_reducer
 from tests.plugins.rwkv.author import stirred
 
 ROOT = Path(__file__).parent.parent
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 TUTORIAL = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs/plugins.md").read_text(), re.DOTALL)
 
@@ -69,11 +68,25 @@ def test_commands_about_backbones_are_the_command_lines_own(tmp_path: Path, monk
         assert Path(target).is_file()
 
 
-@pytest.mark.parametrize("document", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))])
-def test_links_and_named_files_exist(document: str) -> None:
-    text = (ROOT / document).read_text()
-    for target in LINK.findall(text):
-        assert ((ROOT / document).parent / target).exists(), target
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/auroralong/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub calls a page's headings in links."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_and_named_files_exist(page: Path) -> None:
+    text = page.read_text()
+    for target, anchor in LINK.findall(text):
+        linked = page.parent / target if target else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text()), f"{target}#{anchor}"
     for named in re.findall(r"`((?:composer|plugins|recipes|tests|docs)/[\w./-]+?\.(?:py|yaml|md))`", text):
         assert (ROOT / named).exists(), named
 

@@ -1,4 +1,4 @@
-"""The linear layer of RWKV: torch's, and faster than it on a CPU without gradients (rates: docs/decisions.md).
+"""The linear layer of RWKV: torch's, and faster than it on a CPU without gradients (rates: docs/decisions/rwkv.md).
 
 Legend: I inputs, O outputs.
 """
