@@ -91,6 +91,15 @@ def test_links_and_named_files_exist(page: Path) -> None:
         assert (ROOT / named).exists(), named
 
 
+def test_files_of_the_page_on_the_architecture_are_in_the_folder_before_them() -> None:
+    for row in re.findall(r"^\| .*", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE):
+        folder = ROOT / "plugins/composer_plugins/rwkv"  # of the table without folders
+        for named in re.findall(r"`([\w/]+\.py)`", row):
+            path = ROOT / named if "/" in named else folder / named
+            assert path.is_file(), f"{named} in {row}"
+            folder = path.parent
+
+
 def test_the_page_about_data_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,7 @@
 """Imports go one way, without circles; `composer` knows no plugin; plugins know the public API only."""
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -123,6 +124,13 @@ PLUGINS = {n: t for n, t in sources(ROOT / "plugins").items() if n.split(".")[0]
 def test_imports_go_down() -> None:
     assert len(COMPOSER) > 30
     assert upward(COMPOSER) == []
+
+
+def test_the_page_on_the_architecture_lists_the_layers_and_what_is_public() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    block = page.partition("## Layers")[2].split("```")[1]
+    assert tuple(block.strip().splitlines()) == LAYERS
+    assert set(re.findall(r"^\| `(composer\.\w+)` \|", page, re.MULTILINE)) == PUBLIC
 
 
 def test_there_are_no_circles() -> None:
