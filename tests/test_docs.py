@@ -10,28 +10,68 @@ import pytest
 import torch
 
 from composer.cli import main
-from composer.testing import check_reducer
+from composer.errors import ConfigError
+from composer.recipe.explain import validated
+from composer.recipe.yamlfile import load_yaml
+from composer.testing import check_backbone, check_encoder, check_projector, check_reducer
+from tests.composer.stand_ins import SumBackbone
 from tests.plugins.rwkv.author import stirred
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 TUTORIAL = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs/plugins.md").read_text(), re.DOTALL)
+WRITTEN = {"Pairs", "MergingEncoder", "InPlace", "Bottleneck", "ShrinkConfig"}
+"""Classes that only the tutorial has; its other snippets are the example plugin's code."""
 
 
-def test_every_snippet_of_the_tutorial_is_the_examples_own_code() -> None:
-    snippets = [snippet for snippet in TUTORIAL if "(Reducer)" not in snippet]
+def written(name: str) -> Any:
+    """Run the tutorial's snippet that defines a class; the class."""
+    (snippet,) = [snippet for snippet in TUTORIAL if f"class {name}(" in snippet]
+    names: dict[str, Any] = {}
+    exec(compile(snippet, "docs/plugins.md", "exec"), names)
+    return names[name]
+
+
+def test_every_other_snippet_of_the_tutorial_is_the_examples_own_code() -> None:
+    snippets = [snippet for snippet in TUTORIAL if not any(f"class {name}(" in snippet for name in WRITTEN)]
     files = [path.read_text() for path in (ROOT / "plugins/example").rglob("*") if path.suffix in (".py", ".toml")]
-    assert len(snippets) >= 4
+    assert len(snippets) == 4
     for snippet in snippets:
         assert any(snippet.strip() in text for text in files), snippet
 
 
 def test_the_reducer_of_the_tutorial_keeps_the_contract() -> None:
-    (snippet,) = [snippet for snippet in TUTORIAL if "(Reducer)" in snippet]
-    names: dict[str, Any] = {}
-    exec(compile(snippet, "docs/plugins.md", "exec"), names)
-    check_reducer(names["Pairs"](dim=4, depth=2))
+    check_reducer(written("Pairs")(dim=4, depth=2))
+
+
+def test_the_encoder_of_the_tutorial_hosts_a_reducer() -> None:
+    check_encoder(written("MergingEncoder")(), in_blocks=True)
+
+
+def test_steps_of_the_tutorial_keep_the_contract() -> None:
+    backbone = type("Small", (written("InPlace"), SumBackbone), {})()
+    embeds = backbone.embed(torch.tensor([[65, 66, 67]]))
+    assert backbone.reserve(backbone(embeds)[1], 3) is not None
+    check_backbone(backbone)
+
+
+def test_the_restored_part_of_the_tutorial_needs_no_file(tmp_path: Path) -> None:
+    kind = written("Bottleneck")
+    options = {"in_dim": 4, "out_dim": 6, "pretrained": str(tmp_path / "sizes.json")}
+    Path(options["pretrained"]).write_text('{"width": 3}')
+    part = kind(**options)
+    check_projector(part)
+    Path(options["pretrained"]).unlink()
+    restored = kind(**options, resolved=part.resolved())
+    restored.load_state_dict(part.state_dict())
+    assert torch.equal(restored(torch.ones(2, 4)), part(torch.ones(2, 4)))
+
+
+def test_the_renamed_option_of_the_tutorial_is_refused_with_its_new_name(tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text("factor: 3\n")
+    with pytest.raises(ConfigError, match="factor: renamed to 'window'"):
+        validated(written("ShrinkConfig"), "model.reducer", load_yaml(tmp_path / "options.yaml"))
 
 
 def test_commands_about_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
