@@ -93,8 +93,8 @@ def _lmms_ranked(answer: str) -> str:
     for mark in ",.!?;:'\"":
         text = text.strip(mark)
     bare = text.strip()
-    for letter, neighbour in ((bare[:1], bare[1:2]), (bare[-1:], bare[-2:-1])):
-        if letter in _LMMS_LETTERS and not neighbour.isalpha():
+    for letter, neighbor in ((bare[:1], bare[1:2]), (bare[-1:], bare[-2:-1])):
+        if letter in _LMMS_LETTERS and not neighbor.isalpha():
             return letter
     text = f" {text} "
     lower = text.lower()

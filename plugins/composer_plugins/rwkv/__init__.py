@@ -8,7 +8,7 @@ from composer.plugin import Component, ComponentConfig, Converter, hookimpl
 
 
 class RWKVConfig(ComponentConfig):
-    """Options of both versions. Without `pretrained`, a small model with the author's random initialisation."""
+    """Options of both versions. Without `pretrained`, a small model with the author's random initialization."""
 
     pretrained: str | None = Field(
         None,

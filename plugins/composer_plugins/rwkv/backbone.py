@@ -14,7 +14,7 @@ from composer.parts import Backbone, Resolved, check_ids
 from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
-from composer_plugins.rwkv.initial import initialise
+from composer_plugins.rwkv.initial import initialize
 from composer_plugins.rwkv.model import RWKV, Block
 from composer_plugins.rwkv.rwkv6 import RWKV6
 from composer_plugins.rwkv.rwkv7 import RWKV7
@@ -31,7 +31,7 @@ WORLD_ROWS = 65536
 
 
 class RWKVBackbone(Backbone):
-    """An RWKV model from the author's weights or his initialisation.
+    """An RWKV model from the author's weights or his initialization.
 
     `model` holds the author's parameter names, so `model.load_state_dict` takes an official file.
     """
@@ -72,7 +72,7 @@ class RWKVBackbone(Backbone):
             rows = WORLD_ROWS if tokenizer is None else math.ceil(tokenizer.vocab_size / 8) * 8
             sizes = self._sizes(rows, options)
             self.model = self.model_class(sizes)
-            initialise(self.model, sizes)
+            initialize(self.model, sizes)
         else:
             self.model, sizes = self._load(pretrained, revision, options)
         if self.tokenizer.vocab_size > sizes.vocab:

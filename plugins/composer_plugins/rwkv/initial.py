@@ -1,4 +1,4 @@
-"""The author's initialisation (BlinkDL/RWKV-LM: x060 and x070). Every block starts as the identity.
+"""The author's initialization (BlinkDL/RWKV-LM: x060 and x070). Every block starts as the identity.
 
 Decays and token shifts are ramps over the channels that depend on the layer's depth; what a mixer gives out is zero.
 """
@@ -15,7 +15,7 @@ from composer_plugins.rwkv.sizes import RWKV6Sizes, Sizes
 
 
 @torch.no_grad()
-def initialise(model: RWKV, sizes: Sizes) -> None:
+def initialize(model: RWKV, sizes: Sizes) -> None:
     """Fill the parameters of a model of these sizes."""
     if isinstance(sizes, RWKV6Sizes):
         _rwkv6(model, sizes)
@@ -54,7 +54,7 @@ def _rwkv6(model: RWKV, sizes: RWKV6Sizes) -> None:
 def _rwkv7(model: RWKV, sizes: Sizes) -> None:
     D, K = sizes.width, sizes.head
     place, ramp = _channels(D) / max(D - 1, 1), _channels(D) / D
-    centred = place - 0.5
+    centered = place - 0.5
     middle = max((K - 1) / 2, 0.5)
     zigzag = (_channels(D) % K - (K - 1) / 2) / middle
     zigzag = zigzag * zigzag.abs()
@@ -64,12 +64,12 @@ def _rwkv7(model: RWKV, sizes: Sizes) -> None:
             _fill(getattr(att, name), 1 - ramp ** (power * shallow))
         _fill(ffn.x_k, 1 - ramp ** (shallow**4))
         _fill(att.w0, -5.5 + 6 * place ** (1 + deep**0.3) + 2.5 * zigzag)
-        _fill(att.a0, -0.19 + 0.3 * zigzag + 0.4 * centred)
-        _fill(att.k_k, 0.71 - 0.1 * centred)
+        _fill(att.a0, -0.19 + 0.3 * zigzag + 0.4 * centered)
+        _fill(att.k_k, 0.71 - 0.1 * centered)
         nn.init.constant_(att.k_a, 1.02)
         nn.init.constant_(att.r_k, -0.04)
         if layer:
-            _fill(att.v0, 0.73 - 0.4 * centred)
+            _fill(att.v0, 0.73 - 0.4 * centered)
         for name in "wavg" if layer else "wag":
             second = getattr(att, f"{name}2")
             nn.init.zeros_(getattr(att, f"{name}1"))

@@ -21,7 +21,7 @@ STRONGEST_LOG_DECAY = -math.exp(-0.5)
 
 
 class TimeMix(nn.Module):
-    """A linear recurrence that, besides decaying, replaces what its state holds under a key (a generalised delta rule).
+    """A linear recurrence that, besides decaying, replaces what its state holds under a key (a generalized delta rule).
 
     The low-rank networks w, a, v and g are the decay, the in-context learning rate, the share of the first block's
     value (not in the first block itself) and the gate.

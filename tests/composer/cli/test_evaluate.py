@@ -346,7 +346,7 @@ def test_the_commands_of_the_page_run(
         assert main([*words, *fewer.get(words[2], []), f"--output=out{number}", *SHORT]) == 0, words
 
 
-def test_blind_frames_are_grey(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blind_frames_are_gray(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     show = composer.inference.answering.show
 

@@ -107,7 +107,7 @@ def test_an_endpoint_that_is_not_there_is_a_problem_too(slept: list[float]) -> N
 
 
 @pytest.mark.parametrize("date", [False, True])
-def test_retry_after_is_honoured_as_seconds_and_as_a_date(slept: list[float], date: bool) -> None:
+def test_retry_after_is_honored_as_seconds_and_as_a_date(slept: list[float], date: bool) -> None:
     after = email.utils.formatdate(time.time() + 100, usegmt=True) if date else "100"
     with judge_server(lambda number, _: (429, {"Retry-After": after}, "") if number == 0 else GOOD) as server:
         ask(OpenAIJudge("small", server.url), [])

@@ -365,5 +365,5 @@ def test_a_bad_file_stops_with_its_name(tmp_path: Path, said: str) -> None:
 
 @pytest.mark.parametrize("name", ["activitynet-qa", "moviechat-1k", "vdc"])
 def test_an_unknown_task_is_refused(roots: dict[str, Path], name: str) -> None:
-    with pytest.raises(DataError, match=rf"{name}\.tasks: got colour, expected some of"):
-        build(name, roots[name], tasks="colour")
+    with pytest.raises(DataError, match=rf"{name}\.tasks: got color, expected some of"):
+        build(name, roots[name], tasks="color")
