@@ -1,6 +1,6 @@
 """The author's initialization (BlinkDL/RWKV-LM: x060 and x070). Every block starts as the identity.
 
-Decays and token shifts are ramps over the channels that depend on the layer's depth; what a mixer gives out is zero.
+Decays and token shifts are ramps over channels that depend on the layer; the output of each mixer is zero.
 """
 
 import math
@@ -16,7 +16,7 @@ from composer_plugins.rwkv.sizes import RWKV6Sizes, Sizes
 
 @torch.no_grad()
 def initialize(model: RWKV, sizes: Sizes) -> None:
-    """Fill the parameters of a model of these sizes."""
+    """Initialize the parameters of a model with these sizes."""
     if isinstance(sizes, RWKV6Sizes):
         _rwkv6(model, sizes)
     else:
@@ -77,23 +77,23 @@ def _rwkv7(model: RWKV, sizes: Sizes) -> None:
 
 
 def _mixers(model: RWKV) -> Iterator[tuple[int, Any, Any]]:
-    """Each layer's number, time mixer and channel mixer."""
+    """Yield index, time mixer and channel mixer of each layer."""
     for layer, block in enumerate(model.blocks):
         yield layer, block.att, block.ffn
 
 
 def _depths(layer: int, sizes: Sizes) -> tuple[float, float]:
-    """The layer's depth from 0 (first) to 1 (last), and from 1 (first) to almost 0."""
+    """Relative depth of a layer: from 0 (first) to 1 (last), and from 1 (first) to almost 0."""
     return layer / max(sizes.depth - 1, 1), 1 - layer / sizes.depth
 
 
 def _channels(count: int) -> Tensor:
-    """0, 1, ... in fp32, also where the default dtype is bf16, which tells no two of a thousand channels apart."""
+    """Channel indices 0, 1, ... in fp32, even if the default dtype is bf16, which cannot count to 257."""
     return torch.arange(count, dtype=torch.float32)
 
 
 def _orthogonal(parameter: Tensor, gain: float = 1.0) -> None:
-    """Drawn in fp32: there is no QR decomposition in bf16."""
+    """Initialize in fp32: there is no QR decomposition in bf16."""
     parameter.copy_(nn.init.orthogonal_(torch.empty_like(parameter, dtype=torch.float32), gain))
 
 

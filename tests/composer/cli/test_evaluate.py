@@ -106,7 +106,9 @@ def test_odd_records_stop_no_other_and_are_counted_with_their_reasons(
     assert (written["tasks"]["ego"]["n"], written["ungraded"]) == (4, 1)
     assert [record["place"] for record in written["skipped"]] == [f"{path}: record 5", f"{path}: record 6"]
     assert f"skipped: {path}: record 6: got None, expected a mapping\n" in shown
-    assert "1 of 16 have no right option and are in no mean: ego-2 (its answer is 'down')" in " ".join(shown.split())
+    assert "1 of 16 have no correct option and are excluded from means: ego-2 (its answer is 'down')" in " ".join(
+        shown.split()
+    )
     assert written["notes"]
     assert main([*words, "--compat=official"]) == 0
     assert results(out)["ungraded"] == 0
