@@ -9,13 +9,8 @@ from composer.evaluation.accuracy import accuracy_table, measure, write_results
 from composer.evaluation.answers import Answer
 
 
-<<<<<<< HEAD
 def answers() -> list[Answer]:
-    """Colour: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colours, two numbers."""
-=======
-def answers() -> list[Prediction]:
     """Color: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colors, two numbers."""
->>>>>>> 42dcf95 (American spelling everywhere; the synthetic data set says color, gray and image (format 2))
     said = {
         "normal": {"color": ["red", "Blue ", "red", "red"], "count": ["2", "2"]},
         "blind": {"color": ["red"] * 4, "count": ["", "7"]},

@@ -70,50 +70,6 @@ def test_validation_is_the_mean_over_tokens(tmp_path: Path) -> None:
     assert result["val/token_accuracy"] == pytest.approx(float(correct / targets), rel=1e-5)
 
 
-<<<<<<< HEAD
-=======
-def oracle(model: MultimodalModel, batch: Batch, **options: Any) -> list[str]:
-    """Right where it can see, and always "Red " where the frames are black."""
-    assert options == {"max_new_tokens": 32, "temperature": 0}
-    colors = batch.frames[0].pixels[::2, :, 0, 0].tolist()
-    names = {(255, 0, 0): "red", (0, 255, 0): " GREEN", (0, 0, 255): "blue\n"}
-    return [names.get(tuple(color), "Red ") for color in colors]
-
-
-def test_test_prints_the_table_and_writes_every_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(composer.training.module, "generate", oracle)
-    trainer(tmp_path).test(module(), TinyData())
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert lines[-1].split("|")[0].strip() == "overall"
-    results = json.loads((tmp_path / "results.json").read_text())
-    expected = {"n": 9, "chance": pytest.approx(1 / 3), "normal": 1.0, "blind": pytest.approx(1 / 3)}
-    assert results["overall"] == results["question_types"]["color"] == expected
-    answers = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
-    assert len(answers) == 18
-    assert answers[1] == {
-        "id": "s1",
-        "question_type": "color",
-        "condition": "normal",
-        "prediction": " GREEN",
-        "answer": "green",
-        "correct": True,
-    }
-
-
-def test_predict_writes_answers_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lines: list[int] = []
-    run = module()
-    run.on_predict_batch_end = lambda *_: lines.append(len((tmp_path / "predictions.jsonl").read_text().splitlines()))  # type: ignore[method-assign]
-    monkeypatch.setattr(composer.training.module, "generate", oracle)
-    trainer(tmp_path).predict(run, TinyData())
-    assert lines == [4, 8, 9]
-    records = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert records[0] == {"id": "s0", "question_type": "color", "prediction": "red", "answer": "red"}
-
-
->>>>>>> 42dcf95 (American spelling everywhere; the synthetic data set says color, gray and image (format 2))
 def test_initial_weights_start_a_stage_and_a_resumed_run_keeps_its_own(tmp_path: Path) -> None:
     first = module()
     trainer(tmp_path / "one", max_steps=4).fit(first, TinyData())

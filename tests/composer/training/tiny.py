@@ -64,17 +64,10 @@ class Colors(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         name, rgb = list(COLORS.items())[index * 7 % 3]
         pixels = torch.tensor(rgb, dtype=torch.uint8)[None, :, None, None].expand(2, 3, 8, 8).contiguous()
-<<<<<<< HEAD
         clip = Clip(pixels, torch.arange(2).float())
-        question = Message("user", (Media("video", f"{index}.mp4"), "Colour?"))
-        sample = Sample(f"s{index}", "tiny", (question, Message("assistant", (name,))), {"question_type": "colour"})
-        return self.processor.encode(sample, [clip])
-=======
-        clip = Clip(pixels * 0 if self.blind else pixels, torch.arange(2).float())
         question = Message("user", (Media("video", f"{index}.mp4"), "Color?"))
         sample = Sample(f"s{index}", "tiny", (question, Message("assistant", (name,))), {"question_type": "color"})
-        return self.processor.encode(sample, [clip], answer=self.answer)
->>>>>>> 42dcf95 (American spelling everywhere; the synthetic data set says color, gray and image (format 2))
+        return self.processor.encode(sample, [clip])
 
 
 class EndlessOrder(Sampler[int]):
@@ -122,16 +115,6 @@ class TinyData(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Example]:
         return DataLoader(Colors(self.processor, 6), batch_size=4, collate_fn=collate)
 
-<<<<<<< HEAD
-=======
-    def test_dataloader(self) -> list[DataLoader[Example]]:
-        sets = [Colors(self.processor, 9, answer=True, blind=condition == "blind") for condition in self.conditions]
-        return [DataLoader(data, batch_size=4, collate_fn=collate) for data in sets]
-
-    def predict_dataloader(self) -> DataLoader[Example]:
-        return DataLoader(Colors(self.processor, 9, answer=True), batch_size=4, collate_fn=collate)
-
->>>>>>> 42dcf95 (American spelling everywhere; the synthetic data set says color, gray and image (format 2))
 
 def module(**training: Any) -> ComposerModule:
     pl.seed_everything(0, verbose=False)
