@@ -176,7 +176,7 @@ class Encoder(Part, ABC):
     def forward(
         self, frames: Tensor, reducer: BlockReducer | None = None, *, keep_sources: bool = False
     ) -> VisualTokens:
-        """[F, 3, H, W] uint8, normalised here, to tokens after the last norm; prefix tokens and pooling head are gone.
+        """[F, 3, H, W] uint8, normalized here, to tokens after the last norm; prefix tokens and pooling head are gone.
 
         `clip` and `time` are zeros: composer fills them in. An encoder whose component is not `in_blocks` is never
         given a reducer.

@@ -13,7 +13,7 @@ by an entry point of the group `composer.plugins`:
         yield Component("reducer", "shrink", "Average windows of tokens.", ShrinkConfig, "my_plugin.shrink:Shrink")
 
 The target is imported only when a model is built, then called with the options as keyword arguments and with what
-composer knows from the neighbours:
+composer knows from the neighbors:
 
 | kind | composer adds | the target returns |
 |---|---|---|

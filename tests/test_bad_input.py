@@ -98,7 +98,10 @@ def test_a_checkpoint_of_another_architecture_names_the_part(work: Path, capsys:
         (["--model.encoder=conv"], ["tome", "inside the encoder's blocks", "conv"]),
         (["--training.learning_rat=1"], ["learning_rat", "learning_rate"]),
         (["--model.reducer.ratio=0.5"], ["--model.reducer.ratio: renamed to 'keep_ratio'"]),
-        (["--model.reducer.keep_ratio="], ["model.reducer", "give one of keep_ratio, r and target_tokens", "got none"]),
+        (
+            ["--model.reducer.keep_ratio="],
+            ["model.reducer", "expected one of keep_ratio, r and target_tokens", "got none"],
+        ),
     ],
     ids=lambda value: value[0] if value[0].startswith("--") else "",
 )

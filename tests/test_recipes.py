@@ -123,7 +123,7 @@ def test_answers_are_written_and_the_table_ends_with_overall(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[-1].split()[0] == "overall"
     assert {line.split()[0] for line in lines} >= {
-        "colour",
+        "color",
         "shape",
         "count",
         "direction",

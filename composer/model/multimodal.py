@@ -32,7 +32,7 @@ class MultimodalModel(nn.Module):
     3. project them to the backbone's width
     4. splice them among the text's embeddings
     5. run the backbone
-    6. cross-entropy on the labelled positions alone
+    6. cross-entropy on the labeled positions alone
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""What tiny_data.py shows and asks: pictures of coloured shapes, and videos of one shape while the background flashes.
+"""Scenes of tiny_data.py: images of colored shapes, and videos of one shape while the background flashes.
 
-One to four flashes, never twice in one colour: how many there are, and which comes first or last, cannot be told from
-any single frame.
+There are one to four flashes, each in a different color. Their number, the first and the last cannot be seen in any
+single frame.
 """
 
 import io
@@ -20,20 +20,20 @@ QUESTIONS = {
     "count": "How many flashes are there?",
     "first": "Which flash comes first?",
     "last": "Which flash comes last?",
-    "colour": "What colour is the shape?",
+    "color": "What color is the shape?",
     "shape": "What shape is it?",
 }
 OPTIONS = {
     "count": ("one", "two", "three", "four"),
     "first": tuple(FLASHES),
     "last": tuple(FLASHES),
-    "colour": tuple(COLORS),
+    "color": tuple(COLORS),
     "shape": SHAPES,
 }
 
 
 class Still(NamedTuple):
-    """A picture, [SIDE, SIDE, 3] uint8, and what it shows."""
+    """An image, [SIDE, SIDE, 3] uint8, and its scene."""
 
     pixels: NDArray[np.uint8]
     scene: Scene
@@ -44,51 +44,53 @@ class Still(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """A video, [FRAMES, SIDE, SIDE, 3] uint8. flashes: their colours in the order in which they come."""
+    """A video, [FRAMES, SIDE, SIDE, 3] uint8. flashes: their colors, in order of time."""
 
     pixels: NDArray[np.uint8]
-    colour: str
+    color: str
     shape: str
     flashes: tuple[str, ...]
 
     @property
     def caption(self) -> str:
-        return f"A {self.colour} {self.shape}, flashes: {self.answer('count')}: {', '.join(self.flashes)}."
+        return f"A {self.color} {self.shape}, flashes: {self.answer('count')}: {', '.join(self.flashes)}."
 
     def answer(self, kind: str) -> str:
-        """The right one of `OPTIONS[kind]`."""
+        """Return the correct option of `OPTIONS[kind]`."""
         if kind == "count":
             return OPTIONS["count"][len(self.flashes) - 1]
-        return {"first": self.flashes[0], "last": self.flashes[-1], "colour": self.colour, "shape": self.shape}[kind]
+        return {"first": self.flashes[0], "last": self.flashes[-1], "color": self.color, "shape": self.shape}[kind]
 
 
 def generator(name: str, index: int) -> np.random.Generator:
-    """The source of everything random in one record."""
+    """Create the random generator of one record."""
     return np.random.default_rng((zlib.crc32(name.encode()), index))
 
 
 def still(rng: np.random.Generator) -> Still:
+    """Draw and render an image."""
     scene = draw_scene(rng, "stills")
     return Still(render(scene, rng, [0])[0], scene)
 
 
 def clip(rng: np.random.Generator) -> Clip:
-    """One shape in the middle; the background flashes for a frame at a time, each flash in a colour of its own."""
+    """Draw and render a video: one shape in the middle; the background flashes for one frame each time."""
     count = int(rng.integers(1, len(FLASHES) + 1))
     flashes = tuple(list(FLASHES)[i] for i in rng.permutation(len(FLASHES))[:count])
-    # Never two side by side.
+    # Never two in adjacent frames.
     at = np.sort(rng.choice(FRAMES - count, count, replace=False)) + np.arange(count)
-    colour, shape = list(COLORS)[rng.integers(len(COLORS))], SHAPES[rng.integers(len(SHAPES))]
-    scene = Scene(colour, shape, COUNTS[0], "up", ("", ""), FRAMES, FRAMES)
-    plain = render(scene, rng, [3])[0]  # half way: in the middle
+    color, shape = list(COLORS)[rng.integers(len(COLORS))], SHAPES[rng.integers(len(SHAPES))]
+    scene = Scene(color, shape, COUNTS[0], "up", ("", ""), FRAMES, FRAMES)
+    plain = render(scene, rng, [3])[0]  # half way, the shape is in the middle
     ground = plain[0, 0].astype(int)
     pixels = np.repeat(plain[None], FRAMES, axis=0)
     for frame, flash in zip(at, flashes, strict=True):
         pixels[frame][(abs(plain.astype(int) - ground) < 4).all(-1)] = FLASHES[flash]
-    return Clip(pixels, colour, shape, flashes)
+    return Clip(pixels, color, shape, flashes)
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode an image as JPEG."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=95)
     return file.getvalue()

@@ -26,7 +26,7 @@ class Characters:
 
 
 class MeanEncoder(Encoder):
-    """A token per patch: the mean colour of the patch, in three channels."""
+    """A token per patch: the mean color of the patch, in three channels."""
 
     def __init__(self, patch_size: int = 4) -> None:
         super().__init__()

@@ -205,7 +205,7 @@ def build_puddle(site: Path, target: str, option: str = "ratio") -> Any:
     return load_registry().build("reducer", config, dim=8, depth=2)
 
 
-def test_build_calls_the_target_with_options_and_neighbours(site: Path) -> None:
+def test_build_calls_the_target_with_options_and_neighbors(site: Path) -> None:
     assert build_puddle(site, "Puddle").options == {"ratio": 0.25, "dim": 8, "depth": 2}
 
 

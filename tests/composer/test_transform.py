@@ -95,7 +95,7 @@ def test_sides_are_those_of_torchvision_and_open_clip(h: int, w: int, size: int)
     assert FrameTransform(size, 8, "pad").scaled_size(h, w) == tuple(max(side, 1) for side in padded)
 
 
-def test_pad_puts_the_frame_in_the_middle_of_grey() -> None:
+def test_pad_puts_the_frame_in_the_middle_of_gray() -> None:
     frame = np.full((3, 8, 3), 7, np.uint8)
     padded = FrameTransform(8, 4, "pad").finish(frame)
     assert np.array_equal(padded[2:5], frame)

@@ -128,7 +128,7 @@ def test_pixels_and_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPat
             continue  # no plain ViT
         stated = merge_preprocess_dict(PreprocessCfg(), open_clip.get_pretrained_cfg(model, tag))
         size = open_clip.get_model_config(model)["vision_cfg"]["image_size"]
-        *transforms, _, normalise = image_transform_v2(
+        *transforms, _, normalize = image_transform_v2(
             PreprocessCfg(**stated | {"size": size}), is_train=False
         ).transforms
         theirs = Image.open(photo)
@@ -136,9 +136,9 @@ def test_pixels_and_constants_of_a_tag_are_its_own(monkeypatch: pytest.MonkeyPat
             theirs = transform(theirs)
         ours = read_image(Media("image", "a.png", data=photo.getvalue()), host.transform)
         assert np.array_equal(ours, np.asarray(theirs)), f"{model} {tag}"
-        for got, expected in ((host.mean, normalise.mean), (host.std, normalise.std)):
+        for got, expected in ((host.mean, normalize.mean), (host.std, normalize.std)):
             torch.testing.assert_close(got.flatten() / 255, torch.tensor(expected), msg=f"{model} {tag}")
-        seen.add((model, tag, tuple(normalise.mean)))
+        seen.add((model, tag, tuple(normalize.mean)))
     assert ("ViT-L-14", "laion2b_s32b_b82k", (0.5, 0.5, 0.5)) in seen
     assert len(seen) > 100
 

@@ -29,7 +29,7 @@ from composer.tokenizer import encode_pieces, tokenizer_from
 from composer.training.module import ComposerModule
 from composer_plugins.openclip import OpenClipConfig
 from composer_plugins.openclip.encoder import OpenClipEncoder
-from composer_plugins.transformer.stored import stored_tokenizer, tokenizer_of
+from composer_plugins.transformer.stored import restore_tokenizer, serialize_tokenizer
 from composer_plugins.transformer.text import PretrainedTokenizer
 from composer_plugins.transformers_vision.families import FAMILIES
 from tests.composer.training.tiny import TinyData, trainer
@@ -271,7 +271,7 @@ def test_options_that_change_no_weight_are_still_the_users(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("case", "slot", "options", "message"),
     [
-        ("rwkv:6", "backbone", {"width": 64}, "model.backbone.width: got 64, but the checkpoint has 48: leave it out"),
+        ("rwkv:6", "backbone", {"width": 64}, "model.backbone.width: got 64, but the checkpoint has 48: remove it"),
         (
             "openclip:siglip-by-name",
             "encoder",
@@ -310,7 +310,7 @@ def test_a_part_that_stores_nothing_needs_its_weights_again_and_says_so(
 def test_a_stored_tokenizer_reads_and_writes_the_same(kind: str) -> None:
     own = fast(kind, "<s>", "</t>", special=("<user>", "<image>"), added=("<assistant>",))
     own.chat_template = CHAT
-    other = tokenizer_of(stored_tokenizer(own))
+    other = restore_tokenizer(serialize_tokenizer(own))
     text = "  What is <user> this?\n\n</t> hi  <assistant><image> é \u4e2d."
     for special in (True, False):
         assert own(text, add_special_tokens=special).input_ids == other(text, add_special_tokens=special).input_ids
@@ -326,9 +326,9 @@ def test_a_stored_tokenizer_reads_and_writes_the_same(kind: str) -> None:
 def test_a_tokenizer_written_in_python_is_stored_as_its_files() -> None:
     own = ByT5Tokenizer(extra_ids=3)
     own.chat_template = CHAT
-    stored = stored_tokenizer(own)
+    stored = serialize_tokenizer(own)
     assert all(isinstance(content, Tensor) for content in stored["files"].values())
-    other = tokenizer_of(stored)
+    other = restore_tokenizer(stored)
     assert own("Hi </s>é").input_ids == other("Hi </s>é").input_ids
     assert (other.chat_template, len(other)) == (CHAT, len(own))
 

@@ -213,7 +213,7 @@ def test_the_default_ratio_gives_way(options: dict[str, Any], amounts: tuple[Any
 
 @pytest.mark.parametrize("options", [{"keep_ratio": 0.5, "r": 3}, {"r": 3, "target_tokens": 4}, {"keep_ratio": None}])
 def test_one_amount_exactly(options: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="give one of keep_ratio, r and target_tokens"):
+    with pytest.raises(ValidationError, match="expected one of keep_ratio, r and target_tokens"):
         TomeConfig(**options)
 
 

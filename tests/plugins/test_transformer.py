@@ -230,14 +230,14 @@ def test_logits_that_are_more_than_what_the_config_says_are_refused(monkeypatch:
         return out.__class__(**{**out, "logits": 2 * out.logits})
 
     monkeypatch.setattr(CohereForCausalLM, "forward", doubled)
-    with pytest.raises(ComposeError, match="'cohere' does not work: its logits are not"):
+    with pytest.raises(ComposeError, match="'cohere' does not work: its logits differ from its head"):
         backbone(architecture="cohere")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "lama"}, "no 'lama' with these options"),
+        ({"architecture": "lama"}, "cannot build 'lama' with these options"),
         ({"width": 30, "heads": 4}, "width 30 is not a multiple of heads 4"),
     ],
 )
@@ -247,7 +247,7 @@ def test_misuse_is_refused(options: dict[str, Any], message: str) -> None:
 
 
 def test_options_for_random_weights_are_refused_beside_pretrained() -> None:
-    with pytest.raises(ValidationError, match="leave out width, config"):
+    with pytest.raises(ValidationError, match="remove width, config"):
         TransformerConfig(pretrained="Qwen/Qwen3-0.6B", width=64, config={"rope_theta": 1.0})
     dumped = TransformerConfig(pretrained="Qwen/Qwen3-0.6B").model_dump(mode="json")
     assert TransformerConfig(**dumped).pretrained == "Qwen/Qwen3-0.6B"
@@ -353,7 +353,7 @@ def test_a_given_tokenizer_replaces_the_models(folder: Path) -> None:
     made = TransformerBackbone(pretrained=str(folder), tokenizer=BYTES)
     assert made.tokenizer is BYTES
     assert made.template == WORLD
-    with pytest.raises(ConfigError, match="more than the"):
+    with pytest.raises(ConfigError, match=r"with 65530 ids, but"):
         TransformerBackbone(pretrained=str(folder), tokenizer=tokenizer_from("world"))
 
 

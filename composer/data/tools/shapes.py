@@ -2,8 +2,7 @@
 
 A clip shows one, two or three equal shapes side by side. All move the same way, and meanwhile the background flashes
 twice, in two colors. Everything is determined by (seed, split, index). Held-out clips show combinations of color,
-shape, count and direction that no training clip or still shows. Questions and answers are in British spelling
-("colour", "grey"), as in the data set of the published results.
+shape, count and direction that no training clip or still shows.
 """
 
 from collections.abc import Sequence
@@ -23,16 +22,16 @@ DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 FLASHES = {"white": (220, 220, 220), "purple": (180, 70, 200), "teal": (40, 175, 175)}
 PLACES = {"left": ("right", "left"), "right": ("left", "right"), "up": ("bottom", "top"), "down": ("top", "bottom")}
 """Position of the shapes in the first and in the last frame, by direction."""
-GROUND = "grey"
+GROUND = "gray"
 
 QUESTIONS = {
-    "colour": "What colour are the shapes?",
+    "color": "What color are the shapes?",
     "shape": "What shape is it?",
     "count": "How many shapes?",
     "direction": "Which way do they move?",
     "order": "Which flash comes first?",
 }
-CAPTION = "Describe the picture."
+CAPTION = "Describe the image."
 
 FRAMES = 8
 SIDE = 64  # pixels; H.264 halves the resolution of colors, so a 32-pixel encoder loses nothing
@@ -62,7 +61,7 @@ class Scene:
 
     def answer(self, question_type: str) -> str:
         """Return the answer to a question of this type."""
-        answers = {"colour": self.color, "shape": self.shape, "count": self.count, "direction": self.direction}
+        answers = {"color": self.color, "shape": self.shape, "count": self.count, "direction": self.direction}
         return self.flashes[0] if question_type == "order" else answers[question_type]
 
     def caption(self, frame: int) -> str:

@@ -39,7 +39,7 @@ ENCODER = {
     "x264-params": "threads=1:lookahead-threads=1:cpu-independent=1",
 }
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """Version of the data set. Increased whenever the same seed gives different clips or questions."""
 
 

@@ -1,4 +1,4 @@
-"""ActivityNet-QA: open questions about ActivityNet's videos, as its repository and the archives of videos hold them.
+"""ActivityNet-QA: open questions about the videos of ActivityNet, in the official format.
 
 The questions are `test_q.json` and `test_a.json` of the repository MILVLG/activitynet-qa (there in `dataset/`), which
 were inspected. Videos are `v_NAME` in `all_test` (lmms-eval's archive) or `Test_Videos` (Video-ChatGPT's); these
@@ -29,8 +29,8 @@ EXACT = Metric("exact match")
 class ActivityNetQA(Judged):
     """See `composer_plugins.benchmarks.ActivityNetQAConfig` for the options.
 
-    Without a judge, the metric is the official script's: the answer must be the reference itself. Here capitals and a
-    full stop at the end do not count, as the script was written for models that choose from a list of answers.
+    Without a judge, the metric is the official script's exact match, except that case and a final period are ignored:
+    the script was written for models that choose from a list of answers.
     """
 
     name = "activitynet-qa"
@@ -63,7 +63,7 @@ class ActivityNetQA(Judged):
         return questions
 
     def _answers(self, path: Path) -> dict[str, Mapping[str, Any]]:
-        """The records of answers by their question's id."""
+        """Records of answers, by the question's id."""
         answers: dict[str, Mapping[str, Any]] = {}
         for number, value in enumerate(read_list(path), start=1):
             with self.skipping(f"{path}: record {number}"):
@@ -71,16 +71,16 @@ class ActivityNetQA(Judged):
                 if type(record["type"]) is not int or not 0 <= record["type"] < len(TYPES):
                     raise DataError(f"type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}")
                 if record["question_id"] in answers:
-                    raise DataError(f"question_id: got {record['question_id']!r}, which an earlier record has too")
+                    raise DataError(f"question_id: got {record['question_id']!r}, which an earlier record already has")
                 answers[record["question_id"]] = record
         return answers
 
-    def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, where: str) -> Question:
+    def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, source: str) -> Question:
         media = Media("video", str(video_path(videos, f"v_{record['video_name']}")))
         task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
-        # lmms-eval's capitalize() makes small letters of all after the first, names included.
+        # capitalize() is lmms-eval's: it lower-cases all other letters, including those of names.
         prompt = f"{text.capitalize()}? Answer the question using a single word or phrase."
-        sample = Sample(key, where, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
+        sample = Sample(key, source, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
         return Question(key, task, sample, (str(answer["answer"]),), frames=self.frames, max_new_tokens=64)
 
     def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
@@ -95,10 +95,10 @@ class ActivityNetQA(Judged):
         graded = {task: values for task, values in grades.items() if means_of(values)}
         free = [task for task in FREE if task in graded]
         name = "free" if len(free) == len(FREE) else f"{len(free)} of {len(FREE)} free types"
-        whole = "all questions" if len(graded) == len(TYPES) else f"{len(graded)} of {len(TYPES)} types"
+        overall = "all questions" if len(graded) == len(TYPES) else f"{len(graded)} of {len(TYPES)} types"
         return {
             average: means_of(list(chain.from_iterable(graded[task] for task in tasks)))
-            for average, tasks in ((name, free), (whole, list(graded)))
+            for average, tasks in ((name, free), (overall, list(graded)))
         }
 
 

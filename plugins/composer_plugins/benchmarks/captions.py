@@ -1,7 +1,7 @@
 """Caption metrics with several references: BLEU, ROUGE-L and CIDEr-D, as in the COCO caption evaluation.
 
-A corpus is a list of (candidate, references), each a list of tokens. Captions are tokenized by Stanford's PTB tokenizer
-where Java and pycocoevalcap are installed, which then give METEOR too, or else into words, which is not the same.
+A corpus is a list of (candidate, references), where each caption is a list of tokens. Tokens come from Stanford's PTB
+tokenizer if Java and pycocoevalcap are installed, which also compute METEOR; else they are words, with other scores.
 """
 
 import math
@@ -20,33 +20,33 @@ ORDERS = (1, 2, 3, 4)
 BETA = 1.2
 """Weight of recall in COCO's ROUGE-L."""
 SIGMA = 6.0
-"""Deviation of CIDEr-D's penalty for a length that differs from the reference's, in words."""
+"""Standard deviation, in words, of CIDEr-D's penalty for length differences."""
 
 
 def bleu(corpus: Corpus) -> dict[str, float]:
-    """BLEU-1 to BLEU-4 of a corpus, 0 to 1. The length of reference is the closest one, of two the shorter."""
+    """Compute BLEU-1 to BLEU-4 of a corpus, 0 to 1; the reference length is the closest one, the shorter in a tie."""
     length = reference_length = 0
-    found, possible = Counter[int](), Counter[int]()
+    matches, possible = Counter[int](), Counter[int]()
     for candidate, references in corpus:
         length += len(candidate)
         reference_length += min((abs(len(r) - len(candidate)), len(r)) for r in references)[1]
         for order in ORDERS:
             counts = _ngrams(candidate, order)
-            most: Counter[Ngram] = Counter()
+            limits: Counter[Ngram] = Counter()
             for reference in references:
-                most |= _ngrams(reference, order)
-            found[order] += (counts & most).total()
+                limits |= _ngrams(reference, order)
+            matches[order] += (counts & limits).total()
             possible[order] += counts.total()
     brevity = min(1.0, math.exp(1 - reference_length / length)) if length else 0.0
     scores, product = {}, 1.0
     for order in ORDERS:
-        product *= found[order] / possible[order] if possible[order] else 0.0
+        product *= matches[order] / possible[order] if possible[order] else 0.0
         scores[f"BLEU-{order}"] = brevity * product ** (1 / order)
     return scores
 
 
 def rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
-    """ROUGE-L of a caption, 0 to 1: of the best precision and the best recall over all references."""
+    """Compute ROUGE-L of a caption, 0 to 1, from the best precision and the best recall over all references."""
     if not candidate:
         return 0.0
     common = [_common_subsequence(candidate, reference) for reference in references]
@@ -56,11 +56,11 @@ def rouge_l(candidate: Tokens, references: Sequence[Tokens]) -> float:
 
 
 def cider(corpus: Corpus) -> list[float]:
-    """CIDEr-D of each caption, 0 to 10; the corpus' is their mean. Weights come from the references of the corpus."""
-    seen: Counter[Ngram] = Counter()
+    """Compute CIDEr-D of each caption, 0 to 10; that of the corpus is the mean. IDF weights are from its references."""
+    documents: Counter[Ngram] = Counter()
     for _, references in corpus:
-        seen.update({ngram for reference in references for order in ORDERS for ngram in _ngrams(reference, order)})
-    rarity = {ngram: math.log(len(corpus)) - math.log(count) for ngram, count in seen.items()}
+        documents.update({ngram for reference in references for order in ORDERS for ngram in _ngrams(reference, order)})
+    rarity = {ngram: math.log(len(corpus)) - math.log(count) for ngram, count in documents.items()}
     unseen = math.log(len(corpus))
 
     def weights(tokens: Tokens, order: int) -> dict[Ngram, float]:
@@ -78,7 +78,7 @@ def cider(corpus: Corpus) -> list[float]:
 
 
 def _similarity(own: Mapping[Ngram, float], other: Mapping[Ngram, float]) -> float:
-    """The cosine, with each entry of `own` clipped to that of `other`."""
+    """Cosine similarity, with each entry of `own` clipped to that of `other`."""
     norm = math.sqrt(math.fsum(v * v for v in own.values()) * math.fsum(v * v for v in other.values()))
     shared = math.fsum(min(value, other[ngram]) * other[ngram] for ngram, value in own.items() if ngram in other)
     return shared / norm if norm else 0.0
@@ -101,7 +101,7 @@ def _common_subsequence(one: Tokens, other: Tokens) -> int:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without punctuation. Not PTB: `man's` stays one word."""
+    """Split a text into lower-case words without punctuation. Unlike in PTB, `man's` is one word."""
     return re.findall(r"\w+(?:[-']\w+)*", text.lower())
 
 
@@ -111,21 +111,21 @@ def has_ptb() -> bool:
 
 
 def ptb(texts: Sequence[str]) -> list[list[str]]:
-    """Tokens of each text by Stanford's PTB tokenizer, without punctuation. Needs `has_ptb`."""
+    """Tokenize texts with Stanford's PTB tokenizer, without punctuation. Requires `has_ptb`."""
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-    # One text is one line for the tokenizer, which an empty one must not upset.
+    # The tokenizer expects one non-empty line per text.
     lines = {place: [{"caption": " ".join(text.split()) or "."}] for place, text in enumerate(texts)}
-    found: Mapping[int, list[str]] = PTBTokenizer().tokenize(lines)
-    return [found[place][0].split() for place in lines]
+    tokens: Mapping[int, list[str]] = PTBTokenizer().tokenize(lines)
+    return [tokens[place][0].split() for place in lines]
 
 
 def meteor(corpus: Corpus) -> float:
-    """METEOR 1.5 of a corpus, 0 to 1. Needs `has_ptb`."""
+    """Compute METEOR 1.5 of a corpus, 0 to 1. Requires `has_ptb`."""
     from pycocoevalcap.meteor.meteor import Meteor
 
     candidates = {place: [" ".join(candidate)] for place, (candidate, _) in enumerate(corpus)}
-    references = {place: [" ".join(tokens) for tokens in given] for place, (_, given) in enumerate(corpus)}
+    references = {place: [" ".join(tokens) for tokens in captions] for place, (_, captions) in enumerate(corpus)}
     scorer: Any = Meteor()
     return float(scorer.compute_score(references, candidates)[0])
 
@@ -133,14 +133,25 @@ def meteor(corpus: Corpus) -> float:
 def caption_scores(
     candidates: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Literal["ptb", "words"]
 ) -> dict[str, float]:
-    """All metrics of a corpus; METEOR with the PTB tokenizer alone. CIDEr is from 0 to 10, the others from 0 to 1."""
-    texts = [*candidates, *(text for given in references for text in given)]
+    """Compute all metrics of a corpus.
+
+    Args:
+        candidates: Generated captions.
+        references: References of each caption.
+        tokenizer: Tokenizer of captions; `ptb` requires `has_ptb`.
+
+    Returns:
+        Value by metric: CIDEr from 0 to 10, the others from 0 to 1; METEOR only with the tokenizer `ptb`.
+    """
+    texts = [*candidates, *(text for captions in references for text in captions)]
     tokens = iter(ptb(texts) if tokenizer == "ptb" else map(words, texts))
     own = [next(tokens) for _ in candidates]
-    corpus = [(candidate, [next(tokens) for _ in given]) for candidate, given in zip(own, references, strict=True)]
+    corpus = [
+        (candidate, [next(tokens) for _ in captions]) for candidate, captions in zip(own, references, strict=True)
+    ]
     scores = {
         "CIDEr": fmean(cider(corpus)),
         **bleu(corpus),
-        "ROUGE-L": fmean(rouge_l(candidate, given) for candidate, given in corpus),
+        "ROUGE-L": fmean(rouge_l(candidate, captions) for candidate, captions in corpus),
     }
     return {**scores, "METEOR": meteor(corpus)} if tokenizer == "ptb" else scores

@@ -1,7 +1,7 @@
 """Parsers of multiple-choice answers: our strict one, and exact copies of others, including their quirks.
 
-Every function takes the answer without the prompt's opening (`Best option:(`), which the official scripts put back or
-leave away as they do.
+All functions take the answer without the prefill (`Best option:(`); those that copy an official script add it back if
+the script does.
 """
 
 import re
@@ -14,29 +14,36 @@ _LETTER_FIRST = re.compile(r"\(?([A-Za-z])(?:(\)[.:,]?\s*|[.:]\s+)|[.:,]\s*|\s+)
 
 
 def parse_choice(answer: str, options: Sequence[str]) -> str | None:
-    """Return the letter of the option that an answer names; None if it names none, or is ambiguous.
+    """Parse an answer strictly, without guessing.
 
-    An answer names an option by its letter, with or without brackets, by its letter and more text, or by its full text;
-    `The answer is` may stand before. A letter before other text counts only where it is marked as one (`A)`, `(A)`,
-    `A. `, `A: `) or the text is its option's own (`A.red`, `A, red`), and where that text names no other option.
+    An answer names an option by its letter, with or without parentheses, by its letter and more text, or by its full
+    text; it may start with `The answer is`. A letter before other text counts only if it is marked as a letter (`A)`,
+    `(A)`, `A. `, `A: `) or the text is that of its option (`A.red`, `A, red`), and if the text names no other option.
+
+    Args:
+        answer: Generated text.
+        options: Texts of the options A, B, ...
+
+    Returns:
+        The letter of the option; None if the answer names no option or is ambiguous.
     """
-    whole = text = _plain(answer)
+    full = text = _plain(answer)
     lead = _LEAD.match(text)
     if lead and lead.end() < len(text):
         text = text[lead.end() :]
     texts = {letter: _plain(option).casefold() for letter, option in zip(ascii_uppercase, options, strict=False)}
-    found = {letter for letter, option in texts.items() if _same(whole, option) or _same(text, option)}
+    letters = {letter for letter, option in texts.items() if _same(full, option) or _same(text, option)}
     if alone := _LETTER_ALONE.fullmatch(text):
-        found |= {alone[1].upper()} & texts.keys()
+        letters |= {alone[1].upper()} & texts.keys()
     elif first := _LETTER_FIRST.fullmatch(text):
         letter, mark, rest = first[1].upper(), first[2], first[3]
-        if letter in texts and (_same(rest, texts[letter]) or (mark and not _others(rest, letter, texts))):
-            found.add(letter)
-    return found.pop() if len(found) == 1 else None
+        if letter in texts and (_same(rest, texts[letter]) or (mark and not _names_another(rest, letter, texts))):
+            letters.add(letter)
+    return letters.pop() if len(letters) == 1 else None
 
 
-def _others(rest: str, letter: str, texts: dict[str, str]) -> bool:
-    """Whether a text names an option other than `letter`: its letter in capitals or brackets, or its full text."""
+def _names_another(rest: str, letter: str, texts: dict[str, str]) -> bool:
+    """Return whether a text names another option: by its capital letter, in parentheses, or by its full text."""
     for other, option in texts.items():
         if other == letter:
             continue
@@ -47,63 +54,77 @@ def _others(rest: str, letter: str, texts: dict[str, str]) -> bool:
 
 
 def _plain(text: str) -> str:
+    """Collapse white space."""
     return " ".join(text.split())
 
 
 def _same(text: str, option: str) -> bool:
+    """Compare a text with an option in lower case, ignoring a final period."""
     return bool(option) and text.casefold().rstrip(".") == option.rstrip(".")
 
 
 def official_mvbench(answer: str, right: str, option: str) -> bool:
-    """MVBench's script. right: the letter; option: its text.
+    """Grade an answer like MVBench's script.
 
-    The first word, its opening bracket put back, is right where it is a part of `(X)` or has `(X)` as a part. So an
-    empty answer is right, whatever was asked.
+    The first word, after an opening parenthesis, is correct if it is a substring of `(X)` or contains `(X)`. So an
+    empty answer is always correct.
+
+    Args:
+        answer: Generated text.
+        right: Correct letter.
+        option: Text of the correct option.
+
+    Returns:
+        Whether the answer is correct.
     """
-    said = ("(" + answer.strip().split("\n")[0]).lower().split(" ")[0]
-    wanted = f"({right}) {option}".lower().split(" ")[0]
-    return said.replace(".", "") in wanted or wanted in said
+    word = ("(" + answer.strip().split("\n")[0]).lower().split(" ")[0]
+    expected = f"({right}) {option}".lower().split(" ")[0]
+    return word.replace(".", "") in expected or expected in word
 
 
 def official_mlvu(answer: str, right: str) -> bool:
-    """MLVU's script: the character before the first closing bracket, or else the whole answer, is the letter."""
+    """Grade an answer like MLVU's script: compare the character before the first `)`, or else the full answer."""
     end = answer.find(")")
     return (answer if end < 0 else answer[max(end - 1, 0) : end]) == right
 
 
 def lmms_mvbench(answer: str, right: str) -> bool | None:
-    """lmms-eval 0.7.3 on MVBench: the first of A to E that stands alone: `a cup` is A. None: in no mean."""
+    """Grade an answer like lmms-eval 0.7.3 on MVBench: the first single letter A to E, so that `a cup` is A.
+
+    Returns:
+        Whether the answer is correct; None if it is empty, which excludes it from means.
+    """
     if answer == "":
         return None
     return _lmms_letter(answer) == _lmms_letter(right)
 
 
 def lmms_mlvu(answer: str, right: str) -> bool:
-    """lmms-eval 0.7.3 on MLVU: capital A to D in the surest of its forms, so that no E is ever right.
+    """Grade an answer like lmms-eval 0.7.3 on MLVU: capital A to D in the first pattern that matches; E never counts.
 
-    The forms, surest first: alone at the start, alone at the end, somewhere after the first `the answer is` or another
-    such phrase, `(A)`, `A.`, `A:`, `A)`, before a space, anywhere (`Dogs` is D). The last letter of a form counts.
+    The patterns, in order: alone at the start, alone at the end, after the first `the answer is` or similar phrase,
+    `(A)`, `A.`, `A:`, `A)`, before a space, anywhere (`Dogs` is D). The last letter of a pattern counts.
     """
-    return _lmms_ranked(answer) == right
+    return _lmms_last_letter(answer) == right
 
 
-def _lmms_ranked(answer: str) -> str:
-    """The letter, or "" if there is none."""
+def _lmms_last_letter(answer: str) -> str:
+    """Return the letter by the patterns of `lmms_mlvu`, or "" if none matches."""
     text = answer.strip()
     for mark in ",.!?;:'\"":
         text = text.strip(mark)
     bare = text.strip()
-    for letter, neighbour in ((bare[:1], bare[1:2]), (bare[-1:], bare[-2:-1])):
-        if letter in _LMMS_LETTERS and not neighbour.isalpha():
+    for letter, neighbor in ((bare[:1], bare[1:2]), (bare[-1:], bare[-2:-1])):
+        if letter in _LMMS_LETTERS and not neighbor.isalpha():
             return letter
     text = f" {text} "
     lower = text.lower()
-    said = [lower.find(phrase) + len(phrase) for phrase in _LMMS_PHRASES if phrase in lower]
-    places = [{text.find(letter, start): letter for start in said for letter in _LMMS_LETTERS}]
+    starts = [lower.find(phrase) + len(phrase) for phrase in _LMMS_PHRASES if phrase in lower]
+    places = [{text.find(letter, start): letter for start in starts for letter in _LMMS_LETTERS}]
     places += [{text.rfind(form.format(letter)): letter for letter in _LMMS_LETTERS} for form in _LMMS_FORMS]
-    for found in places:
-        if (last := max(found, default=-1)) >= 0:
-            return found[last]
+    for letters in places:
+        if (last := max(letters, default=-1)) >= 0:
+            return letters[last]
     return ""
 
 
@@ -125,6 +146,7 @@ _LMMS_MARKS = ';/[]"{}()=+\\_->' + "<@`,?!"
 
 
 def _lmms_letter(answer: str) -> str:
+    """Return the letter by the rules of `lmms_mvbench`, or else the cleaned text."""
     text = answer.strip()
     if marked := re.match(r"([A-E])\.\s*(.+)$", text, re.IGNORECASE):
         return marked[1].upper()
@@ -132,8 +154,8 @@ def _lmms_letter(answer: str) -> str:
     number = re.search(r"\d,\d", text) is not None
     cleaned = text
     for mark in _LMMS_MARKS:
-        beside_space = f"{mark} " in text or f" {mark}" in text
-        cleaned = cleaned.replace(mark, "" if beside_space or number else " ")
+        next_to_space = f"{mark} " in text or f" {mark}" in text
+        cleaned = cleaned.replace(mark, "" if next_to_space or number else " ")
     cleaned = re.sub(r"\.(?!\d)", "", cleaned)
     cleaned = cleaned.strip().strip("'").strip('"').strip().lower()
     alone = re.search(r"\b([a-e])\b", cleaned)

@@ -47,7 +47,7 @@ class OpenAIJudge(Judge):
 
     def _post(self, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY, "").strip():  # read from a file it may end with a newline
+        if key := os.environ.get(KEY, "").strip():  # a key from a file may end with a newline
             headers["Authorization"] = f"Bearer {key}"
         request = Request(self.url, json.dumps(body).encode(), headers)
         try:
@@ -58,7 +58,7 @@ class OpenAIJudge(Judge):
         except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
             raise NoReply(f"{self.url} does not answer: {error}") from None
         except ValueError:
-            raise NoReply(f"{self.url} answered no JSON") from None
+            raise NoReply(f"{self.url} did not return JSON") from None
 
     def _raise_status(self, error: HTTPError) -> None:
         """Raise the error of an HTTP status."""
@@ -66,7 +66,7 @@ class OpenAIJudge(Judge):
             text = error.read().decode(errors="replace")[:200]
         except (OSError, http.client.HTTPException):
             text = ""
-        problem = f"{self.url} answered {error.code} {error.reason}: {text}"
+        problem = f"{self.url} returned {error.code} {error.reason}: {text}"
         if error.code in BUSY or error.code >= 500:
             raise NoReply(problem, wait=_seconds(error.headers.get("Retry-After"))) from None
         if error.code in REFUSED:

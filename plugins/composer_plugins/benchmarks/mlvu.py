@@ -1,4 +1,4 @@
-"""MLVU: multiple choice about long videos, as its official files hold it."""
+"""MLVU: multiple-choice questions about long videos, in the official format."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ DEV = {
     "anomaly_reco": "6_anomaly_reco",
     "topic_reasoning": "7_topic_reasoning",
 }
-"""Task -> its file in `json/` and its folder in `video/`; the script's own files and folders have no number."""
+"""File in `json/` and folder in `video/` of each task; those of the official script have no number."""
 
 TEST = (
     *("plotQA", "needleQA", "ego", "count", "order", "anomaly_reco", "topic_reasoning"),
@@ -43,7 +43,7 @@ AURORALONG = {
     "plotQA": 61.9,
     PAPERS: 52.7,
 }
-"""AuroraLong's row of its table B5, which names no split; dev says `needle`, test says `needleQA`."""
+"""Accuracy of AuroraLong in table B5 of its paper, which names no split; `needle` is `needleQA` in the test split."""
 
 
 class MLVU(MultipleChoice):
@@ -72,8 +72,8 @@ class MLVU(MultipleChoice):
 
     def questions(self) -> Sequence[Question]:
         if self.split == "dev":
-            return [question for task in self.tasks for question in self._dev(task)]
-        return self._test()
+            return [question for task in self.tasks for question in self._read_dev(task)]
+        return self._read_test()
 
     def counts(self, answer: str, question: Question) -> bool | None:
         if self.compat == "lmms":
@@ -84,27 +84,29 @@ class MLVU(MultipleChoice):
         known = (*self.all_tasks, PAPERS)
         return {"AuroraLong": {name: value for name, value in AURORALONG.items() if name in known}}
 
-    def _dev(self, task: str) -> list[Question]:
+    def _read_dev(self, task: str) -> list[Question]:
+        """Read the questions of a task of the split dev."""
         path = first_of(self.root / "json" / f"{stem}.json" for stem in (DEV[task], task))
         videos = first_of(self.root / "video" / folder for folder in (DEV[task], task))
-        found = []
-        for place, given in enumerate(read_list(path)):
-            source = f"{path}: record {place + 1}"
+        questions = []
+        for index, value in enumerate(read_list(path)):
+            source = f"{path}: record {index + 1}"
             with self.skipping(source):
-                record = check_choice(given)
+                record = check_choice(value)
                 media = Media("video", str(videos / str(record["video"])))
-                found.append(self.question(f"{task}-{place}", task, media, record, source))
-        return found
+                questions.append(self.question(f"{task}-{index}", task, media, record, source))
+        return questions
 
-    def _test(self) -> list[Question]:
+    def _read_test(self) -> list[Question]:
+        """Read the questions of the selected tasks of the split test."""
         path = self.root / TEST_FILE
         videos = first_of(self.root / folder for folder in TEST_VIDEOS)
-        found = []
-        for place, given in enumerate(read_list(path)):
-            source = f"{path}: record {place + 1}"
+        questions = []
+        for index, value in enumerate(read_list(path)):
+            source = f"{path}: record {index + 1}"
             with self.skipping(source):
                 record = check_record(
-                    {"question_id": f"test-{place}", **check_record(given, ())}, ("question_id", "question_type")
+                    {"question_id": f"test-{index}", **check_record(value, ())}, ("question_id", "question_type")
                 )
                 task = record["question_type"]
                 if task not in TEST:
@@ -112,5 +114,5 @@ class MLVU(MultipleChoice):
                 if task in self.tasks:
                     record = check_choice(record)
                     media = Media("video", str(videos / str(record["video"])))
-                    found.append(self.question(str(record["question_id"]), task, media, record, source))
-        return found
+                    questions.append(self.question(str(record["question_id"]), task, media, record, source))
+        return questions

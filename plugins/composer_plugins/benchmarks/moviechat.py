@@ -1,10 +1,10 @@
-"""MovieChat-1K: questions about whole films of minutes (global) and about a moment of them (breakpoint), test split.
+"""MovieChat-1K, test split: questions about complete videos of several minutes (global) or one moment (breakpoint).
 
-Read is a file for each video, as MovieChat's own script (rese1f/MovieChat, eval_code/result_prepare) and the page of
-the LOVEU track of 2024 show it: `info` with `video_path`, `fps` and `num_frame`, lists `global` and `breakpoint` of
-questions, and at a breakpoint its `time` as the number of a frame. They lie in `gt/`, or `annotations/`, which first
-came without answers; videos in `videos/`. The data set itself was not opened, so that `gt/` holds the same form is an
-assumption.
+There is one JSON file per video with `info` (`video_path`, `fps`, `num_frame`) and the lists of questions `global` and
+`breakpoint`; a breakpoint's `time` is a frame number. This format is that of MovieChat's script (rese1f/MovieChat,
+eval_code/result_prepare) and of the website of the LOVEU track of 2024. The files are in `gt/` or `annotations/`
+(at first published without answers), the videos in `videos/`. The data set itself was not inspected; that `gt/` has
+the same format is an assumption.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ SYSTEM = (
     "You are able to understand the visual content that the user provides.Follow the instructions carefully and "
     "explain your answers."
 )
-"""What MovieChat's own script says before the user's turn."""
+"""System prompt of MovieChat's script."""
 
 
 class MovieChat(Judged):
     """See `composer_plugins.benchmarks.MovieChatConfig` for the options.
 
-    A global question sees frames of the whole video, one at a breakpoint those up to it, as in MovieChat's own script.
+    As in MovieChat's script, a global question uses frames of the complete video, a breakpoint those up to its time.
     """
 
     name = "moviechat-1k"
@@ -47,15 +47,16 @@ class MovieChat(Judged):
         paths = sorted(folder.glob("*.json"))
         if not paths:
             raise DataError(
-                f"{folder}: got no file *.json, expected one for each video; give --root their folder's parent."
+                f"{folder}: found no *.json, expected one per video; set --root to the parent of their folder"
             )
         videos = first_of(self.root / name for name in VIDEOS)
-        found = [question for path in paths for question in self._of(path, videos)]
-        return sorted(found, key=lambda question: MODES.index(question.task))
+        questions = [question for path in paths for question in self._read_video(path, videos)]
+        return sorted(questions, key=lambda question: MODES.index(question.task))
 
-    def _of(self, path: Path, videos: Path) -> list[Question]:
+    def _read_video(self, path: Path, videos: Path) -> list[Question]:
+        """Read the questions about one video."""
         content = read_json(path)
-        found: list[Question] = []
+        questions: list[Question] = []
         with self.skipping(f"{path}: info"):
             info = check_record(content.get("info") if isinstance(content, dict) else None, ("video_path", "fps"))
             video = str(video_path(videos, str(info["video_path"])))
@@ -64,25 +65,25 @@ class MovieChat(Judged):
                     records = content.get(task)
                     if not isinstance(records, list):
                         raise DataError(f"got {type(records).__name__}, expected a list of questions")
-                    found += self._of_task(task, records, info, video, path)
-        return found
+                    questions += self._read_task(task, records, info, video, path)
+        return questions
 
-    def _of_task(
+    def _read_task(
         self, task: str, records: Sequence[Any], info: Mapping[str, Any], video: str, path: Path
     ) -> list[Question]:
-        found = []
-        for place, given in enumerate(records):
-            source = f"{path}: {task} {place + 1}"
+        questions = []
+        for index, value in enumerate(records):
+            source = f"{path}: {task} {index + 1}"
             with self.skipping(source):
-                record = check_record(given, ("question", "answer"))
+                record = check_record(value, ("question", "answer"))
                 media = Media("video", video, end=None if task == "global" else _seconds(record, info))
-                found.append(self._question(f"{path.stem}-{task}-{place}", task, media, record, source))
-        return found
+                questions.append(self._question(f"{path.stem}-{task}-{index}", task, media, record, source))
+        return questions
 
-    def _question(self, key: str, task: str, media: Media, record: Mapping[str, Any], where: str) -> Question:
+    def _question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
         text = str(record["question"])
         messages = (Message("system", (SYSTEM,)), Message("user", (media, text)))
-        sample = Sample(key, where, messages, {"question_type": task, "question": text})
+        sample = Sample(key, source, messages, {"question_type": task, "question": text})
         return Question(key, task, sample, (str(record["answer"]),), frames=self.frames, max_new_tokens=300)
 
     def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
@@ -91,7 +92,7 @@ class MovieChat(Judged):
 
 
 def _seconds(record: Mapping[str, Any], info: Mapping[str, Any]) -> float:
-    """When a breakpoint is; at frame 0 the first frame is still seen. Raises DataError if there is no time."""
+    """Time of a breakpoint in seconds, at least that of frame 1, so that one frame is used. Raises DataError."""
     time, rate = record.get("time"), info["fps"]
     if not is_number(time) or time < 0:
         raise DataError(f"time: got {time!r}, expected a number of frames")

@@ -1,4 +1,4 @@
-"""Base of multiple-choice benchmarks: questions, grades and means."""
+"""Base class of multiple-choice benchmarks: questions, grades and means."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,18 @@ class MultipleChoice(Benchmark):
         """Return whether an answer is correct by `self.compat` (not `strict`); None to exclude it from means."""
 
     def question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
-        """Return the question of a record from `check_choice`. If options are equal, each of them is correct."""
+        """Create the question of a record. If options are equal, each of them is correct.
+
+        Args:
+            key: Identifier of the question.
+            task: Task of the question.
+            media: Video of the question.
+            record: Record from `check_choice`.
+            source: Location of the record, for messages.
+
+        Returns:
+            The question.
+        """
         options = tuple(map(str, record["candidates"]))
         lettered = list(zip(ascii_uppercase, options, strict=False))
         listed = "\n".join(f"({letter}) {option}" for letter, option in lettered)
@@ -71,7 +82,7 @@ class MultipleChoice(Benchmark):
     def grade(self, question: Question, answer: str) -> Grade:
         parsed = parse_choice(answer, question.options)
         if not question.references:
-            problem = f"no option is the record's answer {question.sample.meta['answer']!r}"
+            problem = f"no option equals the record's answer {question.sample.meta['answer']!r}"
             return (
                 Grade(parsed=parsed, problem=problem) if self.compat == "strict" else Grade({self.metric: 0.0}, parsed)
             )
@@ -90,8 +101,10 @@ class MultipleChoice(Benchmark):
         means = {task: fmean(values) for task, values in scores.items() if values}
         averages = {}
         if means:
-            whole = len(means) == len(self.all_tasks)
-            averages["all tasks" if whole else f"{len(means)} of {len(self.all_tasks)} tasks"] = fmean(means.values())
+            complete = len(means) == len(self.all_tasks)
+            averages["all tasks" if complete else f"{len(means)} of {len(self.all_tasks)} tasks"] = fmean(
+                means.values()
+            )
         if set(self.subset) <= means.keys():
             averages[self.subset_name] = fmean(means[task] for task in self.subset)
         return Summary(
@@ -109,14 +122,24 @@ class MultipleChoice(Benchmark):
             return ()
         shown = [f"{key} (its answer is {answer!r})" for key, answer in islice(without.items(), SHOWN)]
         more = [f"{len(without) - SHOWN} more"] if len(without) > SHOWN else []
-        how = "in no mean" if self.compat == "strict" else "counted as wrong"
-        return (f"{len(without)} of {len(questions)} have no right option and are {how}: {', '.join(shown + more)}.",)
+        handling = "excluded from means" if self.compat == "strict" else "counted as wrong"
+        return (
+            f"{len(without)} of {len(questions)} have no correct option and are {handling}: {', '.join(shown + more)}.",
+        )
 
 
 def check_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str, Any]:
-    """Check the record of a question and return it; its answer need not be one of the candidates.
+    """Check the record of a question; its answer need not be one of the candidates.
 
-    seconds: keys of times in seconds. Raises DataError if the record is invalid.
+    Args:
+        record: The record.
+        seconds: Keys of times in seconds: the start and end of a segment, or none.
+
+    Returns:
+        The record.
+
+    Raises:
+        DataError: If the record is invalid.
     """
     record = check_record(record, ("video",), may_be_empty=("question", "answer"))
     options = record.get("candidates")
@@ -131,4 +154,5 @@ def check_choice(record: object, *, seconds: Sequence[str] = ()) -> Mapping[str,
 
 
 def _text(value: object) -> str:
+    """Stripped text of a value."""
     return str(value).strip()

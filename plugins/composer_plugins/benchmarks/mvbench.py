@@ -1,4 +1,4 @@
-"""MVBench: 20 tasks, each a file and a folder of videos, as its official script reads them."""
+"""MVBench: 20 tasks, each with one file of questions and one folder of videos, in the official format."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +13,14 @@ from composer_plugins.benchmarks.tasks import select_tasks
 
 
 class Task(NamedTuple):
-    """A task. short: name in tables. folder: below `video/`. bounded: has segments. fps: of a folder of frames."""
+    """A task.
+
+    Attributes:
+        short: Short name.
+        folder: Folder of its videos in `video/`.
+        bounded: Whether its questions are about segments.
+        fps: Frames per second, if its videos are folders of frames.
+    """
 
     short: str
     folder: str
@@ -67,7 +74,7 @@ AURORALONG = {
     "state_change": 53.5,
     PAPERS: 53.2,
 }
-"""AuroraLong's row of its table B6."""
+"""Accuracy of AuroraLong in table B6 of its paper."""
 
 
 class MVBench(MultipleChoice):
@@ -88,19 +95,20 @@ class MVBench(MultipleChoice):
         self.tasks = select_tasks(tasks, self.all_tasks, "mvbench")
 
     def lead(self) -> str:
-        """Return the system text, which the official script repeats before each question."""
+        """Return the system prompt, which the official script repeats before each question."""
         return f"{self.system}\n"
 
     def questions(self) -> Sequence[Question]:
-        return [question for task in self.tasks for question in self._of(task)]
+        return [question for task in self.tasks for question in self._read_task(task)]
 
-    def _of(self, name: str) -> list[Question]:
+    def _read_task(self, name: str) -> list[Question]:
+        """Read the questions of one task."""
         path, task = self.root / "json" / f"{name}.json", TASKS[name]
-        found = []
-        for place, given in enumerate(read_list(path)):
-            source = f"{path}: record {place + 1}"
+        questions = []
+        for index, value in enumerate(read_list(path)):
+            source = f"{path}: record {index + 1}"
             with self.skipping(source):
-                record = check_choice(given, seconds=("start", "end") if task.bounded else ())
+                record = check_choice(value, seconds=("start", "end") if task.bounded else ())
                 media = Media(
                     "video",
                     str(self.root / "video" / task.folder / str(record["video"])),
@@ -109,11 +117,11 @@ class MVBench(MultipleChoice):
                     fps=task.fps,
                     rule="mvbench",
                 )
-                found.append(self.question(f"{name}-{place}", name, media, record, source))
-        return found
+                questions.append(self.question(f"{name}-{index}", name, media, record, source))
+        return questions
 
     def counts(self, answer: str, question: Question) -> bool | None:
-        # Of equal options lmms-eval takes the first as right, the official script the last.
+        # If options are equal, the correct one is the first in lmms-eval, and the last in the official script.
         if self.compat == "lmms":
             return lmms_mvbench(answer, question.references[0])
         right = question.references[-1]

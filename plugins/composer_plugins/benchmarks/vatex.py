@@ -1,8 +1,8 @@
-"""VATEX: one sentence about a clip of ten seconds, compared with ten captions; public test split, zero-shot.
+"""VATEX: one-sentence captions of ten-second clips, each compared with ten references; public test split, zero-shot.
 
-Read is `vatex_public_test_english_v1.1.json`, a list of `videoID` and `enCap`, as the data set's site describes it, and
-clips called after their `videoID` (YouTube's id, start and end) in `videos/` or `vatex_test/`. The layout is the site's
-and that of lmms-eval's code; the files themselves were not opened.
+The captions are in `vatex_public_test_english_v1.1.json`, a list of `videoID` and `enCap`. Clips are named after their
+`videoID` (YouTube's id, start and end) and are in `videos/` or `vatex_test/`. This format is from the website of
+the data set and from lmms-eval's code; the files themselves were not inspected.
 """
 
 import os.path
@@ -20,7 +20,7 @@ FILES = ("vatex_public_test_english_v1.1.json", "annotations/vatex_public_test_e
 VIDEOS = ("videos", "vatex_test")
 TASK = "captions"
 PROMPT = "Provide a one-sentence caption for the provided video."
-"""lmms-eval's, without the four captions of other videos that it adds, which are not zero-shot."""
+"""Prompt of lmms-eval, without its four captions of other videos, which are not zero-shot."""
 
 
 class VATEX(Benchmark):
@@ -54,21 +54,21 @@ class VATEX(Benchmark):
     def questions(self) -> Sequence[Question]:
         path = first_of(self.root / name for name in FILES)
         folder = first_of(self.root / name for name in VIDEOS)
-        found = []
+        questions = []
         self.absent = self.total = 0
-        for place, given in enumerate(read_list(path), start=1):
-            source = f"{path}: record {place}"
+        for number, value in enumerate(read_list(path), start=1):
+            source = f"{path}: record {number}"
             with self.skipping(source):
-                question = self._question(given, folder, source)
+                question = self._question(value, folder, source)
                 self.total += 1
                 if self.skip and not os.path.exists(question.sample.media[0].path):
                     self.absent += 1
                 else:
-                    found.append(question)
-        return found
+                    questions.append(question)
+        return questions
 
-    def _question(self, given: object, folder: Path, source: str) -> Question:
-        record = check_record(given, ("videoID",))
+    def _question(self, value: object, folder: Path, source: str) -> Question:
+        record = check_record(value, ("videoID",))
         captions = record.get("enCap")
         if not isinstance(captions, list) or not captions or not all(map(_is_caption, captions)):
             raise DataError(f"enCap: got {captions!r}, expected a list of captions")
@@ -85,9 +85,11 @@ class VATEX(Benchmark):
         scores = caption_scores(answers, [question.references for question in questions], self.tokenizer)
         notes = []
         if self.tokenizer == "words":
-            notes.append("Tokens are not PTB's, so these are not papers' numbers; METEOR is omitted.")
+            notes.append(
+                "Captions were not tokenized by PTB, so scores are not comparable with papers; METEOR is omitted."
+            )
         if self.absent:
-            notes.append(f"{self.absent} of {self.total} videos are missing and were not asked about.")
+            notes.append(f"{self.absent} of {self.total} videos are missing and were skipped.")
         return Summary({TASK: scores}, {TASK: len(questions)}, averages={}, unparsed=None, notes=tuple(notes))
 
 

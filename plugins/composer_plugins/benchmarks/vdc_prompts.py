@@ -1,7 +1,7 @@
-"""The prompts that define VDC, word for word, from AuroraCap's repository (rese1f/aurora).
+"""Verbatim prompts of VDC, from AuroraCap's repository (rese1f/aurora).
 
-Those of captions are in its `post_eval/vdc/utils.py`, as in lmms-eval's task; those of a judge that answers from a
-caption in its `post_eval/process_vdc_result.py`.
+The prompts for captions are from `post_eval/vdc/utils.py`, and the same as in lmms-eval's task; those for the judge are
+from `post_eval/process_vdc_result.py`.
 """
 
 CAPTION = {

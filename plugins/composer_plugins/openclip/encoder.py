@@ -57,7 +57,7 @@ class OpenClipEncoder(Encoder):
         if resolved is None and pretrained is not None:
             load_weights(self.tower, model, pretrained)
         elif resolved is None and plan.is_siglip:
-            _initialise_siglip(self.tower)
+            _initialize_siglip(self.tower)
         self.tower.blocks = blocks_up_to(layer, self.tower.blocks)
         if layer < -1:
             self.tower.norm = nn.Identity()
@@ -119,8 +119,8 @@ class HostBlock(Block):
 
 
 @torch.no_grad()
-def _initialise_siglip(tower: VisionTransformer) -> None:
-    """SigLIP's own initialisation (big_vision, models/vit.py): Xavier, positions with deviation 1 / sqrt(width)."""
+def _initialize_siglip(tower: VisionTransformer) -> None:
+    """SigLIP's own initialization (big_vision, models/vit.py): Xavier, positions with deviation 1 / sqrt(width)."""
     tower.init_weights("jax", needs_reset=False)
     nn.init.normal_(tower.pos_embed, std=tower.embed_dim**-0.5)
 

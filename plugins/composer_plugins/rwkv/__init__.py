@@ -8,18 +8,18 @@ from composer.plugin import Component, ComponentConfig, Converter, hookimpl
 
 
 class RWKVConfig(ComponentConfig):
-    """Options of both versions. Without `pretrained`, a small model with the author's random initialisation."""
+    """Options of both versions. Without `pretrained`, the model is small and has the author's random initialization."""
 
     pretrained: str | None = Field(
         None,
         description="Weights in the author's, fla's or the Hugging Face layout: a local .pth or .safetensors file or "
-        "folder, or on the hub 'owner/repo:file' or 'owner/repo'; null is random weights. Sizes then come from them.",
+        "folder, or on the hub 'owner/repo:file' or 'owner/repo'; they determine the sizes. null is random weights.",
     )
     revision: str | None = Field(None, description="Commit, tag or branch on the hub.")
-    width: int | None = Field(None, ge=1, description="Channels of a position; null is the checkpoint's own, or 128.")
+    width: int | None = Field(None, ge=1, description="Channels per position; null is the checkpoint's own, or 128.")
     depth: int | None = Field(None, ge=1, description="Number of blocks; null is the checkpoint's own, or 4.")
     head_size: int | None = Field(
-        None, ge=1, description="Channels of a head, a divisor of the width; null is the checkpoint's own, or 32."
+        None, ge=1, description="Channels per head, a divisor of the width; null is the checkpoint's own, or 32."
     )
     context_length: int | None = Field(
         None, ge=1, description="Longest prompt in positions; null is no limit: the state has constant size."
@@ -27,13 +27,13 @@ class RWKVConfig(ComponentConfig):
     segment_length: int | None = Field(
         None,
         ge=1,
-        description="Positions that go through the blocks at a time, the state carried over: bounds the memory of long "
-        "rows, in training together with activation checkpointing. A multiple of 64 is fastest; null is all at once "
-        "(512 where a CPU reads without gradients). Rows packed of several samples, which data.max_tokens bounds, stay "
-        "whole.",
+        description="Positions per segment; segments run through the blocks in sequence and pass on the state. Limits "
+        "the memory for long rows, in training together with activation checkpointing. A multiple of 64 is fastest; "
+        "null is no limit (512 on a CPU without gradients). Rows packed from several samples are not split; "
+        "data.max_tokens limits them.",
     )
     compile_decoding: bool = Field(
-        False, description="Compile the step of generation (torch.compile) at its first use: seconds once, then faster."
+        False, description="Compile the step of generation (torch.compile) at its first use, which takes seconds once."
     )
 
 

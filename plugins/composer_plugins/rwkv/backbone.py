@@ -1,4 +1,4 @@
-"""RWKV behind composer's contract: sizes, weights, state, optimizer groups."""
+"""RWKV backbones: sizes, weights, state, optimizer groups."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from composer.parts import Backbone, Resolved, check_ids
 from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
-from composer_plugins.rwkv.initial import initialise
+from composer_plugins.rwkv.initial import initialize
 from composer_plugins.rwkv.model import RWKV, Block
 from composer_plugins.rwkv.rwkv6 import RWKV6
 from composer_plugins.rwkv.rwkv7 import RWKV7
@@ -24,23 +24,23 @@ from composer_plugins.rwkv.state import RecurrentState
 from composer_plugins.rwkv.weights import check_weights, read_weights
 
 CPU_SEGMENT = 512
-"""Positions that go through the blocks at a time when a CPU reads a long row: what they need stays in its caches."""
+"""Positions per segment on a CPU without gradients, so that intermediate values fit its caches."""
 
 WORLD_ROWS = 65536
-"""Rows of every World model's embedding: the 65,530 ids and a few that are never used."""
+"""Rows of the embedding in World models: 65,530 ids and a few unused rows."""
 
 
 class RWKVBackbone(Backbone):
-    """An RWKV model from the author's weights or his initialisation.
+    """An RWKV model with pretrained weights or the author's initialization.
 
-    `model` holds the author's parameter names, so `model.load_state_dict` takes an official file.
+    `model` has the author's parameter names, so `model.load_state_dict` accepts an official file.
     """
 
     version: ClassVar[Literal["6", "7"]]
     sizes_class: ClassVar[type[RWKV6Sizes | RWKV7Sizes]]
     model_class: ClassVar[type[RWKV]]
     decay_bias: ClassVar[str]
-    """The parameter that the author trains at twice the rate."""
+    """Parameter that the author trains with twice the learning rate."""
 
     block_classes = (Block,)
     state_class = RecurrentState
@@ -58,27 +58,39 @@ class RWKVBackbone(Backbone):
         resolved: Resolved | None = None,
         **options: int | None,
     ) -> None:
-        """options: the sizes of the component's config, None if they follow from the checkpoint or the defaults.
+        """Build the model.
 
-        Raises ConfigError on sizes that do not fit together, CheckpointError on weights that cannot be used.
+        Args:
+            tokenizer: Tokenizer; None for RWKV World's.
+            pretrained: Weights; see `read_weights`. None for random weights.
+            revision: Commit, tag or branch on the hub.
+            context_length: Maximum length of a prompt in positions; None for no limit.
+            segment_length: Positions per segment; see `RWKVConfig`.
+            compile_decoding: Whether to compile the step of generation.
+            resolved: Sizes from a checkpoint of composer, whose weights are loaded later.
+            options: Sizes from the component's config; None for those of the checkpoint or the defaults.
+
+        Raises:
+            ConfigError: If sizes do not match each other or the checkpoint.
+            CheckpointError: If the weights cannot be used.
         """
         super().__init__()
         self.tokenizer = tokenizer or tokenizer_from("world")
         self.context_length, self.segment_length = context_length, segment_length
         if resolved is not None:
-            sizes = self._stated(self.sizes_class(**resolved), "the checkpoint", options)
+            sizes = self._check_sizes(self.sizes_class(**resolved), "the checkpoint", options)
             self.model = self.model_class(sizes)
         elif pretrained is None:
             rows = WORLD_ROWS if tokenizer is None else math.ceil(tokenizer.vocab_size / 8) * 8
-            sizes = self._sizes(rows, options)
+            sizes = self._random_sizes(rows, options)
             self.model = self.model_class(sizes)
-            initialise(self.model, sizes)
+            initialize(self.model, sizes)
         else:
             self.model, sizes = self._load(pretrained, revision, options)
         if self.tokenizer.vocab_size > sizes.vocab:
             raise ConfigError(
-                f"prompt.tokenizer: its {self.tokenizer.vocab_size} ids are more than the {sizes.vocab} rows of "
-                f"{pretrained}: use its own tokenizer (null)."
+                f"prompt.tokenizer: got a tokenizer with {self.tokenizer.vocab_size} ids, but {pretrained} has "
+                f"{sizes.vocab}: use its own tokenizer (null)"
             )
         self.sizes = sizes
         self.dim, self.vocab_size = sizes.width, sizes.vocab
@@ -105,7 +117,7 @@ class RWKVBackbone(Backbone):
         sequences = Sequences(None if mask is None else mask[..., None])
         if cu_seqlens is not None:
             check_packed(embeds, cu_seqlens)
-            if len(cu_seqlens) > 2:  # else one sequence fills the row: dense, and cut into segments if it is long
+            if len(cu_seqlens) > 2:  # else one sequence fills the row: dense, and split into segments if it is long
                 sequences = Sequences.packed(cu_seqlens, embeds.device)
         length = self.segment_length
         if length is None and embeds.device.type == "cpu" and not torch.is_grad_enabled():
@@ -120,8 +132,8 @@ class RWKVBackbone(Backbone):
     def step(self, embeds: Tensor, state: State) -> Tensor:
         assert isinstance(state, RecurrentState)
         hidden, layers = self.model(embeds, Sequences(), state.layers)
-        for held, new in zip(state.layers, layers, strict=True):
-            for value, after in zip(held, new, strict=True):
+        for layer, new in zip(state.layers, layers, strict=True):
+            for value, after in zip(layer, new, strict=True):
                 value.copy_(after)
         return hidden
 
@@ -132,7 +144,7 @@ class RWKVBackbone(Backbone):
         return asdict(self.sizes)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The author's rules: weight decay on linear and embedding layers alone, the decay's bias at twice the rate."""
+        """Return the author's groups: weight decay for matrices only, twice the learning rate for the decay's bias."""
         decays: list[nn.Parameter] = []
         matrices: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
@@ -152,20 +164,21 @@ class RWKVBackbone(Backbone):
             {"params": decays, "weight_decay": 0.0, "lr_scale": 2.0},
         ]
 
-    def _sizes(self, vocab: int, options: dict[str, int | None]) -> Sizes:
+    def _random_sizes(self, vocab: int, options: dict[str, int | None]) -> Sizes:
+        """Sizes for random weights."""
         width, head = options.get("width") or 128, options.get("head_size") or 32
         if width % head:
-            raise ConfigError(f"model.backbone: width {width} is not a multiple of head_size {head}.")
+            raise ConfigError(f"model.backbone: width {width} is not a multiple of head_size {head}")
         ranks = {name: value for name, value in options.items() if name.endswith("_rank")}
         return self.sizes_class.of_width(
             vocab=vocab, width=width, depth=options.get("depth") or 4, head=head, ffn=options.get("ffn_width"), **ranks
         )
 
-    def _stated(self, sizes: Sizes, source: str, options: dict[str, int | None]) -> Sizes:
-        """The sizes of weights from `source`. Raises ConfigError if the options state others."""
+    def _check_sizes(self, sizes: Sizes, source: str, options: dict[str, int | None]) -> Sizes:
+        """Return the sizes of weights from `source`. Raises ConfigError if the options differ from them."""
         own = sizes.options()
         wrong = [
-            f"model.backbone.{name}: got {option}, but {source} has {own[name]}: leave it out."
+            f"model.backbone.{name}: got {option}, but {source} has {own[name]}: remove it"
             for name, option in options.items()
             if option not in (None, own[name])
         ]
@@ -175,7 +188,7 @@ class RWKVBackbone(Backbone):
 
     def _load(self, pretrained: str, revision: str | None, options: dict[str, int | None]) -> tuple[RWKV, Sizes]:
         weights = read_weights(pretrained, revision, self.version)
-        sizes = self._stated(self.sizes_class.of_weights(weights), pretrained, options)
+        sizes = self._check_sizes(self.sizes_class.of_weights(weights), pretrained, options)
         with torch.device("meta"):
             model = self.model_class(sizes)
         check_weights(weights, {name: value.shape for name, value in model.state_dict().items()}, pretrained)

@@ -1,11 +1,11 @@
-"""What the chunk forms of wkv6 and wkv7 share: positions in chunks, and decays as products of two finite factors.
+"""Chunks of positions for wkv6 and wkv7, with decays as products of two finite factors.
 
-With c[t] the sum of log decays up to t and m its value at the chunk's middle, what position s leaves at t > s decays by
-exp(c[t] - c[s]): the product of exp(c[t] - m) and exp(m - c[s]), one factor for each side of a matrix product. Neither
-exponent exceeds what half a chunk decays, and chunks are made short enough for `MAX_EXPONENT`: nothing overflows at any
-decay, no weight is lost, and no tensor is larger than [C, C] a head.
+Let c[t] be the sum of log decays up to t, and m its value in the middle of the chunk. The contribution of position s to
+t > s decays by exp(c[t] - c[s]) = exp(c[t] - m) exp(m - c[s]), one factor for each side of a matrix product. Neither
+exponent exceeds the decay of half a chunk, and chunks are short enough for `MAX_EXPONENT`, so that nothing overflows or
+underflows at any decay, and no tensor is larger than [C, C] per head.
 
-Legend: B rows, T positions, H heads, K channels of a head, N chunks, C positions of a chunk.
+Legend: B rows, T positions, H heads, K channels per head, N chunks, C positions per chunk.
 """
 
 import math
@@ -16,21 +16,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LOG_DECAY_FLOOR = -30.0
-"""exp(-30) is far below what fp32 resolves beside the new term, and keeps every kernel's exponents finite."""
+"""Lower bound of log decays. exp(-30) is far below the resolution of fp32, and exponents in kernels stay finite."""
 
 MAX_EXPONENT = 32.0
-"""Largest exponent of a factor. Not below 30, what one position may decay; above, the sum of many log decays rounds
-more than the result should."""
+"""Maximum exponent of a factor. At least 30, the decay of one position; larger sums of log decays are too inexact."""
 
 MAX_CHUNK = 64
 
 
 class Chunks(NamedTuple):
-    """count, length: N and C. start, before, after, end: the factors exp(c - m) at the chunk's start, before and after
-    each position's own decay, and at the chunk's end; [B, H, N, 1 or C, K], views of one tensor. Their inverses are the
-    factors exp(m - c)."""
+    """Chunks and their factors exp(c - m), whose inverses are the factors exp(m - c).
 
-    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
+    The factors are [B, H, N, 1 or C, K] fp32, views of one tensor.
+
+    Attributes:
+        count: Number of chunks N.
+        length: Positions per chunk C.
+        start: Factor at the start of each chunk.
+        before: Factor before the decay of each position.
+        after: Factor after the decay of each position.
+        end: Factor at the end of each chunk.
+    """
+
+    count: int  # type: ignore[assignment]  # hides tuple.count, which is not used
     length: int
     start: Tensor
     before: Tensor
@@ -38,10 +46,17 @@ class Chunks(NamedTuple):
     end: Tensor
 
 
-def chunked(log_w: Tensor, strongest: float = LOG_DECAY_FLOOR) -> Chunks:
-    """The longest chunks of log decays [B, T, H, K], fp32 and at least `strongest`, with exponents in bounds.
+def split_decays(log_w: Tensor, strongest: float = LOG_DECAY_FLOOR) -> Chunks:
+    """Split positions into the longest chunks whose exponents are at most `MAX_EXPONENT`.
 
-    Decays are read only if chunks of `MAX_CHUNK` could exceed the bounds: on a CPU, where that waits for nothing.
+    The values of decays are read only if chunks of `MAX_CHUNK` could exceed the limit.
+
+    Args:
+        log_w: Log decays [B, T, H, K] fp32.
+        strongest: Lower bound of `log_w`.
+
+    Returns:
+        The chunks with their factors.
     """
     T = log_w.shape[1]
     count = math.ceil(T / MAX_CHUNK)
@@ -57,18 +72,18 @@ def chunked(log_w: Tensor, strongest: float = LOG_DECAY_FLOOR) -> Chunks:
 
 
 def _in_bounds(total: Tensor, middle: Tensor) -> bool:
-    """Whether no factor's exponent is above `MAX_EXPONENT`. NaN is in bounds: a diverged run must be able to say so."""
+    """Return whether all exponents are at most `MAX_EXPONENT`, or NaN, so that a diverged run shows NaN."""
     steepest = torch.maximum(-middle.min(), (middle - total[..., -1:, :]).max())
     return not steepest > MAX_EXPONENT
 
 
 def split(x: Tensor, count: int, length: int) -> Tensor:
-    """[B, T, H, K] to [B, H, N, C, K], a view unless T is filled up; the zeros at the end neither decay nor add."""
+    """Reshape [B, T, H, K] to [B, H, N, C, K]; T is padded with zeros, which neither decay nor add, else a view."""
     B, T, H, K = x.shape
     x = F.pad(x, (0, 0, 0, 0, 0, count * length - T)) if count * length > T else x
     return x.view(B, count, length, H, K).permute(0, 3, 1, 2, 4)
 
 
-def joined(x: Tensor, positions: int) -> Tensor:
-    """[B, H, N, C, K] to [B, T, H, K], T being `positions`."""
+def join(x: Tensor, positions: int) -> Tensor:
+    """Reshape [B, H, N, C, K] to [B, T, H, K], without padding. positions: T."""
     return x.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :positions]

@@ -1,4 +1,4 @@
-"""`composer convert` for RWKV: weights of any layout written in another."""
+"""`composer convert` for RWKV: conversion of weights between layouts."""
 
 import json
 from pathlib import Path
@@ -16,23 +16,33 @@ from composer_plugins.rwkv.weights import check_weights, read_weights
 
 
 def convert_rwkv6(source: str, target: Path, layout: str, revision: str | None) -> None:
-    """Write the weights `source` (as the option `pretrained`) to `target` in `layout`, their dtype kept.
+    """Convert RWKV-6 weights to another layout, with the same dtype.
 
-    official: a .pth file; safetensors: a file with the author's names; fla, hf: a folder with model.safetensors and
-    config.json. Raises CheckpointError as reading does, ConfigError where `target` does not fit the layout.
+    Args:
+        source: Weights, as in the option `pretrained`.
+        target: File or folder to write.
+        layout: `official` for a .pth file; `safetensors` for a file with the author's names; `fla` or `hf` for a folder
+            with model.safetensors and config.json.
+        revision: Commit, tag or branch on the hub.
+
+    Raises:
+        CheckpointError: If the weights cannot be used.
+        ConfigError: If the suffix of `target` does not match the layout.
     """
     _convert(RWKV6Backbone, source, target, layout, revision)
 
 
 def convert_rwkv7(source: str, target: Path, layout: str, revision: str | None) -> None:
-    """As `convert_rwkv6`; RWKV-7 has no layout hf."""
+    """Convert RWKV-7 weights, like `convert_rwkv6`; there is no layout `hf`."""
     _convert(RWKV7Backbone, source, target, layout, revision)
 
 
 def _convert(backbone: type[RWKVBackbone], source: str, target: Path, layout: str, revision: str | None) -> None:
     suffix = {"official": ".pth", "safetensors": ".safetensors"}.get(layout, "")
     if target.suffix not in (suffix, "") if suffix else target.suffix in (".pth", ".safetensors"):
-        raise ConfigError(f"TARGET: got {target}; --to {layout} writes a {f'file *{suffix}' if suffix else 'folder'}.")
+        raise ConfigError(
+            f"TARGET: got {target}, but --to {layout} writes a {f'file *{suffix}' if suffix else 'folder'}"
+        )
     weights = read_weights(source, revision, backbone.version)
     sizes = backbone.sizes_class.of_weights(weights)
     with torch.device("meta"):
@@ -63,7 +73,7 @@ def _write_config(config: dict[str, Any], folder: Path) -> None:
 
 
 def _fla_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
-    """The config.json of fla's model of these sizes. World's text ends with id 0."""
+    """Content of config.json for fla's model. RWKV World ends texts with id 0."""
     common = {
         "vocab_size": sizes.vocab,
         "hidden_size": sizes.width,
@@ -72,7 +82,7 @@ def _fla_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
         "hidden_ratio": sizes.ffn / sizes.width,
         "bos_token_id": 0,
         "eos_token_id": 0,
-        "norm_eps": 1e-5,  # fla's RWKV-6 has no eps of its own for the norm of the heads; the author's is 64e-5
+        "norm_eps": 1e-5,  # fla's RWKV-6 uses it for the norm of heads too; the author's eps there is 64e-5
     }
     if isinstance(sizes, RWKV6Sizes):
         return common | {
@@ -95,7 +105,7 @@ def _fla_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
 
 
 def _hf_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
-    """The config.json of the RWKV-6 repositories, without the code that they name."""
+    """Content of config.json of the RWKV-6 repositories, without references to their code."""
     return {
         "model_type": "rwkv6",
         "architectures": ["Rwkv6ForCausalLM"],

@@ -1,5 +1,6 @@
-"""Elementwise steps of RWKV whose own backward reads and writes less than autograd's, most of the cost at small widths;
-and the context in which the step of generation is fp32.
+"""Elementwise functions of RWKV with a backward that needs less memory traffic than autograd's; fp32 decoding.
+
+Memory traffic is most of the cost at small widths.
 
 Legend: B rows, T positions, D width.
 """
@@ -12,7 +13,7 @@ from torch import Tensor
 
 
 class TokenDelta(torch.autograd.Function):
-    """Each position's difference to the one before it."""
+    """Difference of each position to the previous one."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, first: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ class TokenDelta(torch.autograd.Function):
 
 
 class TokenShift(torch.autograd.Function):
-    """x + delta * amount for several amounts; the gradients of x and delta are summed in place as they arise."""
+    """x + delta * amount for several amounts; the gradients of x and delta are accumulated in place."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, delta: Tensor, *amounts: Tensor) -> tuple[Tensor, ...]:
@@ -64,27 +65,43 @@ class SquaredReLU(torch.autograd.Function):
 
 
 def token_delta(x: Tensor, first: Tensor) -> Tensor:
-    """The position before minus this one, [B, T, D]; `first` [B, D] is what came before x[:, 0]."""
-    if torch.compiler.is_compiling():  # it fuses the steps itself, and cannot trace writing into a slice
+    """Subtract each position from the previous one.
+
+    Args:
+        x: Positions [B, T, D].
+        first: Position before x[:, 0], [B, D].
+
+    Returns:
+        Differences [B, T, D].
+    """
+    if torch.compiler.is_compiling():  # the compiler fuses these operations, and cannot trace writes to a slice
         return torch.cat([first[:, None].to(x.dtype), x[:, :-1]], dim=1) - x
     return TokenDelta.apply(x, first)
 
 
 def token_shift(x: Tensor, delta: Tensor, *amounts: Tensor) -> tuple[Tensor, ...]:
-    """Mixes of each position with the one before, each [B, T, D]; an amount is [B, T, D] or [1, 1, D] for all."""
+    """Mix each position with the previous one.
+
+    Args:
+        x: Positions [B, T, D].
+        delta: Differences to the previous positions [B, T, D].
+        amounts: Weights of the previous positions, each [B, T, D] or [1, 1, D].
+
+    Returns:
+        One mix [B, T, D] per amount.
+    """
     return TokenShift.apply(x, delta, *amounts)
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """max(x, 0) squared, any shape. Without gradients it is written over x: new memory of the widest layer costs more
-    than the arithmetic."""
+    """Compute max(x, 0) squared for any shape. Without gradients, x is overwritten: allocation costs more than this."""
     return SquaredReLU.apply(x) if torch.is_grad_enabled() else x.relu_().square_()
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """A context without autocast on x's device, which would multiply and add states in bf16.
+    """Disable autocast on the device of `x`, where it would compute states in bf16.
 
-    Where none is on it does nothing: torch's own context costs 5 % of a step of generation (256 x 4, one CPU core).
+    Does nothing if autocast is off: torch's context costs 5% of a step of generation (256 x 4, one CPU core).
     """
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()

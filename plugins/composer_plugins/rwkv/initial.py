@@ -1,6 +1,6 @@
-"""The author's initialisation (BlinkDL/RWKV-LM: x060 and x070). Every block starts as the identity.
+"""The author's initialization (BlinkDL/RWKV-LM: x060 and x070). Every block starts as the identity.
 
-Decays and token shifts are ramps over the channels that depend on the layer's depth; what a mixer gives out is zero.
+Decays and token shifts are ramps over channels that depend on the layer; the output of each mixer is zero.
 """
 
 import math
@@ -15,8 +15,8 @@ from composer_plugins.rwkv.sizes import RWKV6Sizes, Sizes
 
 
 @torch.no_grad()
-def initialise(model: RWKV, sizes: Sizes) -> None:
-    """Fill the parameters of a model of these sizes."""
+def initialize(model: RWKV, sizes: Sizes) -> None:
+    """Initialize the parameters of a model with these sizes."""
     if isinstance(sizes, RWKV6Sizes):
         _rwkv6(model, sizes)
     else:
@@ -54,7 +54,7 @@ def _rwkv6(model: RWKV, sizes: RWKV6Sizes) -> None:
 def _rwkv7(model: RWKV, sizes: Sizes) -> None:
     D, K = sizes.width, sizes.head
     place, ramp = _channels(D) / max(D - 1, 1), _channels(D) / D
-    centred = place - 0.5
+    centered = place - 0.5
     middle = max((K - 1) / 2, 0.5)
     zigzag = (_channels(D) % K - (K - 1) / 2) / middle
     zigzag = zigzag * zigzag.abs()
@@ -64,12 +64,12 @@ def _rwkv7(model: RWKV, sizes: Sizes) -> None:
             _fill(getattr(att, name), 1 - ramp ** (power * shallow))
         _fill(ffn.x_k, 1 - ramp ** (shallow**4))
         _fill(att.w0, -5.5 + 6 * place ** (1 + deep**0.3) + 2.5 * zigzag)
-        _fill(att.a0, -0.19 + 0.3 * zigzag + 0.4 * centred)
-        _fill(att.k_k, 0.71 - 0.1 * centred)
+        _fill(att.a0, -0.19 + 0.3 * zigzag + 0.4 * centered)
+        _fill(att.k_k, 0.71 - 0.1 * centered)
         nn.init.constant_(att.k_a, 1.02)
         nn.init.constant_(att.r_k, -0.04)
         if layer:
-            _fill(att.v0, 0.73 - 0.4 * centred)
+            _fill(att.v0, 0.73 - 0.4 * centered)
         for name in "wavg" if layer else "wag":
             second = getattr(att, f"{name}2")
             nn.init.zeros_(getattr(att, f"{name}1"))
@@ -77,23 +77,23 @@ def _rwkv7(model: RWKV, sizes: Sizes) -> None:
 
 
 def _mixers(model: RWKV) -> Iterator[tuple[int, Any, Any]]:
-    """Each layer's number, time mixer and channel mixer."""
+    """Yield index, time mixer and channel mixer of each layer."""
     for layer, block in enumerate(model.blocks):
         yield layer, block.att, block.ffn
 
 
 def _depths(layer: int, sizes: Sizes) -> tuple[float, float]:
-    """The layer's depth from 0 (first) to 1 (last), and from 1 (first) to almost 0."""
+    """Relative depth of a layer: from 0 (first) to 1 (last), and from 1 (first) to almost 0."""
     return layer / max(sizes.depth - 1, 1), 1 - layer / sizes.depth
 
 
 def _channels(count: int) -> Tensor:
-    """0, 1, ... in fp32, also where the default dtype is bf16, which tells no two of a thousand channels apart."""
+    """Channel indices 0, 1, ... in fp32, even if the default dtype is bf16, which cannot count to 257."""
     return torch.arange(count, dtype=torch.float32)
 
 
 def _orthogonal(parameter: Tensor, gain: float = 1.0) -> None:
-    """Drawn in fp32: there is no QR decomposition in bf16."""
+    """Initialize in fp32: there is no QR decomposition in bf16."""
     parameter.copy_(nn.init.orthogonal_(torch.empty_like(parameter, dtype=torch.float32), gain))
 
 

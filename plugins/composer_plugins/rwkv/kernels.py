@@ -1,6 +1,6 @@
-"""fla's Triton kernels for wkv6 and wkv7, on CUDA. Shapes and values as in the modules of the operators.
+"""fla's Triton kernels for wkv6 and wkv7, on CUDA. Arguments are those of the operators.
 
-Importing fla takes seconds and fails where there is no GPU, so nothing imports it before a tensor on one arrives.
+Importing fla takes seconds and fails without a GPU, so it is imported when a kernel is first used.
 """
 
 import math
@@ -14,7 +14,7 @@ from composer.packing import on_device
 from composer_plugins.rwkv.traced import traced
 
 WKV7_LOWER_BOUND = -math.exp(-0.5)
-"""The strongest log decay that RWKV-7 can have; with it, fla's kernel needs no guard against overflow."""
+"""Lower bound of log decays in RWKV-7, which lets fla's kernel skip its protection against overflow."""
 
 
 def wkv6(
@@ -78,9 +78,9 @@ def wkv7(
 
 @lru_cache(maxsize=1)
 def _packing(cu_seqlens: tuple[int, ...] | None, device: torch.device) -> dict[str, Tensor]:
-    """fla's arguments for packed sequences: the same tensors for all layers, by whose identity fla keeps its indices.
+    """fla's arguments for packed sequences.
 
-    From the copy on the CPU it reads what its host code must know.
+    All layers get the same tensors, because fla caches indices by identity. Its host code reads the copy on the CPU.
     """
     if cu_seqlens is None:
         return {}

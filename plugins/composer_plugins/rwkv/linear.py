@@ -1,4 +1,4 @@
-"""The linear layer of RWKV: torch's, and faster than it on a CPU without gradients (rates: docs/decisions/rwkv.md).
+"""Linear layer of RWKV, faster than torch's on a CPU without gradients (measurements: docs/decisions/rwkv.md).
 
 Legend: I inputs, O outputs.
 """
@@ -9,26 +9,26 @@ import torch
 from torch import Tensor, nn
 
 SHORT = 512
-"""Up to so many inputs a thread, reading a matrix for one position is faster by columns than by rows."""
+"""Maximum number of inputs per thread for which a product with one position is faster with columns in order."""
 
 _onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
-"""What torch.compile puts in a linear layer's place, or None. It has no gradient, and its name is not public."""
+"""Operator that torch.compile uses for linear layers, or None. It has no gradient, and its name is not public."""
 
 
 class Linear(nn.Linear):
-    """x [..., I] to [..., O] without bias; weight: [O, I].
+    """Linear layer without bias: [..., I] to [..., O]; weight: [O, I].
 
-    In fp32 on a CPU and without gradients, oneDNN multiplies: 10 % faster than MKL on many positions, and on one, where
-    memory is the bound, with all threads and not with one.
+    In fp32 on a CPU without gradients it uses oneDNN: 10% faster than MKL for many positions. For one position, where
+    memory bandwidth is the limit, oneDNN uses all threads instead of one.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, bias=False)
 
     def train(self, mode: bool = True) -> Self:
-        """In evaluation on a CPU, a matrix of few inputs is stored by columns.
+        """Set the mode. In evaluation on a CPU, a matrix with few inputs is stored in column-major order.
 
-        Shape and values stay, and so does the parameter: only its memory is laid out anew.
+        Only the memory layout changes; parameter, shape and values stay the same.
         """
         if self.weight.device.type == "cpu":
             weight = self.weight.data
@@ -41,7 +41,7 @@ class Linear(nn.Linear):
             _onednn is None
             or torch.is_grad_enabled()
             or torch.is_autocast_enabled("cpu")
-            or torch.compiler.is_compiling()  # which cannot trace the operator
+            or torch.compiler.is_compiling()  # cannot trace the operator
             or x.device.type != "cpu"
             or x.dtype != torch.float32
             or self.weight.dtype != torch.float32
@@ -52,6 +52,6 @@ class Linear(nn.Linear):
         threads = torch.get_num_threads()
         if threads == 1 or self.out_features % threads:
             return super().forward(x)
-        # One position by columns: torch multiplies matrices of a batch side by side, so each thread takes some outputs.
+        # One position, column-major: torch computes a batch's matrices in parallel, so each thread gets some outputs.
         parts = self.weight.t().unflatten(1, (threads, -1)).transpose(0, 1)  # [threads, I, O / threads]
         return (x.reshape(1, 1, -1).expand(threads, -1, -1) @ parts).view(*x.shape[:-1], -1)

@@ -1,12 +1,12 @@
-"""What all versions of RWKV have in common, with the author's parameter names, so that official files need no map.
+"""Common structure of all versions of RWKV, with the author's parameter names, so that official files load directly.
 
-A version is a time mixer (attention's place) and a channel mixer (the feed-forward network):
+A version defines a time mixer (instead of attention) and a channel mixer (the feed-forward network):
 
-    mixer(x [B, T, D] normed, value0, sequences, shift [S, D], wkv [S, H, K, K] | None) -> (out, value0, wkv)
-    channels(x [B, T, D] normed, sequences, shift [S, D]) -> out
+    mixer(x [B, T, D] normalized, value0, sequences, shift [S, D], wkv [S, H, K, K] | None) -> (out, value0, wkv)
+    channels(x [B, T, D] normalized, sequences, shift [S, D]) -> out
 
-`value0` is the first block's value, which RWKV-7 mixes into those of later blocks. Legend: B rows, S sequences,
-T positions, D width, H heads, K channels of a head.
+`value0` is the value of the first block, which RWKV-7 mixes into those of later blocks. Legend: B rows, S sequences,
+T positions, D width, H heads, K channels per head.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,17 @@ from composer_plugins.rwkv.sequences import Sequences
 from composer_plugins.rwkv.sizes import Sizes
 
 GROUP_NORM_EPS = 64e-5
-"""The author divides by 8 before a norm with eps 1e-5; many copies of the model forget it and are off by 5e-3."""
+"""The author divides by 8 before a norm with eps 1e-5; many implementations omit this and differ by 5e-3."""
 
 
 class LayerState(NamedTuple):
-    """What one block remembers: the last input of each mixer, [S, D], and wkv [S, H, K (key), K (value)] fp32."""
+    """State of one block.
+
+    Attributes:
+        shift: Last input of the time mixer [S, D].
+        ffn_shift: Last input of the channel mixer [S, D].
+        wkv: State of the recurrence [S, H, K (key), K (value)] fp32.
+    """
 
     shift: Tensor
     ffn_shift: Tensor
@@ -33,7 +39,7 @@ class LayerState(NamedTuple):
 
 
 class Block(nn.Module):
-    """Time mixing, then channel mixing; the first block also holds the model's input norm, as official files do."""
+    """Time mixing, then channel mixing; the first block contains the model's input norm, as in official files."""
 
     att: Any
     ffn: Any
@@ -49,26 +55,36 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, value0: Tensor | None, sequences: Sequences, state: LayerState | None
     ) -> tuple[Tensor, Tensor | None, LayerState]:
-        """x: [B, T, D]. Returns the same shape, the first block's value, and the state after the last position."""
+        """Run the block.
+
+        Args:
+            x: Positions [B, T, D].
+            value0: Value of the first block; None in the first block.
+            sequences: Sequences in the rows of `x`.
+            state: State before the first position; None for the start of the text.
+
+        Returns:
+            Positions [B, T, D], value of the first block, and state after the last position.
+        """
         if self.ln0 is not None:
             x = self.ln0(x)
         if state is not None and x.shape[1] == 1 and sequences.dense and not torch.is_grad_enabled():
             step = _compiled_step() if self.compile_step else Block.step
             return step(self, x, value0, state)
         if state is None:
-            nothing = x.new_zeros(sequences.count(x), x.shape[2])
-            shift, ffn_shift, wkv = nothing, nothing, None
+            zeros = x.new_zeros(sequences.count(x), x.shape[2])
+            shift, ffn_shift, wkv = zeros, zeros, None
         else:
             shift, ffn_shift, wkv = state
-        normed = sequences.held(self.ln1(x), shift)
+        normed = sequences.fill_padding(self.ln1(x), shift)
         mixed, value0, wkv = self.att(normed, value0, sequences, shift, wkv)
         x = x + mixed
-        ffn_normed = sequences.held(self.ln2(x), ffn_shift)
+        ffn_normed = sequences.fill_padding(self.ln2(x), ffn_shift)
         x = x + self.ffn(ffn_normed, sequences, ffn_shift)
         return x, value0, LayerState(sequences.last(normed), sequences.last(ffn_normed), wkv)
 
     def step(self, x: Tensor, value0: Tensor | None, state: LayerState) -> tuple[Tensor, Tensor | None, LayerState]:
-        """`forward` of one position without gradients: generation, where the count of operations is the cost."""
+        """Run the block for one position without gradients, with few operations: their number dominates the cost."""
         x = x.squeeze(1)
         normed = self.ln1(x)
         mixed, value0, wkv = self.att.step(normed, value0, state.shift, state.wkv)
@@ -80,19 +96,19 @@ class Block(nn.Module):
 
 @cache
 def _compiled_step() -> Any:
-    """One compiled function for all blocks."""
+    """Compiled step, the same function for all blocks."""
     return torch.compile(Block.step)
 
 
 class RWKV(nn.Module):
-    """Embedding, blocks, final norm and head: the modules of an official file."""
+    """Embedding, blocks, final norm and head, with the module names of official files."""
 
     time_mix: ClassVar[type[nn.Module]]
     channel_mix: ClassVar[type[nn.Module]]
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        # nn.Embedding's own constructor fills it, which on the meta device costs seconds of imports.
+        # The constructor of nn.Embedding initializes it, which on the meta device costs seconds of imports.
         self.emb = nn.Embedding.from_pretrained(torch.empty(sizes.vocab, sizes.width), freeze=False)
         self.blocks = nn.ModuleList(
             Block(self.time_mix(sizes, layer), self.channel_mix(sizes), sizes.width, first=layer == 0)
@@ -108,10 +124,18 @@ class RWKV(nn.Module):
         states: tuple[LayerState, ...] | None,
         segment_length: int | None = None,
     ) -> tuple[Tensor, tuple[LayerState, ...]]:
-        """embeds: [B, T, D]. Returns hidden states after the last norm, and each block's state.
+        """Run all blocks, on long rows one segment after another.
 
-        Long rows go through all blocks segment by segment, the state carried over: a block then holds the
-        intermediate values of one segment, and with activation checkpointing it recomputes one segment at a time.
+        Intermediate values exist for one segment at a time; so does recomputation with activation checkpointing.
+
+        Args:
+            embeds: Embeddings [B, T, D].
+            sequences: Sequences in the rows of `embeds`.
+            states: State of each block before the first position; None for the start of the text.
+            segment_length: Positions per segment; None for no limit.
+
+        Returns:
+            Hidden states [B, T, D] after the final norm, and the state of each block.
         """
         hidden: list[Tensor] = []
         after: list[LayerState] = []

@@ -1,6 +1,6 @@
-"""RWKV-6 "Finch" (Peng et al., "Eagle and Finch", 2024): its two mixers, with the author's parameter names.
+"""RWKV-6 "Finch" (Peng et al., "Eagle and Finch", 2024): time and channel mixer, with the author's parameter names.
 
-Legend: B rows, S sequences, T positions, D width, H heads, K channels of a head, R rank of the token shift.
+Legend: B rows, S sequences, T positions, D width, H heads, K channels per head, R rank of the token shift.
 """
 
 import torch
@@ -16,7 +16,7 @@ from composer_plugins.rwkv.wkv6 import wkv6
 
 
 class TimeMix(nn.Module):
-    """A linear recurrence whose decay and token shift depend on the data."""
+    """Linear recurrence with data-dependent decay and token shift."""
 
     def __init__(self, sizes: RWKV6Sizes, layer: int) -> None:
         super().__init__()
@@ -44,13 +44,13 @@ class TimeMix(nn.Module):
     def forward(
         self, x: Tensor, value0: Tensor | None, sequences: Sequences, shift: Tensor, wkv: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """As `composer_plugins.rwkv.model` says; value0 passes through."""
+        """Run the mixer, as described in `composer_plugins.rwkv.model`; `value0` is returned unchanged."""
         B, T, D = x.shape
-        w, k, v, r, g = self._mixed(x, sequences.delta(x, shift))
+        w, k, v, r, g = self._mix(x, sequences.delta(x, shift))
         log_w = -torch.exp((self.time_decay + torch.tanh(w @ self.time_decay_w1) @ self.time_decay_w2).float())
         r, k, v, g = self.receptance(r), self.key(k), self.value(v), F.silu(self.gate(g))
         if sequences.mask is not None:
-            # Padding adds nothing to the state and lets nothing decay.
+            # Padding neither adds to the state nor decays it.
             v, log_w = v * sequences.mask, log_w * sequences.mask
         r, k, v, log_w = (part.view(B, T, self.heads, -1) for part in (r, k, v, log_w))
         out, wkv = wkv6(r, k, v, log_w, self.time_faaaa, wkv, sequences.cu_seqlens)
@@ -59,7 +59,7 @@ class TimeMix(nn.Module):
     def step(
         self, x: Tensor, value0: Tensor | None, shift: Tensor, wkv: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """`forward` of one position without gradients, in as few operations as it takes. x: [B, D]."""
+        """Run one position without gradients, with few operations. x: [B, D]."""
         B, D = x.shape
         H = self.heads
         delta = shift - x
@@ -80,8 +80,8 @@ class TimeMix(nn.Module):
         out = self.ln_x(out.view(B, D).to(x.dtype)).mul_(F.silu(self.gate(g)))
         return self.output(out), value0, wkv
 
-    def _mixed(self, x: Tensor, delta: Tensor) -> tuple[Tensor, ...]:
-        """The inputs of w, k, v, r and g, each its own data-dependent mix of this position and the one before."""
+    def _mix(self, x: Tensor, delta: Tensor) -> tuple[Tensor, ...]:
+        """Inputs of w, k, v, r and g: data-dependent mixes of each position with the previous one."""
         (mixed,) = token_shift(x, delta, self.time_maa_x)
         low = torch.tanh(mixed @ self.time_maa_w1)
         biases = (self.time_maa_w, self.time_maa_k, self.time_maa_v, self.time_maa_r, self.time_maa_g)
@@ -94,7 +94,7 @@ class TimeMix(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """The feed-forward network: squared ReLU, gated by the receptance."""
+    """Feed-forward network with squared ReLU, gated by the receptance."""
 
     def __init__(self, sizes: RWKV6Sizes) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class ChannelMix(nn.Module):
         return self.receptance(r).sigmoid_() * self.value(squared_relu(self.key(k)))
 
     def step(self, x: Tensor, shift: Tensor) -> Tensor:
-        """`forward` of one position without gradients. x: [B, D]."""
+        """Run one position without gradients. x: [B, D]."""
         delta = shift - x
         k = self.key(torch.addcmul(x, delta, self.time_maa_k.view(-1))).relu_()
         r = self.receptance(torch.addcmul(x, delta, self.time_maa_r.view(-1))).sigmoid_()
@@ -118,6 +118,6 @@ class ChannelMix(nn.Module):
 
 
 class RWKV6(RWKV):
-    """RWKV-6 of these sizes, its parameters not yet filled."""
+    """RWKV-6 with uninitialized parameters."""
 
     time_mix, channel_mix = TimeMix, ChannelMix

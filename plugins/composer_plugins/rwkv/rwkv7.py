@@ -1,6 +1,6 @@
-"""RWKV-7 "Goose" (Peng et al., 2025): its two mixers, with the author's parameter names.
+"""RWKV-7 "Goose" (Peng et al., 2025): time and channel mixer, with the author's parameter names.
 
-Legend: B rows, S sequences, T positions, D width, H heads, K channels of a head.
+Legend: B rows, S sequences, T positions, D width, H heads, K channels per head.
 """
 
 import math
@@ -17,13 +17,13 @@ from composer_plugins.rwkv.sizes import RWKV7Sizes
 from composer_plugins.rwkv.wkv7 import wkv7
 
 STRONGEST_LOG_DECAY = -math.exp(-0.5)
-"""The author's w = -softplus(-y) - 0.5 and decay exp(-exp(w)) are exp(-sigmoid(y) / sqrt(e))."""
+"""Lower bound of log decays: the author's decay exp(-exp(-softplus(-y) - 0.5)) is exp(-sigmoid(y) / sqrt(e))."""
 
 
 class TimeMix(nn.Module):
-    """A linear recurrence that, besides decaying, replaces what its state holds under a key (a generalised delta rule).
+    """Linear recurrence with a generalized delta rule: it decays the state and replaces the value of a key.
 
-    The low-rank networks w, a, v and g are the decay, the in-context learning rate, the share of the first block's
+    The low-rank networks w, a, v and g compute the decay, the in-context learning rate, the weight of the first block's
     value (not in the first block itself) and the gate.
     """
 
@@ -61,7 +61,7 @@ class TimeMix(nn.Module):
     def forward(
         self, x: Tensor, value0: Tensor | None, sequences: Sequences, shift: Tensor, wkv: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `composer_plugins.rwkv.model` says; in the first block, value0 is None and then its own value."""
+        """Run the mixer (see `composer_plugins.rwkv.model`); the first block returns its value as `value0`."""
         B, T, D = x.shape
         delta = sequences.delta(x, shift)
         r, w, k, v, a, g = token_shift(x, delta, self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
@@ -77,7 +77,7 @@ class TimeMix(nn.Module):
         removal = F.normalize((k * self.k_k).view(B, T, self.heads, -1), dim=-1)
         k = k * (1 + (rate - 1) * self.k_a)
         if sequences.mask is not None:
-            # Padding adds nothing to the state, replaces nothing in it, and lets nothing decay.
+            # Padding neither adds to the state, nor replaces in it, nor decays it.
             v, rate, log_w = v * sequences.mask, rate * sequences.mask, log_w * sequences.mask
         r, k, v, rate, log_w = (part.view(B, T, self.heads, -1) for part in (r, k, v, rate, log_w))
         out, wkv = wkv7(
@@ -88,7 +88,7 @@ class TimeMix(nn.Module):
         return self.output((normed + bonus.view(B, T, D)) * g), value0, wkv
 
     def step(self, x: Tensor, value0: Tensor | None, shift: Tensor, wkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`forward` of one position without gradients, in as few operations as it takes. x: [B, D]."""
+        """Run one position without gradients, with few operations. x: [B, D]."""
         B, D = x.shape
         H = self.heads
         amounts = torch.cat((self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)).to(x.dtype)
@@ -120,7 +120,7 @@ class TimeMix(nn.Module):
 
 
 class ChannelMix(nn.Module):
-    """The feed-forward network: squared ReLU."""
+    """Feed-forward network with squared ReLU."""
 
     def __init__(self, sizes: RWKV7Sizes) -> None:
         super().__init__()
@@ -133,11 +133,11 @@ class ChannelMix(nn.Module):
         return self.value(squared_relu(self.key(k)))
 
     def step(self, x: Tensor, shift: Tensor) -> Tensor:
-        """`forward` of one position without gradients. x: [B, D]."""
+        """Run one position without gradients. x: [B, D]."""
         return self.value(self.key(torch.addcmul(x, shift - x, self.x_k.view(-1))).relu_().square_())
 
 
 class RWKV7(RWKV):
-    """RWKV-7 of these sizes, its parameters not yet filled."""
+    """RWKV-7 with uninitialized parameters."""
 
     time_mix, channel_mix = TimeMix, ChannelMix

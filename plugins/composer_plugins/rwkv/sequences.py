@@ -1,4 +1,4 @@
-"""How the sequences of a batch lie: as rows of one length, as padded rows, or packed into one row.
+"""Sequences of a batch: rows of one length, padded rows, or several sequences packed into one row.
 
 Legend: B rows, S sequences (B unless packed), T positions, D width.
 """
@@ -16,9 +16,12 @@ from composer_plugins.rwkv.fused import token_delta
 
 @dataclass(frozen=True)
 class Sequences:
-    """mask: [B, T, 1] bool, False at padding, or None; cu_seqlens: S + 1 numbers of packed sequences, or None.
+    """Layout of the sequences in a batch.
 
-    starts: [S + 1] int64, the same numbers on the device of the packed sequences.
+    Attributes:
+        mask: [B, T, 1] bool, False at padding; None without padding.
+        cu_seqlens: The S + 1 boundaries of packed sequences; None if every row is one sequence.
+        starts: [S + 1] int64, `cu_seqlens` on the device of the sequences.
     """
 
     mask: Tensor | None = None
@@ -27,30 +30,31 @@ class Sequences:
 
     @classmethod
     def packed(cls, cu_seqlens: Sequence[int], device: torch.device) -> Self:
+        """Create the layout of packed sequences."""
         return cls(None, tuple(cu_seqlens), on_device(cu_seqlens, device))
 
     @property
     def dense(self) -> bool:
-        """Whether every position of every row is real, and every row a sequence."""
+        """Whether every row is one sequence without padding."""
         return self.mask is None and self.cu_seqlens is None
 
     def count(self, x: Tensor) -> int:
-        """S, the number of sequences in x [B, T, D]."""
+        """Return the number of sequences S in x [B, T, D]."""
         return len(x) if self.cu_seqlens is None else len(self.cu_seqlens) - 1
 
-    def held(self, x: Tensor, shift: Tensor) -> Tensor:
-        """Padding repeats what came before the text, so that its first position sees it however far left it pads."""
+    def fill_padding(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Replace padding by `shift` [S, D], the position before each sequence, so that left padding has no effect."""
         return x if self.mask is None else torch.where(self.mask, x, shift[:, None])
 
     def delta(self, x: Tensor, shift: Tensor) -> Tensor:
-        """The position before minus this one, [B, T, D]; `shift` [S, D] is what came before each sequence."""
+        """Subtract each position from the previous one, [B, T, D]. shift: [S, D], the position before each sequence."""
         if self.starts is None:
             return token_delta(x, shift)
         before = x[0].roll(1, dims=0).index_copy(0, self.starts[:-1], shift.to(x.dtype))
         return before[None] - x
 
     def last(self, x: Tensor) -> Tensor:
-        """x at each sequence's last real position, [S, D]; a row of padding alone was filled by `held`."""
+        """Return the last position of each sequence that is not padding, [S, D]; any position if all are padding."""
         if self.starts is not None:
             return x[0].index_select(0, self.starts[1:] - 1)
         if self.mask is None:
@@ -59,7 +63,7 @@ class Sequences:
         return x[torch.arange(len(x), device=x.device), places.argmax(dim=1)]
 
     def segments(self, x: Tensor, length: int | None) -> Iterator[tuple[Tensor, "Sequences"]]:
-        """x in pieces of at most `length` positions. Several packed sequences stay whole: a pack bounds their sum."""
+        """Yield segments of at most `length` positions with their layout. Packed sequences are not split."""
         if length is None or self.cu_seqlens is not None:
             yield x, self
             return

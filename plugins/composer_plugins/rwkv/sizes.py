@@ -1,4 +1,4 @@
-"""What the shapes of all parameters of an RWKV model follow from."""
+"""Sizes that determine the shapes of all parameters of an RWKV model."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sizes:
-    """Common to all versions. vocab: rows of embedding and head; head: channels of a head; ffn: hidden channels."""
+    """Sizes of all versions.
+
+    Attributes:
+        vocab: Rows of embedding and head.
+        width: Channels per position.
+        depth: Number of blocks.
+        head: Channels per head.
+        ffn: Hidden channels of the channel mixer.
+    """
 
     vocab: int
     width: int
@@ -23,14 +31,14 @@ class Sizes:
         return self.width // self.head
 
     def options(self) -> dict[str, int]:
-        """The component's options that state these sizes; the vocabulary follows from the tokenizer."""
+        """Return the component's options for these sizes; the vocabulary comes from the tokenizer."""
         names = {"head": "head_size", "ffn": "ffn_width"}
         return {names.get(name, name): size for name, size in asdict(self).items() if name != "vocab"}
 
 
 @dataclass(frozen=True)
 class RWKV6Sizes(Sizes):
-    """mix_rank, decay_rank: ranks of the data-dependent token shift and of the data-dependent decay."""
+    """Sizes of RWKV-6, with the ranks of the data-dependent token shift (mix) and decay."""
 
     mix_rank: int
     decay_rank: int
@@ -47,14 +55,17 @@ class RWKV6Sizes(Sizes):
         mix_rank: int | None = None,
         decay_rank: int | None = None,
     ) -> Self:
-        """The author's ranks are 32 and 64, and 64 and 128 from 4,096 channels on; smaller below 256 channels."""
+        """Create sizes for a width.
+
+        The author's ranks are 32 and 64, or 64 and 128 from 4,096 channels; ranks are smaller below 256 channels.
+        """
         rank = 64 if width >= 4096 else max(4, min(32, width // 8))
         ffn = ffn or max(32, int(3.5 * width) // 32 * 32)
         return cls(vocab, width, depth, head, ffn, mix_rank or rank, decay_rank or 2 * rank)
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, Tensor]) -> Self:
-        """The sizes of the model that weights in the author's layout are for."""
+        """Read the sizes from weights in the author's layout."""
         return cls(
             vocab=weights["emb.weight"].shape[0],
             width=weights["emb.weight"].shape[1],
@@ -68,7 +79,7 @@ class RWKV6Sizes(Sizes):
 
 @dataclass(frozen=True)
 class RWKV7Sizes(Sizes):
-    """Ranks of the low-rank networks: w (decay), a (in-context learning rate), v (value residual), g (gate)."""
+    """Sizes of RWKV-7, with ranks of the decay (w), in-context learning rate (a), value residual (v) and gate (g)."""
 
     decay_rank: int
     rate_rank: int
@@ -89,10 +100,13 @@ class RWKV7Sizes(Sizes):
         value_rank: int | None = None,
         gate_rank: int | None = None,
     ) -> Self:
-        """Ranks of the published models (BlinkDL/RWKV-LM, RWKV-v7): 1.8, 1.8, 1.3 sqrt(width) and 0.6 width^0.8."""
+        """Create sizes for a width.
+
+        Ranks are those of published models (BlinkDL/RWKV-LM, RWKV-v7): 1.8, 1.8, 1.3 sqrt(width) and 0.6 width^0.8.
+        """
 
         def rank(of: float) -> int:
-            # Multiples of 32 from 256 channels on, where one of them is not most of the model.
+            # Multiples of 32 from 256 channels; for smaller models that would be too large.
             step = 32 if width >= 256 else 4
             return max(step, round(of / step) * step)
 
@@ -110,8 +124,8 @@ class RWKV7Sizes(Sizes):
 
     @classmethod
     def of_weights(cls, weights: Mapping[str, Tensor]) -> Self:
-        """The sizes of the model that weights in the author's layout are for."""
-        # The first block has no value residual; some files carry its unused parameters all the same.
+        """Read the sizes from weights in the author's layout."""
+        # The first block has no value residual; some files contain its unused parameters.
         deep = next((name for name in weights if name.endswith(".att.v1")), None)
         return cls(
             vocab=weights["emb.weight"].shape[0],

@@ -1,4 +1,4 @@
-"""The state of an RWKV model: constant in size, however much has been read."""
+"""State of an RWKV model, of constant size for any length of text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from composer_plugins.rwkv.model import LayerState
 
 @dataclass(frozen=True)
 class RecurrentState(State):
-    """layers: each block's last inputs and its wkv matrix."""
+    """State of all blocks: the last inputs of their mixers and their wkv matrices."""
 
     layers: tuple[LayerState, ...]
 

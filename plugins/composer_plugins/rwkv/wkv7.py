@@ -1,8 +1,8 @@
-"""The wkv operator of RWKV-7 (Peng et al., 2025): a decaying state in which a position replaces what lies under a key.
+"""The wkv operator of RWKV-7 (Peng et al., 2025): a decaying state with a delta rule.
 
     S[t] = diag(exp(log_w[t])) S[t - 1] + b[t] (a[t]^T S[t - 1]) + k[t] v[t]^T        out[t] = r[t]^T S[t]
 
-Legend: B rows, T positions, H heads, K channels of a head, N chunks, C positions of a chunk.
+Legend: B rows, T positions, H heads, K channels per head, N chunks, C positions per chunk.
 """
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from composer.packing import pack, unpack
 from composer_plugins.rwkv import kernels
-from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, chunked, joined, split
+from composer_plugins.rwkv.chunks import LOG_DECAY_FLOOR, join, split, split_decays
 from composer_plugins.rwkv.compiled import OPERATORS, wkv_node
 
 
@@ -26,12 +26,21 @@ def wkv7(
     *,
     strongest: float = LOG_DECAY_FLOOR,
 ) -> tuple[Tensor, Tensor]:
-    """Run the recurrence over T positions from `state`, computed in fp32.
+    """Compute the recurrence over T positions in fp32.
 
-    r, k, v, a, b: [B, T, H, K]; log_w: [B, T, H, K], logarithm of the decay, not positive, clamped at `strongest`;
-    state: [B, H, K, K] fp32 (key channel, value channel), None for zeros.
-    Returns out [B, T, H, K] in v's dtype and the new state. With cu_seqlens (`composer.packing`), B = 1 and the states
-    have S rows.
+    Args:
+        r: Receptance [B, T, H, K].
+        log_w: Log decay [B, T, H, K], not positive, clamped at `strongest`.
+        k: Keys [B, T, H, K].
+        v: Values [B, T, H, K].
+        a: Removal keys [B, T, H, K].
+        b: Replacement keys [B, T, H, K].
+        state: State before the first position, [B, H, K (key), K (value)] fp32; None for zeros.
+        cu_seqlens: Boundaries of S packed sequences (`composer.packing`); then B = 1 and states have S rows.
+        strongest: Lower bound of the log decay.
+
+    Returns:
+        Output [B, T, H, K] in the dtype of `v`, and the state after the last position.
     """
     if torch.compiler.is_compiling():
         return wkv_node(7, (r, log_w, k, v, a, b), state, cu_seqlens)
@@ -56,7 +65,7 @@ OPERATORS[7] = wkv7
 
 
 def _step(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """One position, as the recurrence says it."""
+    """Compute the recurrence for one position."""
     r, log_w, k, v, a, b = (x.transpose(1, 2) for x in (r, log_w, k, v, a, b))  # [B, H, 1, K]
     state = log_w.exp().mT * state + b.mT * (a @ state) + k.mT * v
     return (r @ state).transpose(1, 2), state
@@ -65,14 +74,14 @@ def _step(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, 
 def _chunks(
     r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor, strongest: float
 ) -> tuple[Tensor, Tensor]:
-    """Chunks of C positions (`composer_plugins.rwkv.chunks`).
+    """Compute chunks (see `composer_plugins.rwkv.chunks`).
 
-    With u[t] = a[t]^T S[t - 1], the state is a sum of decayed k v^T and b u^T, as wkv6's is of k v^T. The u of a chunk
-    follow from those before them in it, v, and the state S at its start: a unit triangular system, solved for what
-    does not depend on S and for the factor of S. What remains from chunk to chunk is S -> moved S + added.
+    With u[t] = a[t]^T S[t - 1], the state is a sum of decayed k v^T and b u^T, as that of wkv6 is a sum of k v^T. The u
+    of a chunk depend on earlier u in the chunk, on v, and on the state S at its start: a unit triangular system, solved
+    for the constant part and for the factor of S. The recurrence between chunks is S -> moved S + added.
     """
     T, K = v.shape[1], v.shape[3]
-    count, length, start, before, after, end = chunked(log_w, strongest)
+    count, length, start, before, after, end = split_decays(log_w, strongest)
     r, k, v, a, b = (split(x, count, length) for x in (r, k, v, a, b))
     v = v.contiguous()
     rest, up, down = start.reciprocal(), after, after.reciprocal()
@@ -80,17 +89,17 @@ def _chunks(
     keys = torch.cat([down * k, down * b], dim=-2)  # [B, H, N, 2 C, K]
     from_k, from_b = (a_decayed @ keys.mT).split(length, dim=-1)
     u_and_factor = torch.linalg.solve_triangular(
-        -from_b.tril(-1),  # the diagonal is taken as ones
+        -from_b.tril(-1),  # the diagonal is assumed to be ones
         torch.cat([from_k.tril(-1) @ v, a_decayed * rest], dim=-1),
         upper=False,
         unitriangular=True,
     )
     u, factor = u_and_factor.split(K, dim=-1)
 
-    left = keys * end  # what each position leaves at the chunk's end
-    left_k, left_b = left.split(length, dim=-2)
-    added = left_k.mT @ v + left_b.mT @ u
-    moved = left_b.mT @ factor + torch.diag_embed((rest * end).squeeze(-2))
+    remaining = keys * end  # the contribution of each position at the end of the chunk
+    remaining_k, remaining_b = remaining.split(length, dim=-2)
+    added = remaining_k.mT @ v + remaining_b.mT @ u
+    moved = remaining_b.mT @ factor + torch.diag_embed((rest * end).squeeze(-2))
     states = []
     for move, add in zip(moved.unbind(dim=2), added.unbind(dim=2), strict=True):
         states.append(state)
@@ -98,4 +107,4 @@ def _chunks(
     from_k, from_b = (r_decayed @ keys.mT).split(length, dim=-1)
     from_b = from_b.tril()
     out = from_k.tril() @ v + from_b @ u + (r_decayed * rest + from_b @ factor) @ torch.stack(states, dim=2)
-    return joined(out, T), state
+    return join(out, T), state

@@ -1,6 +1,6 @@
-"""Token merging (Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023), as AuroraLong uses it.
+"""Token merging (Bolya et al., "Token Merging: Your ViT But Faster", ICLR 2023), as used in AuroraLong.
 
-Legend: F frames, N tokens of a frame, P patches, C channels of a key, A and B the two halves of the tokens.
+Legend: F frames, N tokens per frame, P patches, C channels per key, A and B the two halves of the tokens.
 """
 
 import logging
@@ -17,18 +17,18 @@ log = logging.getLogger(__name__)
 
 
 class Tome(BlockReducer):
-    """Merges similar tokens between attention and MLP of every block, then orders what is left.
+    """Merges similar tokens between attention and MLP of every block, and sorts the tokens after the last block.
 
-    Tokens that leave a block: the unmerged tokens of A (even places), most similar to their partner first, then all
-    tokens of B (odd places) in their order. Nothing restores the raster order, so the next block's halves are again a
-    mix. `order` sorts the tokens after the last block only: by size, the smallest (ascending) or largest first; by the
-    first patch of each token (raster); or not at all (none).
+    The output of a block is first the unmerged tokens of A (even positions), those most similar to their partner first,
+    then all tokens of B (odd positions) in their order. The raster order is not restored, so the halves of the next
+    block are mixed. `order` sorts the tokens after the last block: by size, the smallest (ascending) or largest first;
+    by the first patch of each token (raster); or not at all (none).
 
-    How many merge in each block, never more than half of its tokens:
+    Number of merges in each block, at most half of its tokens:
     - keep_ratio: floor((1 - keep_ratio) * patches / blocks), eq. 2 of AuroraLong's supplement, in exact arithmetic;
-    - r: that many;
-    - target_tokens: the surplus shared out evenly, the remainder one each to the first blocks, where a merge saves
-      most; a block takes more than its share where the later ones, halving at best, could not reach the target.
+    - r: r;
+    - target_tokens: equal shares, with the remainder in the first blocks, where merging saves the most; a block merges
+      more than its share if the later blocks, which can at most halve the tokens, could not reach the target.
     """
 
     def __init__(
@@ -43,34 +43,42 @@ class Tome(BlockReducer):
         depth: int,
     ) -> None:
         super().__init__(dim=dim, depth=depth)
-        # (1 - 0.9) * 400 / 4 is 9.99... in floating point and 10 on paper.
+        # (1 - 0.9) * 400 / 4 is 9.99... in floating point instead of 10.
         self.merged_share = None if keep_ratio is None else (1 - Fraction(str(keep_ratio))).as_integer_ratio()
         self.r, self.target_tokens, self.order = r, target_tokens, order
         self.proportional, self.needs_sources = proportional, order == "raster"
 
     def schedule(self, patches: int) -> tuple[int, ...]:
         merges = []
-        left = patches
+        tokens = patches
         for block in range(self.depth):
-            wanted = self._wanted(patches, left, self.depth - block)
-            merges.append(min(wanted, left // 2))
-            left -= merges[-1]
+            target = self._target(patches, tokens, self.depth - block)
+            merges.append(min(target, tokens // 2))
+            tokens -= merges[-1]
         return tuple(merges)
 
     def shape(self, tokens: TokenShape) -> TokenShape:
         after = super().shape(tokens)
-        asked = self.target_tokens
-        if asked is None:
-            asked = tokens.count - self.depth * self._wanted(tokens.count, tokens.count, self.depth)
-        if after.count > asked:
+        target = self.target_tokens
+        if target is None:
+            target = tokens.count - self.depth * self._target(tokens.count, tokens.count, self.depth)
+        if after.count > target:
             _report_clamp(tokens.count, after.count, self.depth)
         return after
 
     def plan(self, metric: Tensor, r: int) -> Tensor:
-        """Bipartite soft matching: A and B are the tokens at even and odd places; each token of A draws an edge to
-        the most similar one of B (cosine; the first of equals); the r best edges (the first of equals) merge.
+        """Match tokens by bipartite soft matching.
 
-        [F, N, C] -> [F, N] int64. Matched in fp32 whatever the autocast: in bf16 most similarities tie.
+        A and B are the tokens at even and odd positions. Each token of A has an edge to the most similar token of B
+        (cosine similarity); the r edges with the highest similarity merge. In ties the first one wins. Computed in fp32
+        even under autocast: in bf16 most similarities are equal.
+
+        Args:
+            metric: Keys [F, N, C].
+            r: Number of merges.
+
+        Returns:
+            Index of the output token of each token, [F, N] int64.
         """
         with torch.no_grad(), torch.autocast(metric.device.type, enabled=False):
             a, b = (nn.functional.normalize(metric[:, half::2].detach().float(), dim=-1) for half in (0, 1))
@@ -95,20 +103,20 @@ class Tome(BlockReducer):
         order = keys.sort(dim=1, descending=self.order == "descending", stable=True).indices
         return _permute(tokens, order)
 
-    def _wanted(self, patches: int, left: int, blocks: int) -> int:
-        """Merges asked of a block that gets `left` of a frame's tokens and is followed by `blocks - 1` more."""
+    def _target(self, patches: int, tokens: int, blocks: int) -> int:
+        """Merges to do in a block with `tokens` tokens per frame that is followed by `blocks - 1` more."""
         if self.r is not None:
             return self.r
         if self.target_tokens is not None:
-            share = -(-(left - self.target_tokens) // blocks)
-            return max(share, left - self.target_tokens * 2 ** (blocks - 1), 0)
+            share = -(-(tokens - self.target_tokens) // blocks)
+            return max(share, tokens - self.target_tokens * 2 ** (blocks - 1), 0)
         assert self.merged_share is not None
-        part, whole = self.merged_share
-        return part * patches // (whole * self.depth)
+        numerator, denominator = self.merged_share
+        return numerator * patches // (denominator * self.depth)
 
 
 def _permute(tokens: VisualTokens, order: Tensor) -> VisualTokens:
-    """Token order[f, i] of frame f in place i."""
+    """Move token order[f, i] of frame f to position i."""
     features = tokens.features.gather(1, order[..., None].expand_as(tokens.features))
     sources = tokens.sources
     if sources is not None:
@@ -117,16 +125,16 @@ def _permute(tokens: VisualTokens, order: Tensor) -> VisualTokens:
 
 
 def _places(like: Tensor) -> Tensor:
-    """0, 1, ... along each row, of the shape of `like` [F, N]."""
+    """Positions 0, 1, ... in each row, with the shape of `like` [F, N]."""
     return torch.arange(like.shape[1], device=like.device).expand(like.shape)
 
 
 @cache
 def _report_clamp(patches: int, kept: int, depth: int) -> None:
-    """Said once for each shape: a frame keeps more tokens than was asked for."""
+    """Warn, once per shape, that frames keep more tokens than requested."""
     log.warning(
         "tome: no block can merge more than half of its tokens, so a frame of %d patches keeps %d tokens after %d "
-        "blocks, more than was asked for",
+        "blocks, more than requested",
         patches,
         kept,
         depth,

@@ -1,4 +1,4 @@
-"""Causal language models of transformers behind composer's contract."""
+"""Causal language models of transformers as backbones."""
 
 import json
 import math
@@ -18,13 +18,13 @@ from composer.prompt import WORLD
 from composer.state import State
 from composer.tokenizer import Tokenizer, tokenizer_from
 from composer_plugins.transformer.logits import logits_rule
-from composer_plugins.transformer.state import KVState, ReservedKVState, cache_after, held_by
-from composer_plugins.transformer.stored import stored_tokenizer, tokenizer_of
+from composer_plugins.transformer.state import KVState, ReservedKVState, cache_after, read_cache
+from composer_plugins.transformer.stored import restore_tokenizer, serialize_tokenizer
 from composer_plugins.transformer.text import PretrainedTokenizer, template_of
 
 
 class TransformerBackbone(Backbone):
-    """`model` is the AutoModelForCausalLM; its state is the key-value cache and which of it is padding."""
+    """A causal language model of transformers (`model`); its state is the key-value cache with a mask of padding."""
 
     state_class = KVState
 
@@ -38,31 +38,43 @@ class TransformerBackbone(Backbone):
         resolved: Resolved | None = None,
         **sizes: Any,
     ) -> None:
-        """sizes: the options of `TransformerConfig` for random weights.
+        """Build the model and check that its parts can be used separately.
 
-        Raises ConfigError on an unknown architecture or sizes that it refuses, CheckpointError on weights that cannot
-        be loaded, ComposeError on an architecture whose parts cannot be used one by one.
+        Args:
+            tokenizer: Tokenizer; None for the model's own, or for bytes with random weights.
+            pretrained: Name on the hub or folder; None for random weights.
+            revision: Commit, tag or branch on the hub.
+            trust_remote_code: Whether to run code from the model's repository.
+            resolved: Config and tokenizer from a checkpoint of composer, whose weights are loaded later.
+            sizes: Options of `TransformerConfig` for random weights.
+
+        Raises:
+            ConfigError: If the architecture is unknown or does not accept the sizes.
+            CheckpointError: If the weights or the tokenizer cannot be loaded.
+            ComposeError: If the parts of the architecture cannot be used separately.
         """
         super().__init__()
         self.template = WORLD
         self._is_random = pretrained is None
         if resolved:
-            self.model = _of_config(resolved["config"])
+            self.model = _from_config(resolved["config"])
             self.tokenizer = tokenizer or self._own_tokenizer(
-                partial(tokenizer_of, resolved["tokenizer"]), "checkpoint"
+                partial(restore_tokenizer, resolved["tokenizer"]), "checkpoint"
             )
         elif pretrained is None:
             self.tokenizer = tokenizer or tokenizer_from("bytes")
             self.model = _random(self.tokenizer, **sizes)
         else:
-            where = {"revision": revision, "trust_remote_code": trust_remote_code}
-            self.model = _pretrained(pretrained, where)
-            read = partial(AutoTokenizer.from_pretrained, pretrained, **where)
+            options = {"revision": revision, "trust_remote_code": trust_remote_code}
+            self.model = _pretrained(pretrained, options)
+            read = partial(AutoTokenizer.from_pretrained, pretrained, **options)
             self.tokenizer = tokenizer or self._own_tokenizer(read, pretrained)
-        with _refusing(self.model):
+        with _wrap_errors(self.model):
             _require_keys_and_values(self.model.config)
             if getattr(self._config, "attn_logit_softcapping", None):
-                self.model.set_attn_implementation("eager")  # sdpa has no cap, and transformers 5.17 drops it there
+                self.model.set_attn_implementation(
+                    "eager"
+                )  # sdpa does not support the cap; transformers 5.17 ignores it
             self.dim = self._config.hidden_size
             self.vocab_size = self.model.get_output_embeddings().weight.shape[0]
             self._logits = logits_rule(self._config)
@@ -71,30 +83,31 @@ class TransformerBackbone(Backbone):
         self.block_classes = _block_classes(self.model)
         if self.tokenizer.vocab_size > self.vocab_size:
             raise ConfigError(
-                f"prompt.tokenizer: its {self.tokenizer.vocab_size} ids are more than the {self.vocab_size} rows of "
-                f"{pretrained}: use its own tokenizer (null)."
+                f"prompt.tokenizer: got a tokenizer with {self.tokenizer.vocab_size} ids, but {pretrained} has "
+                f"{self.vocab_size}: use its own tokenizer (null)"
             )
         if self.model.device.type != "meta":
-            # Where weights were read, which need not be where Lightning builds the model.
-            with self.model.device, _refusing(self.model):
+            # The device of the weights may differ from the default device, which Lightning sets.
+            with self.model.device, _wrap_errors(self.model):
                 self._check()
 
     def resolved(self) -> Resolved | None:
-        """The config, and the model's own tokenizer. Code is not stored: None if the repository brought its own."""
+        """Return config and tokenizer of pretrained weights; None if they need remote code, which is not stored."""
         if self._is_random:
             return {}
         own = self.tokenizer.tokenizer if isinstance(self.tokenizer, PretrainedTokenizer) else None
         if not all(type(used).__module__.startswith("transformers.") for used in (self.model, own) if used is not None):
             return None
         config = json.loads(self.model.config.to_json_string(use_diff=False)) | {"_name_or_path": ""}
-        return {"config": config, "tokenizer": None if own is None else stored_tokenizer(own)}
+        return {"config": config, "tokenizer": None if own is None else serialize_tokenizer(own)}
 
     def _own_tokenizer(self, read: Callable[[], Any], source: str) -> PretrainedTokenizer:
+        """Load the model's tokenizer and set its template."""
         try:
             own = read()
         except Exception as error:
             raise CheckpointError(
-                f"model.backbone.pretrained: {source} has no tokenizer that loads: {error}"
+                f"model.backbone.pretrained: the tokenizer of {source} cannot be loaded: {error}"
             ) from error
         self.template = template_of(own)
         return PretrainedTokenizer(own)
@@ -118,9 +131,9 @@ class TransformerBackbone(Backbone):
             return self.forward_unpacked(embeds, state, cu_seqlens)
         assert state is None or isinstance(state, KVState)
         seen = torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device) if mask is None else mask
-        # Windows and chunks are counted in slots, so real positions must be neighbors: what is new has its padding on
-        # the right, what the state holds on the left. Without a state nothing real then attends to padding, and no mask
-        # is needed, which transformers would read back from the device to see whether it is.
+        # Windows and chunks count slots, so real positions must be adjacent: new positions have their padding on the
+        # right, those of the state on the left. Without a state no real position then attends to padding, so no mask is
+        # needed; transformers would copy one from the device to the host to check whether it is.
         order = None if mask is None else (~mask).int().argsort(dim=1, stable=True)
         if order is not None:
             embeds, seen = embeds.take_along_dim(order[..., None], 1), seen.gather(1, order)
@@ -134,7 +147,7 @@ class TransformerBackbone(Backbone):
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        after = KVState(held_by(cache), seen)
+        after = KVState(read_cache(cache), seen)
         if order is None:
             return hidden, after
         return hidden.take_along_dim(order.argsort(dim=1)[..., None], 1), after.padded_left()
@@ -164,21 +177,22 @@ class TransformerBackbone(Backbone):
 
     @torch.no_grad()
     def _can_step(self, state: KVState) -> bool:
-        """Whether the architecture reads a cache of fixed length as it reads one that grows."""
+        """Return whether the architecture gives the same result with a cache of fixed length as with a growing one."""
         embeds = self.embed(torch.zeros(state.rows, 1, dtype=torch.int64, device=state.mask.device))
         try:
             hidden = self.step(embeds, ReservedKVState.of(state, 2))
-        except Exception:  # of any kind: what an architecture does with its cache is its own
+        except Exception:  # architectures may raise any error for an unexpected cache
             return False
         return _distance(hidden, self(embeds, None, state)[0]) <= _tolerance(hidden)
 
     @property
     def _config(self) -> Any:
-        """The config of the language model, also inside a multimodal one."""
+        """Config of the language model, which may be part of a multimodal config."""
         return self.model.config.get_text_config(decoder=True)
 
     @property
     def _decoder(self) -> nn.Module:
+        """The model without its head."""
         decoder = self.model.get_decoder()
         return self.model.model if decoder is self.model else decoder
 
@@ -186,7 +200,7 @@ class TransformerBackbone(Backbone):
     def _check(self) -> None:
         """Compare a padded batch, and a position after it, with the complete model on each row alone.
 
-        Raises ComposeError if they differ: better refused than silently wrong.
+        Raises ComposeError if they differ.
         """
         ids = (torch.arange(8, device=self.model.device) % self.vocab_size).view(2, 4)
         lengths = torch.tensor([[3], [1]], device=ids.device)
@@ -194,20 +208,20 @@ class TransformerBackbone(Backbone):
         self.model.eval()
         hidden, state = self(self.embed(ids[:, :3]), torch.arange(3, device=ids.device) < lengths)
         last, _ = self(self.embed(ids.gather(1, lengths)), None, state)
-        self(hidden)  # Media are embeddings of no id, which some architectures cannot read.
+        self(hidden)  # Embeddings of media belong to no id, which some architectures do not support.
         for row, length in enumerate(lengths[:, 0].tolist()):
             logits = self.head(torch.cat([hidden[row, :length], last[row]]))
             expected = self.model(input_ids=ids[row : row + 1, : length + 1], use_cache=False).logits[0]
             if _distance(logits, expected) > _tolerance(logits):
                 raise ComposeError(
-                    "its logits are not its head on its last hidden state, or a row's depend on the rest of the batch"
+                    "its logits differ from its head on the last hidden states, or depend on other rows of the batch"
                 )
         self.model.train(training)
 
 
 @contextmanager
-def _refusing(model: Any) -> Iterator[None]:
-    """Raise ComposeError for whatever keeps an architecture from being used part by part."""
+def _wrap_errors(model: Any) -> Iterator[None]:
+    """Raise ComposeError for any error in the block, with the name of the architecture."""
     try:
         yield
     except Exception as error:
@@ -218,38 +232,40 @@ def _refusing(model: Any) -> Iterator[None]:
 
 
 def _require_keys_and_values(config: Any) -> None:
-    """Raise ComposeError if a layer remembers anything but keys and values of all positions."""
+    """Raise ComposeError if a layer has state other than keys and values of all positions."""
     kinds = {type(layer) for layer in DynamicCache(config=config).layers}
     if others := kinds - {DynamicLayer, DynamicSlidingWindowLayer}:
         names = ", ".join(sorted(kind.__name__ for kind in others))
-        raise ComposeError(f"its layers remember more than their keys and values, or share them ({names})")
+        raise ComposeError(f"its layers share keys and values or have other state ({names})")
 
 
 def _distance(logits: Tensor, expected: Tensor) -> float:
-    """The root mean square of the difference, relative to that of what is expected."""
+    """Root mean square of the difference, relative to that of the expected values."""
     difference, expected = (logits - expected).float(), expected.float()
     return (difference.norm() / expected.norm().clamp(min=1e-12)).item()
 
 
 def _tolerance(values: Tensor) -> float:
+    """Maximum relative distance of equal values in this dtype."""
     return 1e-3 if values.dtype == torch.float32 else 5e-2
 
 
-def _pretrained(pretrained: str, where: Mapping[str, Any]) -> Any:
+def _pretrained(pretrained: str, options: Mapping[str, Any]) -> Any:
+    """Load a model with pretrained weights."""
     try:
-        # Lightning builds models inside `with device:`, which transformers takes for a device_map and wants accelerate.
+        # Lightning builds models inside `with device:`, which transformers treats as device_map; it needs accelerate.
         with torch.device("cpu"):
             return AutoModelForCausalLM.from_pretrained(
-                pretrained, use_safetensors=True, dtype=torch.get_default_dtype(), **where
+                pretrained, use_safetensors=True, dtype=torch.get_default_dtype(), **options
             )
     except Exception as error:
         raise CheckpointError(f"model.backbone.pretrained: {pretrained} cannot be loaded: {error}") from error
 
 
-def _of_config(config: Mapping[str, Any]) -> Any:
-    """A model of this config, which was that of pretrained weights."""
-    known = AutoConfig.for_model(config["model_type"])
-    return AutoModelForCausalLM.from_config(type(known).from_dict(dict(config)), dtype=torch.get_default_dtype())
+def _from_config(config: Mapping[str, Any]) -> Any:
+    """Build a model from the config of pretrained weights."""
+    default = AutoConfig.for_model(config["model_type"])
+    return AutoModelForCausalLM.from_config(type(default).from_dict(dict(config)), dtype=torch.get_default_dtype())
 
 
 def _random(
@@ -263,13 +279,13 @@ def _random(
     context_length: int | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Any:
-    """A model of these sizes; left to the defaults it has as many parameters, within 3%, as `rwkv6` has."""
+    """Build a model with random weights; by default it has as many parameters as `rwkv6`, within 3%."""
     width = width or 128
     heads = heads or max(1, width // 32)
     if width % heads:
-        raise ConfigError(f"model.backbone: width {width} is not a multiple of heads {heads}.")
-    # Every layer and its residual start at the scale of their input. The usual 0.02 does so at widths of about 2,048;
-    # at a hundred channels it leaves next to nothing, and what is fine in an image is then hardly learned.
+        raise ConfigError(f"model.backbone: width {width} is not a multiple of heads {heads}")
+    # The output of each layer should have the scale of its input. The usual 0.02 does that for widths of about 2,048;
+    # for a hundred channels outputs almost vanish, and fine details of images are hardly learned.
     entries = {
         "initializer_range": max(0.02, 1 / math.sqrt(width)),
         "vocab_size": math.ceil(tokenizer.vocab_size / 8) * 8,
@@ -286,13 +302,13 @@ def _random(
         "tie_word_embeddings": False,
     }
     try:
-        chosen = AutoConfig.for_model(architecture, **(entries | dict(config or {})))
-        return AutoModelForCausalLM.from_config(chosen, dtype=torch.get_default_dtype())
+        settings = AutoConfig.for_model(architecture, **(entries | dict(config or {})))
+        return AutoModelForCausalLM.from_config(settings, dtype=torch.get_default_dtype())
     except Exception as error:
-        raise ConfigError(f"model.backbone: no {architecture!r} with these options: {error}") from error
+        raise ConfigError(f"model.backbone: cannot build {architecture!r} with these options: {error}") from error
 
 
 def _block_classes(model: nn.Module) -> tuple[type[nn.Module], ...]:
-    """The classes of the repeated blocks: what lies in the model's longest ModuleList."""
+    """Classes of the repeated blocks: those in the longest ModuleList of the model."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return tuple({type(block) for block in max(lists, key=len, default=())})

@@ -1,4 +1,4 @@
-"""Names of tokens that content must not be read as."""
+"""Control tokens, whose names must not be parsed in the content of prompts."""
 
 import re
 from collections.abc import Iterable
@@ -6,9 +6,15 @@ from typing import Any
 
 
 def control_tokens(tokenizer: Any) -> dict[str, tuple[int, Any]]:
-    """The tokens that content must not spell, by name: special ones, and added ones that the chat template writes.
+    """Return the control tokens: special tokens, and added tokens that the chat template contains.
 
-    Other added tokens (runs of spaces, tags of HTML) are how the model reads ordinary text.
+    Other added tokens (runs of spaces, HTML tags) are part of ordinary text.
+
+    Args:
+        tokenizer: Tokenizer of transformers.
+
+    Returns:
+        Id and token by name.
     """
     template = str(tokenizer.chat_template or "")
     return {
@@ -19,10 +25,10 @@ def control_tokens(tokenizer: Any) -> dict[str, tuple[int, Any]]:
 
 
 def names_pattern(names: Iterable[str]) -> re.Pattern[str]:
-    """Finds these names, the longest first."""
+    """Compile a pattern that matches any of the names, longer ones first."""
     return re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)) or r"(?!)")
 
 
 def break_name(name: re.Match[str]) -> str:
-    """The name with a space after its first letter, so that it is no name."""
+    """Insert a space after the first letter of a name, so that it is not parsed as a token."""
     return f"{name[0][0]} {name[0][1:]}"

@@ -1,4 +1,4 @@
-"""Prompts through a fast tokenizer of transformers."""
+"""Encoding of prompts with a fast tokenizer of transformers."""
 
 import copy
 from bisect import bisect_right
@@ -13,13 +13,14 @@ from composer_plugins.transformer.control import break_name, control_tokens, nam
 
 OPEN, CLOSE = "\U0010fffe", "\U0010ffff"
 MEDIA_NAME = f"{OPEN}media{CLOSE}"
-"""Noncharacters of Unicode: in a text they are U+FFFD, so what is written with them cannot be spelled."""
+"""Name with Unicode noncharacters, which are replaced by U+FFFD in texts, so that no text contains it."""
 
 
 class Joint:
-    """Reads a whole prompt at once with a fast tokenizer: ids of the joint text, split where the pieces meet.
+    """Encoder of prompts with a fast tokenizer: ids of the joint text, split between the pieces.
 
-    In a copy of the tokenizer no control token is read by its name; each has an alias that only marks are given.
+    It uses a copy of the tokenizer that does not parse the names of control tokens. Each of them has an alias, which
+    replaces its name in marks only.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -28,23 +29,26 @@ class Joint:
         self._backend.no_padding()
         self._backend.no_truncation()
         self._backend.encode_special_tokens = True
-        self._backend.add_special_tokens([_as(token.content, token, True) for _, token in control.values()])
+        self._backend.add_special_tokens([_copy_token(token.content, token, True) for _, token in control.values()])
         self._aliases = {name: f"{OPEN}{i}{CLOSE}" for name, (i, _) in control.items()}
-        aliases = [_as(self._aliases[name], token, False) for name, (_, token) in control.items()]
+        aliases = [_copy_token(self._aliases[name], token, False) for name, (_, token) in control.items()]
         self._backend.add_tokens([*aliases, AddedToken(MEDIA_NAME, normalized=False, special=False)])
         self._ids = {self._backend.token_to_id(self._aliases[name]): i for name, (i, _) in control.items()}
         self._media = self._backend.token_to_id(MEDIA_NAME)
         self._names = names_pattern(control)
-        # Some models (Unigram) know the names as words of their own: there a space breaks them.
+        # In some models (Unigram) the names are ordinary vocabulary entries too; there a space is inserted.
         self._words = names_pattern(name for name, (i, _) in control.items() if self._is_word(name, i))
 
     def encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        """Return the ids of each piece."""
         texts = [self._text(piece) for piece in pieces]
         starts = list(accumulate(map(len, texts), initial=0))
         encoding = self._backend.encode("".join(texts), add_special_tokens=False)
         result: list[list[int]] = [[] for _ in pieces]
         for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
-            place = bisect_right(starts, start, hi=len(pieces)) - 1  # a token on both sides belongs to the first
+            place = (
+                bisect_right(starts, start, hi=len(pieces)) - 1
+            )  # a token that spans two pieces belongs to the first
             if token != self._media:
                 result[place].append(self._ids.get(token, token))
         return result
@@ -62,5 +66,5 @@ class Joint:
         return len(ids) < 3 and ids[-1:] == [i]
 
 
-def _as(content: str, token: AddedToken, special: bool) -> AddedToken:
+def _copy_token(content: str, token: AddedToken, special: bool) -> AddedToken:
     return AddedToken(content, lstrip=token.lstrip, rstrip=token.rstrip, normalized=token.normalized, special=special)

@@ -1,4 +1,4 @@
-"""What architectures of transformers do to their logits after the head."""
+"""Scaling and capping of logits after the head, by architecture of transformers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,15 @@ from torch import Tensor
 
 
 def logits_rule(config: Any) -> Callable[[Tensor], Tensor]:
-    """The step from the head's output to the logits, as the config of a causal language model states it.
+    """Create the function from the head's output to logits.
 
     Architectures divide by `logits_scaling` (Granite) or multiply by it (HyperCLOVA X).
+
+    Args:
+        config: Config of a causal language model.
+
+    Returns:
+        Function that scales and caps logits of any shape.
     """
     scale = getattr(config, "logit_scale", None) or 1.0
     scaling = getattr(config, "logits_scaling", None) or 1.0

@@ -1,4 +1,4 @@
-"""Prompts through a tokenizer of transformers that is written in Python, and gives no offsets."""
+"""Encoding of prompts with a tokenizer of transformers in Python, which returns no offsets."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
@@ -9,7 +9,14 @@ from composer_plugins.transformer.control import break_name, control_tokens, nam
 
 
 class Unit(NamedTuple):
-    """A part of a prompt. place: its piece; token: the added token that it is, None for text; loss: its piece's."""
+    """Part of a prompt.
+
+    Attributes:
+        place: Index of its piece.
+        text: Its text.
+        token: Id of an added token, -1 for media, None for text.
+        loss: Whether its piece is trained on.
+    """
 
     place: int
     text: str
@@ -18,7 +25,7 @@ class Unit(NamedTuple):
 
 
 class Sections:
-    """Reads the text between added tokens as one, split where loss begins and ends."""
+    """Encoder of prompts: encodes the text between two added tokens jointly, split where loss starts and ends."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -26,10 +33,11 @@ class Sections:
         self._added = {token.content: (i, token) for i, token in tokenizer.added_tokens_decoder.items()}
         self._names = names_pattern(self._added)
         self._plain_names = names_pattern(name for name in self._added if name not in control)
-        # Some tokenizers take a name for the token even so: there a space breaks it.
+        # Some tokenizers parse a name even with split_special_tokens; there a space is inserted.
         self._words = names_pattern(name for name, (i, _) in control.items() if self._ids(name)[-1:] == [i])
 
     def encode(self, pieces: Sequence[Piece]) -> list[list[int]]:
+        """Return the ids of each piece."""
         result: list[list[int]] = [[] for _ in pieces]
         for is_text, group in groupby(self._units(pieces), key=lambda unit: unit.token is None):
             units = list(group)
@@ -44,6 +52,7 @@ class Sections:
         return result
 
     def _units(self, pieces: Sequence[Piece]) -> Iterator[Unit]:
+        """Split pieces at added tokens."""
         for place, piece in enumerate(pieces):
             if not isinstance(piece.content, str):
                 yield Unit(place, "", -1, False)
@@ -59,13 +68,13 @@ class Sections:
             yield Unit(place, text[start:], None, piece.loss)
 
     def _split(self, texts: list[str]) -> list[list[int]]:
-        """Ids of the joint text, split where these texts meet; of each alone if a token lies on both sides."""
-        whole, heads = self._ids("".join(texts)), [list[int]()]
+        """Return the ids of the joint text, split between the texts; of each text alone if a token spans two texts."""
+        joint, heads = self._ids("".join(texts)), [list[int]()]
         for end in range(1, len(texts)):
             heads.append(self._ids("".join(texts[:end])))
-            if whole[: len(heads[-1])] != heads[-1]:
+            if joint[: len(heads[-1])] != heads[-1]:
                 return [self._ids(text) for text in texts]
-        return [ids[len(before) :] for before, ids in pairwise([*heads, whole])]
+        return [ids[len(before) :] for before, ids in pairwise([*heads, joint])]
 
     def _ids(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True) if text else []

@@ -1,4 +1,4 @@
-"""The key-value cache as a value: what a forward was given is never changed by it."""
+"""Key-value cache as an immutable state: a forward never changes its input."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,13 @@ KeysAndValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class KVState(State):
-    """layers: each block's keys and values, [B, kv heads, S, channels]; mask: [B, S] bool, False at padding.
+    """Keys and values of all blocks.
 
-    Padding is on the left of every row, so that sliding windows and chunks count real positions only.
+    Padding is on the left of every row, so that sliding windows and chunks only count real positions.
+
+    Attributes:
+        layers: Keys and values of each block, [B, kv heads, S, channels].
+        mask: [B, S] bool, False at padding.
     """
 
     layers: tuple[KeysAndValues, ...]
@@ -40,70 +44,81 @@ class KVState(State):
 
     @classmethod
     def load(cls, path: Path | str, fingerprint: str) -> Self:
-        return super().load(path, fingerprint).padded_left()  # earlier versions kept padding where it was
+        return super().load(path, fingerprint).padded_left()  # earlier versions saved padding anywhere
 
     @classmethod
     def cat(cls, states: Sequence[Self]) -> Self:
-        """The rows of all `states`; shorter caches are padded on the left, which their masks say."""
+        """Concatenate the rows of states; shorter caches are padded on the left."""
         length = max(state.mask.shape[1] for state in states)
-        return super().cat([state._padded(length - state.mask.shape[1]) for state in states])
+        return super().cat([state._pad(length - state.mask.shape[1]) for state in states])
 
     def padded_left(self) -> Self:
-        """The same state, each row's padding moved to its left."""
+        """Return the same state with the padding of each row on the left."""
         order = self.mask.int().argsort(dim=1, stable=True)
         places = order[:, None, :, None]
         layers = ((keys.take_along_dim(places, 2), values.take_along_dim(places, 2)) for keys, values in self.layers)
         return type(self)(tuple(layers), self.mask.gather(1, order))
 
-    def _padded(self, count: int) -> Self:
+    def _pad(self, count: int) -> Self:
+        """Add `count` positions of padding on the left."""
         layers = tuple((F.pad(keys, (0, 0, count, 0)), F.pad(values, (0, 0, count, 0))) for keys, values in self.layers)
         return type(self)(layers, F.pad(self.mask, (count, 0)))
 
 
 class AppendingLayer(DynamicLayer):
-    """A cache layer that appends to what it was made with, not to what it appended last.
+    """Cache layer that always appends to its initial keys and values.
 
-    So activation checkpointing, which runs a block twice, appends once, and the state that came in stays as it was.
+    So activation checkpointing, which runs a block twice, appends once, and the input state is not changed.
     """
 
     def __init__(self, past: KeysAndValues | None) -> None:
         super().__init__()
         self.past = past
         if past is not None:
-            self._hold(*past)
+            self._set(*past)
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysAndValues:
         if self.past is not None:
             key_states = torch.cat([self.past[0], key_states], dim=-2)
             value_states = torch.cat([self.past[1], value_states], dim=-2)
-        self._hold(key_states, value_states)
+        self._set(key_states, value_states)
         return key_states, value_states
 
-    def _hold(self, keys: Tensor, values: Tensor) -> None:
+    def _set(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
 
 
 def cache_after(state: KVState | None, depth: int) -> Cache:
-    """A cache for one forward that starts where `state` ends."""
+    """Create the cache of one forward after `state`.
+
+    Args:
+        state: Previous positions; None for the start of the text.
+        depth: Number of blocks.
+
+    Returns:
+        A cache of transformers.
+    """
     past = state.layers if state else (None,) * depth
     return Cache(layers=[AppendingLayer(layer) for layer in past])
 
 
-def held_by(cache: Cache) -> tuple[KeysAndValues, ...]:
-    """What a cache holds after a forward. Raises ComposeError if a layer stored nothing."""
+def read_cache(cache: Cache) -> tuple[KeysAndValues, ...]:
+    """Return the keys and values in a cache after a forward. Raises ComposeError if a layer has none."""
     if not all(layer.is_initialized for layer in cache.layers):
-        raise ComposeError("it has layers that store no keys and values")
+        raise ComposeError("it has layers without keys and values in the cache")
     return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
 @dataclass(frozen=True)
 class ReservedKVState(State):
-    """A cache of fixed length S that is filled in place.
+    """Cache of fixed length S that is filled in place.
 
-    layers, mask: as in `KVState`; what is not filled yet is not in the mask. place: [B] int64, the slot of the next
-    position, the same in every row.
+    Attributes:
+        layers: Keys and values of each block, as in `KVState`.
+        mask: [B, S] bool, False at padding and at free slots.
+        place: [B] int64, slot of the next position, the same in all rows.
     """
 
     layers: tuple[KeysAndValues, ...]
@@ -112,7 +127,7 @@ class ReservedKVState(State):
 
     @classmethod
     def of(cls, state: KVState, positions: int) -> Self:
-        """A copy of `state` with room for `positions` more."""
+        """Copy `state` and add free slots for `positions` more."""
         room = (0, positions)
         layers = tuple((F.pad(keys, (0, 0, *room)), F.pad(values, (0, 0, *room))) for keys, values in state.layers)
         rows, length = state.mask.shape
@@ -123,20 +138,20 @@ class ReservedKVState(State):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        held = dict(tensors)
-        place = held.pop("place")
-        state = KVState.from_tensors(held)
+        rest = dict(tensors)
+        place = rest.pop("place")
+        state = KVState.from_tensors(rest)
         return cls(state.layers, state.mask, place)
 
     def cache(self) -> Cache:
-        """A cache for one step, which writes into this state."""
+        """Create the cache of one step, which writes to this state."""
         return Cache(layers=[FillingLayer(keys, values, self.place[:1]) for keys, values in self.layers])
 
 
 class FillingLayer(AppendingLayer):
-    """A cache layer of fixed length that writes one position at `place` ([1] int64)."""
+    """Cache layer of fixed length that writes one position to the slot `place` ([1] int64)."""
 
-    is_compileable = True  # so that transformers always makes a mask
+    is_compileable = True  # so that transformers always creates a mask
 
     def __init__(self, keys: Tensor, values: Tensor, place: Tensor) -> None:
         super().__init__((keys, values))

@@ -1,4 +1,4 @@
-"""A tokenizer of transformers as plain values and tensors, for a checkpoint. Nothing in them is code."""
+"""Serialization of tokenizers of transformers to plain values and tensors, for checkpoints. No code is stored."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,15 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 
-def stored_tokenizer(tokenizer: Any) -> dict[str, Any]:
-    """What `tokenizer_of` makes an equal tokenizer from: a fast one's own serialization, the files of others."""
+def serialize_tokenizer(tokenizer: Any) -> dict[str, Any]:
+    """Serialize a tokenizer: a fast one with its own serialization, others as their files.
+
+    Args:
+        tokenizer: Tokenizer of transformers.
+
+    Returns:
+        Plain values and tensors for `restore_tokenizer`.
+    """
     if tokenizer.is_fast:
         names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         extra = [str(token) for token in getattr(tokenizer, "extra_special_tokens", ())]
@@ -24,14 +31,24 @@ def stored_tokenizer(tokenizer: Any) -> dict[str, Any]:
         return {"files": {path.relative_to(folder).as_posix(): _tensor(path.read_bytes()) for path in files}}
 
 
-def tokenizer_of(stored: Mapping[str, Any] | None) -> Any:
-    """The tokenizer that `stored_tokenizer` stored. Raises ValueError if there was none."""
+def restore_tokenizer(stored: Mapping[str, Any] | None) -> Any:
+    """Restore a tokenizer.
+
+    Args:
+        stored: Result of `serialize_tokenizer`; None if the model was trained with a different tokenizer.
+
+    Returns:
+        Tokenizer of transformers.
+
+    Raises:
+        ValueError: If `stored` is None.
+    """
     if stored is None:
-        raise ValueError("it was trained with prompt.tokenizer, so leave that as it was")
+        raise ValueError("it was trained with prompt.tokenizer: set the same one")
     if "backend" in stored:
         backend = Tokenizer.from_str(_bytes(stored["backend"]).decode())
         return PreTrainedTokenizerFast(tokenizer_object=backend, **stored["options"])
-    with TemporaryDirectory() as folder:  # the classes in Python read nothing but files
+    with TemporaryDirectory() as folder:  # tokenizers in Python are only loaded from files
         for name, content in stored["files"].items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +57,7 @@ def tokenizer_of(stored: Mapping[str, Any] | None) -> Any:
 
 
 def _tensor(content: bytes) -> Tensor:
-    """Bytes as they are stored in a checkpoint, where each tensor has a checksum."""
+    """Convert bytes to a tensor, because a checkpoint has a checksum of each tensor."""
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 

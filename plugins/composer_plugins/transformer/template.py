@@ -1,4 +1,4 @@
-"""The chat template of a pretrained model's tokenizer."""
+"""Chat template of a pretrained model's tokenizer."""
 
 import re
 from collections.abc import Sequence
@@ -11,23 +11,30 @@ from composer.prompt import Frame, Role, Template, distinct_lines
 from composer_plugins.transformer.control import control_tokens, names_pattern
 
 CONTENT = "cQ{}zContentOfTurnz{}Qc"
-"""Stands for the content of a turn in a rendered conversation: no template has reason to change or to repeat it."""
+"""Placeholder for the content of a turn in a rendered conversation, which templates do not change or repeat."""
 
 DATE = re.compile(r"strftime_now\((['\"])(.*?)\1\)")
 
 
 class OwnTemplate(Template):
-    """The Jinja template of a tokenizer, rendered around stand-ins for the contents, which it never sees.
+    """Jinja template of a tokenizer, rendered around placeholders for contents.
 
-    Whatever it writes between two contents depends on the roles alone, and is rendered once for each order of them.
+    The text between contents only depends on the roles, and is rendered once per sequence of roles.
     """
 
     special = True
 
     def __init__(self, tokenizer: Any) -> None:
-        """Raises DataError if it cannot render two turns, or marks no answer's beginning or end."""
+        """Render the template for the common sequences of roles.
+
+        Args:
+            tokenizer: Tokenizer of transformers.
+
+        Raises:
+            DataError: If the template cannot render two turns, or answers have no common start or end.
+        """
         self._tokenizer = tokenizer
-        # A date is that of the start: a sample must not change while a run goes on.
+        # Dates are that of the start, so that samples do not change during a run.
         now = datetime.now()
         self.source = DATE.sub(lambda match: repr(now.strftime(match[2])), tokenizer.get_chat_template())
         self._names = names_pattern(control_tokens(tokenizer))
@@ -38,8 +45,8 @@ class OwnTemplate(Template):
         self.end = closing.rstrip() or closing
         if not self.end:
             raise DataError(
-                f"the model's chat template writes {middle!r} after an answer and {last!r} after the last one, which "
-                "begin with no common mark that could end an answer: change it in a local copy of the model"
+                f"the model's chat template writes {middle!r} after an answer and {last!r} after the last one, "
+                "expected a common start that ends an answer: change it in a local copy of the model"
             )
         self.answer_lead = self._lead(("user",), opening)
         self.takes_system = self._renders(("system", "user"))
@@ -70,20 +77,20 @@ class OwnTemplate(Template):
         return frames
 
     def _lead(self, roles: tuple[Role, ...], before: str) -> str:
-        """What an answer to turns of these roles begins with: of the text before it, what the prompt leaves out."""
+        """Text that answers to turns of these roles start with: the part of the text before them that prompts lack."""
         try:
             prompt = self._around(roles, answer=True)[-1]
-        except DataError:  # an answer to no question
+        except DataError:  # an answer without a question
             return ""
         if not before.startswith(prompt):
             raise DataError(
-                f"the model's chat template asks for an answer with {prompt!r} and writes {before!r} before a given "
-                "one, so training would never show what generation begins with: change it in a local copy of the model"
+                f"the model's chat template ends a prompt with {prompt!r} but writes {before!r} before an answer, so "
+                "generation would start with text that is not trained on: change it in a local copy of the model"
             )
         return before.removeprefix(prompt)
 
     def _around(self, roles: tuple[Role, ...], *, answer: bool) -> list[str]:
-        """The strings before, between and after contents of these roles."""
+        """Return the strings before, between and after contents of these roles."""
         key = roles, answer
         if key not in self._rendered:
             self._rendered[key] = self._render(roles, answer)
@@ -97,7 +104,7 @@ class OwnTemplate(Template):
             text = self._tokenizer.apply_chat_template(
                 turns, chat_template=self.source, tokenize=False, add_generation_prompt=answer
             )
-        except Exception as error:  # the template raises in words of its own
+        except Exception as error:  # templates raise their own errors
             raise DataError(f"{what}: {error}") from error
         strings = []
         for content in contents:
@@ -115,13 +122,13 @@ class OwnTemplate(Template):
         return True
 
     def _common(self, first: str, second: str) -> str:
-        """What both begin with; a special token is common as a whole or not at all."""
+        """Return the common prefix, which does not split special tokens."""
         atoms = re.compile(f"{self._names.pattern}|.", re.DOTALL)
         pairs = zip(atoms.findall(first), atoms.findall(second), strict=False)
         return "".join(atom for atom, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def _between(self) -> list[str]:
-        """The end of an answer, and every string that stands between two contents."""
+        """Return the end of an answer, and all strings between two contents."""
         turns: tuple[Role, ...] = ("user", "assistant", "user")
         result = [self.end]
         for roles in (turns, ("system", *turns)):

@@ -1,4 +1,4 @@
-"""A pretrained model's own tokenizer and chat template in composer's terms."""
+"""Tokenizer and chat template of a pretrained model."""
 
 import logging
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ PROBES: tuple[tuple[Role, ...], ...] = (
 
 
 class PretrainedTokenizer:
-    """A tokenizer of transformers. The names of special tokens are read as such in a template's marks only."""
+    """Tokenizer of transformers. Names of special tokens are parsed in the marks of a template only."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -45,9 +45,16 @@ class PretrainedTokenizer:
 
 
 def template_of(tokenizer: Any) -> Template:
-    """The tokenizer's own chat template; without one ChatML if the tokenizer knows its marks, else RWKV World's.
+    """Return the chat template of a tokenizer; without one, ChatML if the vocabulary has its marks, else RWKV World's.
 
-    Raises ComposeError if the template cannot be used turn by turn, or gives other ids than the tokenizer itself.
+    Args:
+        tokenizer: Tokenizer of transformers.
+
+    Returns:
+        The template.
+
+    Raises:
+        ComposeError: If the template cannot be rendered turn by turn, or gives ids that differ from the tokenizer's.
     """
     if not tokenizer.chat_template:
         return replace(CHATML, special=True) if "<|im_start|>" in tokenizer.get_vocab() else WORLD
@@ -57,12 +64,12 @@ def template_of(tokenizer: Any) -> Template:
     except (DataError, ValueError) as error:
         raise ComposeError(f"model.backbone.pretrained: {error}") from error
     if template.source != tokenizer.get_chat_template():
-        log.warning("The model's chat template writes the date, so prompts differ from one day's run to the next.")
+        log.warning("The model's chat template contains the date, so prompts differ between runs on different days.")
     return template
 
 
 def _check(tokenizer: Any, template: OwnTemplate) -> None:
-    """Raise ComposeError if a rendered conversation has other ids than the tokenizer gives it."""
+    """Raise ComposeError if the ids of a conversation differ from the tokenizer's."""
     own = PretrainedTokenizer(tokenizer)
     systems: tuple[tuple[Role, ...], ...] = ((), ("system",)) if template.takes_system else ((),)
     prompt: list[int] = []
@@ -70,9 +77,9 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
     for system, roles in product(systems, PROBES):
         turns, answer = (*system, *roles), roles[-1] == "user"
         try:
-            template.frames(turns, answer=answer)  # whose errors name no sample
+            template.frames(turns, answer=answer)  # its errors do not name the sample
         except DataError:
-            if system:  # some templates take a system turn before some turns only: samples of others are refused
+            if system:  # some templates accept a system turn before some turns only; other samples are rejected
                 continue
             raise
         sample = Sample("probe", "model.backbone.pretrained", tuple(Message(role, (TEXTS[role],)) for role in turns))
@@ -85,7 +92,7 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
         )
         if ours != theirs:
             raise ComposeError(
-                f"model.backbone.pretrained: turns of {', '.join(turns)} read piece by piece give other tokens than "
+                f"model.backbone.pretrained: turns of {', '.join(turns)} encoded in pieces give other tokens than "
                 f"the tokenizer itself: {_difference(tokenizer, ours, theirs)}; change chat_template in a local copy "
                 "of the model, or set prompt.tokenizer"
             )
@@ -94,8 +101,8 @@ def _check(tokenizer: Any, template: OwnTemplate) -> None:
         prompt = ours
     if seam:
         log.warning(
-            "The model's tokenizer joins the start of an answer with what precedes it, so training shows other tokens "
-            f"than generation begins with: {seam}."
+            "The model's tokenizer joins the start of an answer with the text before it, so tokens in training differ "
+            f"from those that generation starts with: {seam}"
         )
 
 
@@ -103,4 +110,4 @@ def _difference(tokenizer: Any, ours: list[int], theirs: list[int]) -> str:
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ours, theirs, strict=False)))
     shown = (tokenizer.convert_ids_to_tokens(ids[max(0, same - 3) : same + 4]) for ids in (ours, theirs))
     got, expected = map(str, shown)
-    return f"{got} around place {same}, expected {expected}"
+    return f"got {got} around position {same}, expected {expected}"

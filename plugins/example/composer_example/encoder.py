@@ -8,15 +8,15 @@ from composer.transform import FrameTransform
 
 
 class Block(nn.Module):
-    """Mixes neighbours, then channels: [F, D, rows, columns] to the same."""
+    """Mixes neighbors, then channels: [F, D, rows, columns] to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.neighbours = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.neighbors = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.channels = nn.Sequential(nn.Conv2d(width, 2 * width, 1), nn.GELU(), nn.Conv2d(2 * width, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.channels(self.neighbours(x))
+        return x + self.channels(self.neighbors(x))
 
 
 class ConvEncoder(Encoder):

@@ -50,7 +50,7 @@ def test_every_layout_reads_back_bit_equal(
         (["tome", "a", "b", "--to", "fla"], "'tome' converts no weights. Components that do: rwkv6, rwkv7."),
         (["rwkv8", "a", "b", "--to", "fla"], "did you mean 'rwkv"),
         (["rwkv7", "a", "b", "--to", "hf"], "--to: got 'hf'; rwkv7 writes official, safetensors, fla."),
-        (["rwkv6", "missing.pth", "b.pth", "--to", "official"], "no file or folder here"),
+        (["rwkv6", "missing.pth", "b.pth", "--to", "official"], "expected an existing file or folder"),
         (["rwkv6", "a", "b.bin", "--to", "official"], "--to official writes a file *.pth"),
         (["rwkv6", "a", "b.pth", "--to", "fla"], "--to fla writes a folder"),
     ],

@@ -106,7 +106,9 @@ def test_odd_records_stop_no_other_and_are_counted_with_their_reasons(
     assert (written["tasks"]["ego"]["n"], written["ungraded"]) == (4, 1)
     assert [record["place"] for record in written["skipped"]] == [f"{path}: record 5", f"{path}: record 6"]
     assert f"skipped: {path}: record 6: got None, expected a mapping\n" in shown
-    assert "1 of 16 have no right option and are in no mean: ego-2 (its answer is 'down')" in " ".join(shown.split())
+    assert "1 of 16 have no correct option and are excluded from means: ego-2 (its answer is 'down')" in " ".join(
+        shown.split()
+    )
     assert written["notes"]
     assert main([*words, "--compat=official"]) == 0
     assert results(out)["ungraded"] == 0
@@ -346,7 +348,7 @@ def test_the_commands_of_the_page_run(
         assert main([*words, *fewer.get(words[2], []), f"--output=out{number}", *SHORT]) == 0, words
 
 
-def test_blind_frames_are_grey(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blind_frames_are_gray(evaluate: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     show = composer.inference.answering.show
 

@@ -239,7 +239,7 @@ class TestCells:
                 ["--overlay", "pooled.yaml"],
                 "model.reducer: got pooling, expected one with the options keep_ratio and order",
             ),
-            (["--overlay", "fixed.yaml"], "give one of keep_ratio, r and target_tokens"),
+            (["--overlay", "fixed.yaml"], "expected one of keep_ratio, r and target_tokens"),
             (["--overlay", "none.yaml"], "tiny.yaml: no benchmark is named, expected evaluation: [{benchmark: NAME}]"),
             (["--output", "absent"], "There is no checkpoint in absent/tiny: train it with `composer run tiny.yaml`"),
             (["--checkpoint", "absent.ckpt"], "There is no checkpoint in absent.ckpt"),

@@ -21,8 +21,8 @@ def numbered(number: int, height: int = 64, width: int = 64) -> NDArray[np.uint8
 def number_of(picture: NDArray[np.uint8]) -> int:
     """Which numbered picture an [H, W, 3] picture is."""
     height, width = picture.shape[:2]
-    centres = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
-    return int(((picture[height // 2, centres].mean(axis=-1) > 128) << np.arange(BITS)).sum())
+    centers = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
+    return int(((picture[height // 2, centers].mean(axis=-1) > 128) << np.arange(BITS)).sum())
 
 
 def write_video(

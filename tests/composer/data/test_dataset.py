@@ -26,7 +26,7 @@ PROCESSOR = Processor.of(MeanEncoder(), [FirstTokens(2)], SumBackbone(), "media-
 
 def record(name: str, video: str | None = "a.mp4", answer: str = "Red.") -> dict[str, Any]:
     turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": answer}]
-    return {"id": name, "conversations": turns, "question_type": "colour"} | ({"video": video} if video else {})
+    return {"id": name, "conversations": turns, "question_type": "color"} | ({"video": video} if video else {})
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_learning_and_asking(source: LlavaReader) -> None:
     assert "".join(map(chr, said)) == " Red.\n\n"
     asked = Conversations([source], PROCESSOR, 4, answer=True).example(0)
     assert asked.answer == "Red."
-    assert asked.question_type == "colour"
+    assert asked.question_type == "color"
     assert len(asked.ids) < len(learned.ids)
 
 
@@ -83,7 +83,7 @@ def test_bad_samples_are_an_error_in_evaluation(source: LlavaReader) -> None:
         Conversations([source], PROCESSOR, 4, answer=True)[1]
 
 
-def test_blind_shows_grey_of_the_same_size(tmp_path: Path) -> None:
+def test_blind_shows_gray_of_the_same_size(tmp_path: Path) -> None:
     clip = load_clip(Media("video", str(write_video(tmp_path / "a.mp4", 8))), FrameTransform(32, 8), 8)
     blind = show(clip, "blind", "x")
     assert blind.pixels.shape == clip.pixels.shape

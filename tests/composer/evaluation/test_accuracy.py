@@ -10,12 +10,12 @@ from composer.evaluation.answers import Answer
 
 
 def answers() -> list[Answer]:
-    """Colour: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colours, two numbers."""
+    """Color: 3 of 4 right, blind 2 of 4; count: 1 of 2 right, blind none. Two colors, two numbers."""
     said = {
-        "normal": {"colour": ["red", "Blue ", "red", "red"], "count": ["2", "2"]},
-        "blind": {"colour": ["red"] * 4, "count": ["", "7"]},
+        "normal": {"color": ["red", "Blue ", "red", "red"], "count": ["2", "2"]},
+        "blind": {"color": ["red"] * 4, "count": ["", "7"]},
     }
-    right = {"colour": ["red", "blue", "BLUE", "red"], "count": ["2", "3"]}
+    right = {"color": ["red", "blue", "BLUE", "red"], "count": ["2", "3"]}
     return [
         Answer(f"{kind}-{i}", text, kind, (right[kind][i],), condition)
         for condition, kinds in said.items()
@@ -33,7 +33,7 @@ def lines() -> list[str]:
 
 def test_accuracy_is_the_unweighted_mean_over_types() -> None:
     result = measure(answers())
-    assert [t.question_type for t in result.types] == ["colour", "count"]
+    assert [t.question_type for t in result.types] == ["color", "count"]
     assert result.types[0].accuracy == {"normal": 0.75, "blind": 0.5}
     assert result.types[1].accuracy == {"normal": 0.5, "blind": 0.0}
     assert result.overall.accuracy == {"normal": 0.625, "blind": 0.25}
@@ -45,7 +45,7 @@ def test_the_table_ends_with_overall_and_is_plain_ascii_in_80_columns() -> None:
     shown = lines()
     cells = {line.split("|")[0].strip(): [c.strip() for c in line.split("|")[1:]] for line in shown if "|" in line}
     assert cells["question type"] == ["n", "accuracy", "chance", "blind"]
-    assert cells["colour"] == ["4", "0.750", "0.500", "0.500"]
+    assert cells["color"] == ["4", "0.750", "0.500", "0.500"]
     assert cells["blind"] == ["6", "0.250", "0.500", ""]
     assert cells["overall"] == ["6", "0.625", "0.500", "0.250"]
     assert shown[-1].startswith("overall")
@@ -57,5 +57,5 @@ def test_results_are_written_in_full(tmp_path: Path) -> None:
     results = json.loads(path.read_text())
     assert path == tmp_path / "results.json"
     assert results["checkpoint"] == "step-3.ckpt"
-    assert results["question_types"]["colour"] == {"n": 4, "chance": 0.5, "normal": 0.75, "blind": 0.5}
+    assert results["question_types"]["color"] == {"n": 4, "chance": 0.5, "normal": 0.75, "blind": 0.5}
     assert results["overall"] == {"n": 6, "chance": 0.5, "normal": 0.625, "blind": 0.25}

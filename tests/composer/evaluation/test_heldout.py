@@ -21,12 +21,12 @@ from composer.reader import Reader
 from composer.recipe.resolve import model_config
 from composer.sample import Media, Message, Sample
 from tests.composer.data.files import write_video
-from tests.composer.training.tiny import COLOURS, MODEL, only_tiny_components  # noqa: F401
+from tests.composer.training.tiny import COLORS, MODEL, only_tiny_components  # noqa: F401
 
 COUNT = 9
 
 
-class Colours(Reader):
+class Colors(Reader):
     """Pictures of one color, and the question which. first: the id of the first."""
 
     def __init__(self, folder: Path, first: int = 0, media: str = "{}.png") -> None:
@@ -37,20 +37,20 @@ class Colours(Reader):
 
     def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
         index = range(COUNT)[index]
-        name = list(COLOURS)[index % 3]
+        name = list(COLORS)[index % 3]
         kind = "video" if self.media.endswith("mp4") else "image"
-        question = Message("user", (Media(kind, str(self.folder / self.media.format(index))), "Colour?"))  # type: ignore[arg-type]
+        question = Message("user", (Media(kind, str(self.folder / self.media.format(index))), "Color?"))  # type: ignore[arg-type]
         turns = (question, Message("assistant", (name,)))
-        return Sample(f"s{self.first + index}", "colours", turns, {"question_type": "colour"})
+        return Sample(f"s{self.first + index}", "colors", turns, {"question_type": "color"})
 
     def location(self, index: int) -> str:
-        return f"colours:{self.first + index}"
+        return f"colors:{self.first + index}"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for index in range(COUNT):
-        Image.new("RGB", (8, 8), list(COLOURS.values())[index % 3]).save(tmp_path / f"{index}.png")
+        Image.new("RGB", (8, 8), list(COLORS.values())[index % 3]).save(tmp_path / f"{index}.png")
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
 
 
 def data(folder: Path, **options: Any) -> HeldOut:
-    return HeldOut(**{"sources": [Colours(folder)], "frames": 2, "max_new_tokens": 32} | options)
+    return HeldOut(**{"sources": [Colors(folder)], "frames": 2, "max_new_tokens": 32} | options)
 
 
 def ids(batches: Sequence[Batch]) -> list[str]:
@@ -95,11 +95,11 @@ def test_every_answer_and_the_accuracy(folder: Path, loaded: LoadedModel, batche
     assert [len(batch.sample_ids) for batch in batches] == [4, 4, 1] * 2
     results = json.loads((folder / "run/results.json").read_text())
     expected = {"n": 9, "chance": pytest.approx(1 / 3), "normal": 1.0, "blind": pytest.approx(1 / 3)}
-    assert results == {"checkpoint": None, "overall": expected, "question_types": {"colour": expected}}
+    assert results == {"checkpoint": None, "overall": expected, "question_types": {"color": expected}}
     header, *answers = lines(folder / "run/answers.jsonl")
     assert (header["frames"], header["initial_seed"], header["checkpoint"]) == (2, 0, None)
     assert answers[10] == {
-        "id": "s1", "answer": "Red ", "task": "colour", "references": ["green"], "condition": "blind"
+        "id": "s1", "answer": "Red ", "task": "color", "references": ["green"], "condition": "blind"
     }  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def test_answers_of_another_run_are_renamed_and_not_mixed_in(
     before = (folder / "answers.jsonl").read_text()
     other, asks = loaded, data(folder)
     if changed == "data":
-        asks = data(folder, sources=[Colours(folder, first=1)])
+        asks = data(folder, sources=[Colors(folder, first=1)])
     elif changed == "model":
         other = load(
             model_config({**MODEL, "backbone": {"name": "tiny-sum", "dim": 8}}), None, torch.device("cpu"), seed=0
@@ -231,7 +231,7 @@ def test_a_picture_that_cannot_be_decoded_stops_no_other_question(
         measure_accuracy(loaded, data(folder), folder, share)
     assert str(caught.value).startswith("1 of 9 questions cannot be asked:\n")
     assert "4.png" in str(caught.value)
-    assert "(sample 's4' of colours)" in str(caught.value)
+    assert "(sample 's4' of colors)" in str(caught.value)
     assert str(caught.value).endswith("Fix the media files and rerun: only these questions are asked again")
     assert len(ids(batches)) == COUNT - 1
     assert not (folder / "results.json").exists()
@@ -245,8 +245,8 @@ def test_a_picture_that_cannot_be_decoded_stops_no_other_question(
 def test_two_records_of_one_id_are_found_before_the_first_answer(
     folder: Path, loaded: LoadedModel, batches: list[Batch]
 ) -> None:
-    twins = data(folder, sources=[Colours(folder), Colours(folder, first=8)])
-    with pytest.raises(DataError, match=r"colours:8: id 's8' is already that of colours:8"):
+    twins = data(folder, sources=[Colors(folder), Colors(folder, first=8)])
+    with pytest.raises(DataError, match=r"colors:8: id 's8' is already that of colors:8"):
         measure_accuracy(loaded, twins, folder, Share())
     assert batches == []
 
@@ -257,7 +257,7 @@ def test_conditions_show_the_same_questions(
     for index in range(COUNT):
         write_video(folder / f"{index}.mp4", 8)
     conditions = ("normal", "blind", "shuffled")
-    videos = data(folder, sources=[Colours(folder, media="{}.mp4")], frames=8, conditions=conditions)
+    videos = data(folder, sources=[Colors(folder, media="{}.mp4")], frames=8, conditions=conditions)
     measure_accuracy(loaded, videos, folder, Share(batch_size=COUNT))
     normal, blind, shuffled = batches
     for batch in batches:

@@ -39,7 +39,7 @@ def prompts(rows: Sequence[Sequence[int]]) -> Batch:
 
 
 def stirred(backbone: Backbone) -> Backbone:
-    """The author's initialisation makes every block the identity; a stirred model has something to say."""
+    """The author's initialization makes every block the identity; a stirred model has something to say."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in backbone.parameters():

@@ -28,7 +28,7 @@ def conversation(sample_id: str = "s1") -> Sample:
         sample_id,
         "train.jsonl",
         (Message("user", (CLIP, "\nWhich?")), Message("assistant", ("red",))),
-        {"question_type": "colour"},
+        {"question_type": "color"},
     )
 
 
@@ -43,7 +43,7 @@ def test_media_become_runs_of_the_length_that_the_parts_announce() -> None:
     said = example.labels != IGNORE_LABEL
     assert bytes(example.labels[said].tolist()).decode() == " red\n\n"
     assert torch.equal(example.labels[said], example.ids[said])
-    assert example.question_type == "colour"
+    assert example.question_type == "color"
 
 
 def test_an_answer_is_kept_apart_from_the_prompt() -> None:

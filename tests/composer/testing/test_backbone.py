@@ -81,7 +81,7 @@ class LeaksBetweenPacked(SumBackbone):
 
 
 class LeaksAtTheSeam(SumBackbone):
-    """Only the first position of a sequence sees the last one of its neighbour, as a token shift would."""
+    """Only the first position of a sequence sees the last one of its neighbor, as a token shift would."""
 
     def forward(
         self,

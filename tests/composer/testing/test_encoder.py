@@ -99,7 +99,7 @@ class Detached(Sound):
         return super().embed(frames).detach()
 
 
-class BatchNormalised(Sound):
+class BatchNormalized(Sound):
     def embed(self, frames: Tensor) -> Tensor:
         x = super().embed(frames)
         return x - x.mean(dim=0, keepdim=True)
@@ -189,7 +189,7 @@ VIOLATIONS: list[tuple[type[Sound], str]] = [
     (Random, "differ|depend on"),
     (NewParameter, "no gradient reaches position"),
     (Detached, r"no gradient reaches .*patches\.weight"),
-    (BatchNormalised, "depend on other frames of its batch"),
+    (BatchNormalized, "depend on other frames of its batch"),
     (LooseTensor, "the tensor scale is neither a parameter nor a buffer"),
     (UnsavedWeight, "loaded the part's state dict"),
     (HalfSizes, r"sizes are torch\.bfloat16, expected float32"),

@@ -10,7 +10,7 @@ from composer.model.processor import collate
 from composer.testing import check_backbone
 from composer.training.activation_checkpointing import checkpoint_blocks
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
-from tests.composer.training.tiny import Colours
+from tests.composer.training.tiny import Colors
 
 
 class Block(nn.Module):
@@ -83,7 +83,7 @@ def test_the_kit_finds_blocks_that_do_not(block: type[Block], named: type[nn.Mod
 def test_training_says_which_block_cannot_be_checkpointed() -> None:
     model = MultimodalModel(MeanEncoder(), [], LinearProjector(in_dim=3, out_dim=6), Deep(Fails), "inline")
     checkpoint_blocks(model)
-    data = Colours(model.processor, 2)
+    data = Colors(model.processor, 2)
     loss = model(collate([data[0], data[1]])).loss
     with pytest.raises(ComposeError, match=r"block Fails fails when its forward is done again \(IndexError: one step"):
         loss.backward()

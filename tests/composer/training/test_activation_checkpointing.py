@@ -7,7 +7,7 @@ from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
 from composer.training.activation_checkpointing import checkpoint_blocks
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
-from tests.composer.training.tiny import Colours
+from tests.composer.training.tiny import Colors
 
 
 class Block(nn.Module):
@@ -42,7 +42,7 @@ def build() -> MultimodalModel:
 
 def test_same_keys_same_loss_same_gradients_and_blocks_run_twice() -> None:
     plain, wrapped = build(), build()
-    data = Colours(plain.processor, 3)
+    data = Colors(plain.processor, 3)
     batch = collate([data[i] for i in range(3)])
     checkpoint_blocks(wrapped)
     assert list(wrapped.state_dict()) == list(plain.state_dict())

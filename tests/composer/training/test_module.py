@@ -17,7 +17,7 @@ from composer.model.processor import collate
 from composer.recipe.resolve import model_config
 from composer.training.module import ComposerModule
 from tests.composer.host_reads import host_reads
-from tests.composer.training.tiny import MODEL, Colours, EndlessOrder, TinyData, module, trainer
+from tests.composer.training.tiny import MODEL, Colors, EndlessOrder, TinyData, module, trainer
 
 
 def flat(part: nn.Module) -> torch.Tensor:
@@ -134,7 +134,7 @@ class StepData(TinyData):
         self.rows, self.max_tokens = rows, max_tokens
 
     def train_dataloader(self) -> Any:
-        data = Colours(self.processor, self.size)
+        data = Colors(self.processor, self.size)
         chunks = StepChunks(EndlessOrder(self.size, self), self.batch_size, self.rows)
         per_step = chunks.chunks_per_step
         if self.max_tokens is None:

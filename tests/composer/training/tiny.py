@@ -1,4 +1,4 @@
-"""A model of stand-in parts and a data set of plain colours, small enough to train hundreds of steps in a test."""
+"""A model of stand-in parts and a data set of plain colors, small enough to train hundreds of steps in a test."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint
@@ -21,7 +21,7 @@ from composer.training.module import ComposerModule
 from tests.composer.stand_ins import SumBackbone
 
 MODEL = {"encoder": "tiny-mean", "projector": "tiny-linear", "backbone": "tiny-sum"}
-COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
 
 class BackboneConfig(ComponentConfig):
@@ -34,7 +34,7 @@ def build_backbone(dim: int, tokenizer: object) -> SumBackbone:
 
 @hookimpl
 def composer_components() -> Iterable[Component]:
-    yield Component("encoder", "tiny-mean", "Mean colours.", ComponentConfig, "tests.composer.stand_ins:MeanEncoder")
+    yield Component("encoder", "tiny-mean", "Mean colors.", ComponentConfig, "tests.composer.stand_ins:MeanEncoder")
     yield Component(
         "projector", "tiny-linear", "One matrix.", ComponentConfig, "tests.composer.stand_ins:LinearProjector"
     )
@@ -52,8 +52,8 @@ def only_tiny_components() -> Iterator[None]:
     composer.registry.load_registry.cache_clear()
 
 
-class Colours(Dataset[Example]):
-    """Clips of one colour, and the question which."""
+class Colors(Dataset[Example]):
+    """Clips of one color, and the question which."""
 
     def __init__(self, processor: Processor, count: int) -> None:
         self.processor, self.count = processor, count
@@ -62,11 +62,11 @@ class Colours(Dataset[Example]):
         return self.count
 
     def __getitem__(self, index: int) -> Example:
-        name, rgb = list(COLOURS.items())[index * 7 % 3]
+        name, rgb = list(COLORS.items())[index * 7 % 3]
         pixels = torch.tensor(rgb, dtype=torch.uint8)[None, :, None, None].expand(2, 3, 8, 8).contiguous()
         clip = Clip(pixels, torch.arange(2).float())
-        question = Message("user", (Media("video", f"{index}.mp4"), "Colour?"))
-        sample = Sample(f"s{index}", "tiny", (question, Message("assistant", (name,))), {"question_type": "colour"})
+        question = Message("user", (Media("video", f"{index}.mp4"), "Color?"))
+        sample = Sample(f"s{index}", "tiny", (question, Message("assistant", (name,))), {"question_type": "color"})
         return self.processor.encode(sample, [clip])
 
 
@@ -109,11 +109,11 @@ class TinyData(pl.LightningDataModule):
         return self.trainer.lightning_module.model.processor
 
     def train_dataloader(self) -> DataLoader[Example]:
-        data = Colours(self.processor, self.size)
+        data = Colors(self.processor, self.size)
         return DataLoader(data, self.batch_size, sampler=EndlessOrder(self.size, self), collate_fn=collate)
 
     def val_dataloader(self) -> DataLoader[Example]:
-        return DataLoader(Colours(self.processor, 6), batch_size=4, collate_fn=collate)
+        return DataLoader(Colors(self.processor, 6), batch_size=4, collate_fn=collate)
 
 
 def module(**training: Any) -> ComposerModule:

@@ -15,15 +15,15 @@ class JudgeServer:
     """url: what --judge-url takes. asked: every body so far. headers: of the last request."""
 
     def __init__(self, script: Script) -> None:
-        self.script, self.asked, self.headers = script, list[dict[str, Any]](), dict[str, str]()
+        self.script, self.requests, self.headers = script, list[dict[str, Any]](), dict[str, str]()
         self.lock = threading.Lock()
         self.url = ""
 
     def respond(self, handler: BaseHTTPRequestHandler) -> None:
         body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
         with self.lock:
-            number = len(self.asked)
-            self.asked.append({"path": handler.path, **body})
+            number = len(self.requests)
+            self.requests.append({"path": handler.path, **body})
             self.headers = dict(handler.headers)
         said = self.script(number, body)
         if said is None:  # silence, longer than any test waits for

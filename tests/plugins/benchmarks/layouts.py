@@ -72,14 +72,14 @@ def write_json(path: Path, content: list[Mapping[str, Any]]) -> None:
 
 def write_activitynet_qa(root: Path) -> Path:
     """A question of each type; answers stand in another order than questions."""
-    asked, answered = [], []
+    questions, answers = [], []
     for kind in range(9):
         video = f"-v{kind}"
         write_video(_made(root / "all_test" / f"v_{video}{'.mkv' if kind == 1 else '.mp4'}"), 12)
-        asked.append({"video_name": video, "question": f"what is Thing {kind}", "question_id": f"v_{video}_1"})
-        answered.append({"answer": f"answer {kind}", "type": kind, "question_id": f"v_{video}_1"})
-    write_json(root / "dataset/test_q.json", asked)
-    write_json(root / "dataset/test_a.json", answered[::-1])
+        questions.append({"video_name": video, "question": f"what is Thing {kind}", "question_id": f"v_{video}_1"})
+        answers.append({"answer": f"answer {kind}", "type": kind, "question_id": f"v_{video}_1"})
+    write_json(root / "dataset/test_q.json", questions)
+    write_json(root / "dataset/test_a.json", answers[::-1])
     return root
 
 

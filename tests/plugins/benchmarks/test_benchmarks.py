@@ -213,7 +213,11 @@ ODD = {  # As in MLVU's official files: the official script asks them and can co
 
 @pytest.mark.parametrize(
     ("compat", "mean", "ungraded", "note"),
-    [("strict", 1.0, 2, "in no mean"), ("official", 0.5, 0, "counted as wrong"), ("lmms", 0.5, 0, "counted as wrong")],
+    [
+        ("strict", 1.0, 2, "excluded from means"),
+        ("official", 0.5, 0, "counted as wrong"),
+        ("lmms", 0.5, 0, "counted as wrong"),
+    ],
 )
 @pytest.mark.parametrize(
     ("name", "task", "file"), [("mlvu", "ego", "3_ego.json"), ("mvbench", "action_count", "action_count.json")]
@@ -232,7 +236,8 @@ def test_questions_without_a_right_option_are_asked_and_graded_by_the_rule(
     assert summary.tasks[task] == {"accuracy": mean}
     assert (summary.counts[task], summary.ungraded) == (4, ungraded)
     assert summary.notes == (
-        f"2 of 4 have no right option and are {note}: {task}-0 (its answer is 'a disc'), {task}-1 (its answer is '').",
+        f"2 of 4 have no correct option and are {note}: "
+        f"{task}-0 (its answer is 'a disc'), {task}-1 (its answer is '').",
     )
 
 

@@ -44,7 +44,7 @@ def test_an_endpoint_is_asked_greedily_with_the_key(slept: list[float], monkeypa
     with judge_server(lambda *_: GOOD) as server:
         assert ask(OpenAIJudge("small", server.url + "/"), replies) == Rating(True, 4.0)
     assert replies == [Reply(GOOD, "judge-2026")]
-    assert server.asked == [
+    assert server.requests == [
         {
             "path": "/v1/chat/completions",
             "model": "small",
@@ -82,7 +82,7 @@ def test_what_passes_is_asked_again_later_and_later(slept: list[float], kind: st
         judge = OpenAIJudge("small", server.url)
         judge.timeout = 0.2
         assert ask(judge, replies) == Rating(True, 4.0)
-        assert len(server.asked) == 4
+        assert len(server.requests) == 4
     assert [wait >= least for wait, least in zip(slept, (1, 2, 4), strict=True)] == [True] * 3
     assert [wait <= 1.5 * least for wait, least in zip(slept, (1, 2, 4), strict=True)] == [True] * 3
     said = [BAD[kind]] * 3 if isinstance(BAD[kind], str) else []
@@ -96,7 +96,7 @@ def test_a_judge_that_never_answers_leaves_a_problem(slept: list[float], kind: s
         judge.timeout, judge.attempts = 0.1, 2
         with pytest.raises(NoReply, match=r"127\.0\.0\.1|cannot use the reply"):
             ask(judge, [])
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
     assert len(slept) == 1
 
 
@@ -107,7 +107,7 @@ def test_an_endpoint_that_is_not_there_is_a_problem_too(slept: list[float]) -> N
 
 
 @pytest.mark.parametrize("date", [False, True])
-def test_retry_after_is_honoured_as_seconds_and_as_a_date(slept: list[float], date: bool) -> None:
+def test_retry_after_is_honored_as_seconds_and_as_a_date(slept: list[float], date: bool) -> None:
     after = email.utils.formatdate(time.time() + 100, usegmt=True) if date else "100"
     with judge_server(lambda number, _: (429, {"Retry-After": after}, "") if number == 0 else GOOD) as server:
         ask(OpenAIJudge("small", server.url), [])
@@ -119,7 +119,7 @@ def test_a_request_that_is_refused_is_not_repeated(slept: list[float]) -> None:
     with judge_server(lambda *_: (400, {}, "content filter")) as server:
         with pytest.raises(NoReply, match="400 Bad Request: content filter"):
             ask(OpenAIJudge("small", server.url), [])
-        assert len(server.asked) == 1
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])

@@ -1,4 +1,4 @@
-"""Benchmarks of open answers: their official files, what is asked, what a judge is asked, means, bad input."""
+"""Benchmarks of open answers: their official files, questions, prompts of a judge, means, bad input."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 
 
 def build(name: str, root: Path, **options: Any) -> Benchmark:
-    """With a judge that is never asked, unless the options say another."""
+    """Build a benchmark; its judge is never asked, unless `options` set another one."""
     if name != "vatex" and options.get("judge") != "none":
         options = {"judge_model": "small", **options}
     config = slot_config("benchmark", name).model_validate({"name": name, "root": str(root), **options})
@@ -73,7 +73,7 @@ def test_activitynet_qa_means_are_over_questions(roots: dict[str, Path]) -> None
         benchmark = build("activitynet-qa", roots["activitynet-qa"], judge_url=server.url)
         right = {"motion", "spatial", "color"}
         grades, summary = results(benchmark, lambda q: f"An {q.references[0]}." if q.task in right else "no")
-        judged = server.asked[0]["messages"]
+        judged = server.requests[0]["messages"]
     assert [message["role"] for message in judged] == ["system", "user"]
     assert (
         "Question: what is Thing 0\nCorrect Answer: answer 0\nPredicted Answer: An answer 0.\n\n"
@@ -123,11 +123,11 @@ def test_vdcscore_asks_the_judge_to_answer_from_the_caption_and_then_to_rate(roo
     with judge_server(right_or_not) as server:
         benchmark = build("vdc", roots["vdc"], judge_url=server.url, tasks="camera,short")
         grades, summary = results(benchmark, lambda q: "one and two" if q.id == "camera-video-0" else "only one")
-        first, second, *_ = (body["messages"][1]["content"] for body in server.asked)
-        asked = len(server.asked)
+        first, second, *_ = (body["messages"][1]["content"] for body in server.requests)
+        requests = len(server.requests)
     assert "detailed description: one and two, question: camera one of 0?DO NOT" in first
     assert "Question: camera one of 0?\nCorrect Answer: one\nPredicted Answer: one and two\n" in second
-    assert asked == 4 * 2 * 2
+    assert requests == 4 * 2 * 2
     assert len(grades[0].replies) == 4
     assert summary.tasks["camera"] == {"accuracy": 0.75, "score": 3.25}
     assert summary.tasks["short"] == {"accuracy": 0.5, "score": 2.5}
@@ -160,7 +160,7 @@ def test_an_answer_that_the_judge_does_not_grade_is_in_no_mean(roots: dict[str, 
         grades, summary = results(benchmark, lambda q: q.references[0])
     assert grades[0].scores == {}
     assert grades[0].problem is not None
-    assert "answered 422" in grades[0].problem
+    assert "returned 422" in grades[0].problem
     assert summary.ungraded == 2
     assert summary.tasks == {"breakpoint": {"accuracy": 1.0, "score": 4.0}}
     assert summary.counts == {"global": 2, "breakpoint": 4}
@@ -187,7 +187,7 @@ def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) ->
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"judge_model": None}, "judge_model: got no model"),
         ({"judge": "none", "judge_model": "x"}, "remove one of them"),
@@ -198,8 +198,8 @@ def test_a_judge_is_pinned_by_all_that_changes_grades(roots: dict[str, Path]) ->
         ({"judge_url": "localhost:8000"}, "should match pattern"),
     ],
 )
-def test_a_judge_is_described_once_and_whole(roots: dict[str, Path], options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_judge_is_described_once_and_whole(roots: dict[str, Path], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         slot_config("benchmark", "vdc").model_validate({"name": "vdc", "root": ".", "judge_model": "m", **options})
 
 
@@ -219,7 +219,7 @@ def test_vatex_has_metrics_of_all_captions(roots: dict[str, Path]) -> None:
     assert 1 < scores["CIDEr"] <= 10
     assert "METEOR" not in scores
     (note,) = summary.notes
-    assert "not PTB's" in note
+    assert "not tokenized by PTB" in note
     assert (summary.ungraded, summary.unparsed) == (0, None)
 
 
@@ -245,7 +245,7 @@ def test_clips_that_are_gone_can_be_left_out(tmp_path: Path) -> None:
     assert len(build("vatex", root).questions()) == 3  # the command refuses what is missing
     _, summary = results(build("vatex", root, missing="skip", tokenizer="words"), lambda q: "a dog")
     assert summary.counts == {"captions": 2}
-    assert summary.notes[-1] == "1 of 3 videos are missing and were not asked about."
+    assert summary.notes[-1] == "1 of 3 videos are missing and were skipped."
 
 
 def _edit(path: Path, change: Callable[[Any], Any]) -> None:
@@ -302,7 +302,7 @@ BAD = {
         "moviechat-1k",
         lambda root: _edit(root / "gt/1.json", lambda w: {**w, "info": {**w["info"], "fps": 0}}),
     ),
-    "got no file *.json, expected one for each video": (
+    "found no *.json, expected one per video": (
         "moviechat-1k",
         lambda root: [path.unlink() for path in (root / "gt").iterdir()],
     ),
@@ -310,7 +310,7 @@ BAD = {
         "vdc",
         lambda root: (root / "VDCScore_qa/camera.jsonl").write_text("{"),
     ),
-    "camera.jsonl: record 2: video-1: got [], expected a list of questions": (
+    "camera.jsonl: record 2: video-1: got [], expected a list of questions with answers": (
         "vdc",
         lambda root: (root / "VDCScore_qa/camera.jsonl").write_text('\n{"video-1": []}\n'),
     ),
@@ -337,33 +337,37 @@ BAD = {
 }
 
 
-STOPS = {said for said in BAD if "cannot be read" in said or "no file" in said or "got dict, expected a list" in said}
+STOPS = {
+    message
+    for message in BAD
+    if "cannot be read" in message or "found no" in message or "got dict, expected a list" in message
+}
 STOPS -= {"1.json: global: got dict, expected a list"}
 
 
-@pytest.mark.parametrize("said", sorted(BAD.keys() - STOPS))
-def test_a_bad_record_is_skipped_with_its_reason_and_stops_no_other(tmp_path: Path, said: str) -> None:
-    name, spoil = BAD[said]
+@pytest.mark.parametrize("message", sorted(BAD.keys() - STOPS))
+def test_a_bad_record_is_skipped_with_its_reason_and_stops_no_other(tmp_path: Path, message: str) -> None:
+    name, corrupt = BAD[message]
     root = WRITERS[name](tmp_path)
-    every = {question.id for question in build(name, root).questions()}
-    spoil(root)
+    expected = {question.id for question in build(name, root).questions()}
+    corrupt(root)
     benchmark = build(name, root)
-    asked = {question.id for question in benchmark.questions()}
-    assert asked < every
-    assert said in "\n".join(f"{place}: {reason}" for place, reason in benchmark.skipped)
+    questions = {question.id for question in benchmark.questions()}
+    assert questions < expected
+    assert message in "\n".join(f"{place}: {reason}" for place, reason in benchmark.skipped)
 
 
-@pytest.mark.parametrize("said", sorted(STOPS))
-def test_a_bad_file_stops_with_its_name(tmp_path: Path, said: str) -> None:
-    name, spoil = BAD[said]
+@pytest.mark.parametrize("message", sorted(STOPS))
+def test_a_bad_file_stops_with_its_name(tmp_path: Path, message: str) -> None:
+    name, corrupt = BAD[message]
     root = WRITERS[name](tmp_path)
-    spoil(root)
+    corrupt(root)
     with pytest.raises(DataError) as raised:
         build(name, root).questions()
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["activitynet-qa", "moviechat-1k", "vdc"])
 def test_an_unknown_task_is_refused(roots: dict[str, Path], name: str) -> None:
-    with pytest.raises(DataError, match=rf"{name}\.tasks: got colour, expected some of"):
-        build(name, roots[name], tasks="colour")
+    with pytest.raises(DataError, match=rf"{name}\.tasks: got mood, expected some of"):
+        build(name, roots[name], tasks="mood")

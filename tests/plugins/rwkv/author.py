@@ -49,7 +49,7 @@ def authors(made: RWKVBackbone, path: Path, scripted: bool = False) -> Any:
 
 
 def stirred(version: str, stir: float = 0.1, **options: Any) -> RWKVBackbone:
-    """A small model; stirred, since at the author's initialisation every block is the identity."""
+    """A small model; stirred, since at the author's initialization every block is the identity."""
     torch.manual_seed(0)
     made = VERSIONS[version](tokenizer=BYTES, **{"width": 128, "depth": 3, "head_size": 64, **options})
     with torch.no_grad():

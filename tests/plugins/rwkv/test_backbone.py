@@ -87,7 +87,7 @@ def test_weights_that_do_not_fit_are_refused(official: tuple[RWKVBackbone, Path]
     kind = VERSIONS[made.version]
     with pytest.raises(ConfigError, match=r"model\.backbone\.width: got 64, but .* has 128"):
         kind(tokenizer=BYTES, pretrained=str(path), width=64)
-    with pytest.raises(ConfigError, match="65530 ids are more than the 264 rows"):
+    with pytest.raises(ConfigError, match=r"65530 ids, but .* has 264"):
         kind(pretrained=str(path))
     partial = made.model.state_dict()
     del partial["ln_out.bias"]

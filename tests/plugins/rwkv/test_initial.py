@@ -1,4 +1,4 @@
-"""The author's initialisation, its formulas written out position by position."""
+"""The author's initialization, its formulas written out position by position."""
 
 import pytest
 import torch

@@ -67,25 +67,25 @@ def test_the_hub(version: str, weights: dict[str, Tensor], tmp_path: Path, monke
     """The hub's two calls answered from a folder; the revision reaches both."""
     shard(weights, tmp_path)
     torch.save(weights, tmp_path / "model.pth")
-    asked: list[Any] = []
+    requests: list[Any] = []
 
     def download(repository: str, name: str, revision: str | None = None) -> str:
-        asked.append((repository, name, revision))
+        requests.append((repository, name, revision))
         return str(tmp_path / name)
 
     def files(_: Any, repository: str, revision: str | None = None) -> list[str]:
-        asked.append((repository, revision))
+        requests.append((repository, revision))
         return sorted(os.listdir(tmp_path))
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", files)
     require_equal(read_weights("owner/repo:model.pth", "abc", version), weights)
-    assert asked == [("owner/repo", "model.pth", "abc")]
+    assert requests == [("owner/repo", "model.pth", "abc")]
     require_equal(read_weights("owner/repo", "abc", version), weights)
-    assert ("owner/repo", "abc") in asked
+    assert ("owner/repo", "abc") in requests
     for path in tmp_path.glob("*.safetensors*"):
         path.unlink()
-    with pytest.raises(CheckpointError, match=r"Name one of its files: owner/repo:model\.pth"):
+    with pytest.raises(CheckpointError, match=r"select one of its files: owner/repo:model\.pth"):
         read_weights("owner/repo", None, version)
 
 
@@ -95,33 +95,33 @@ def refused(path: Path | str, version: str, message: str) -> None:
 
 
 def test_missing_and_damaged_files(version: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
-    refused(tmp_path / "missing.pth", version, r"no file or folder here and not 'owner/repo'")
-    refused("missing.pth", version, "no file or folder here")
-    refused("some/missing.pth", version, "no file or folder here")
-    torch.save(weights, tmp_path / "whole.pth")
-    whole = (tmp_path / "whole.pth").read_bytes()
-    for length in (0, 100, len(whole) // 2, len(whole) - 10):
-        (tmp_path / "cut.pth").write_bytes(whole[:length])
+    refused(tmp_path / "missing.pth", version, r"expected an existing file or folder, or 'owner/repo'")
+    refused("missing.pth", version, "expected an existing file or folder")
+    refused("some/missing.pth", version, "expected an existing file or folder")
+    torch.save(weights, tmp_path / "full.pth")
+    content = (tmp_path / "full.pth").read_bytes()
+    for length in (0, 100, len(content) // 2, len(content) - 10):
+        (tmp_path / "cut.pth").write_bytes(content[:length])
         refused(tmp_path / "cut.pth", version, r"cut\.pth (cannot be read|is not a file)")
-    save_file(contiguous(weights), tmp_path / "whole.safetensors")
-    whole = (tmp_path / "whole.safetensors").read_bytes()
-    (tmp_path / "cut.safetensors").write_bytes(whole[:-10])
+    save_file(contiguous(weights), tmp_path / "full.safetensors")
+    content = (tmp_path / "full.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-10])
     refused(tmp_path / "cut.safetensors", version, r"cut\.safetensors cannot be read: it is truncated")
     (tmp_path / "page.pth").write_text("<!DOCTYPE html><html></html>")
     refused(tmp_path / "page.pth", version, "is a web page")
     (tmp_path / "lfs.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    refused(tmp_path / "lfs.pth", version, "pointer of git-lfs")
+    refused(tmp_path / "lfs.pth", version, "git-lfs pointer")
 
 
-def test_folders_that_lack_weights(version: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
+def test_folders_without_weights(version: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
     refused(tmp_path, version, r"no \*\.safetensors")
     shard(weights, tmp_path)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
-    refused(tmp_path, version, r"lacks model-00002-of-00002\.safetensors, which its model\.safetensors\.index\.json")
+    refused(tmp_path, version, r"has no model-00002-of-00002\.safetensors, which model\.safetensors\.index\.json lists")
 
 
 class Harmful:
-    """A pickle of it makes a file when it is read."""
+    """Its pickle creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -139,12 +139,12 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(
         refused(tmp_path / name, version, "could run code; it was not read")
         assert not mark.exists()
     torch.load(tmp_path / "zip.pth", weights_only=False)
-    assert mark.exists(), "the file is harmless, so the test shows nothing"
+    assert mark.exists(), "the file runs no code, so the test shows nothing"
 
 
-def test_what_holds_more_than_tensors_is_refused(version: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
+def test_other_content_than_tensors_is_refused(version: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pth")
-    refused(tmp_path / "list.pth", version, "holds list, expected a dict of tensors")
+    refused(tmp_path / "list.pth", version, "got list, expected a dict of tensors")
     torch.save({"model": weights}, tmp_path / "nested.pth")
     refused(tmp_path / "nested.pth", version, "a dict whose 'model' is of type (dict|OrderedDict)")
 
@@ -152,20 +152,20 @@ def test_what_holds_more_than_tensors_is_refused(version: str, weights: dict[str
 def test_other_versions_are_named(version: str, weights: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "model.pth")
     other = {"6": "7", "7": "6"}[version]
-    refused(tmp_path / "model.pth", other, rf"holds RWKV-{version}.*RWKV-{other}: use the backbone rwkv{version}")
+    refused(tmp_path / "model.pth", other, rf"is RWKV-{version}, but.*RWKV-{other}: use the backbone rwkv{version}")
     torch.save(
         {"blocks.0.att.time_decay": torch.ones(1), "blocks.0.att.ln_x.weight": torch.ones(1)}, tmp_path / "5.pth"
     )
-    refused(tmp_path / "5.pth", version, "holds RWKV-5.*use RWKV-6 or RWKV-7")
+    refused(tmp_path / "5.pth", version, "is RWKV-5, but.*use RWKV-6 or RWKV-7")
     torch.save({"model.layers.0.mlp.weight": torch.ones(1)}, tmp_path / "llama.pth")
-    refused(tmp_path / "llama.pth", version, r"is not RWKV's: found model\.layers\.0\.mlp\.weight")
+    refused(tmp_path / "llama.pth", version, r"is not an RWKV model: got model\.layers\.0\.mlp\.weight")
 
 
-def test_a_model_that_is_not_whole_is_refused(weights: dict[str, Tensor]) -> None:
+def test_an_incomplete_model_is_refused(weights: dict[str, Tensor]) -> None:
     expected = {name: value.shape for name, value in weights.items()}
     check_weights(weights, expected, "it")
     less = {name: value for name, value in weights.items() if name != "ln_out.bias"}
-    with pytest.raises(CheckpointError, match=r"it is not a whole model: ln_out\.bias \[64\] is missing\."):
+    with pytest.raises(CheckpointError, match=r"it does not match the model: ln_out\.bias \[64\] is missing$"):
         check_weights(less, expected, "it")
     with pytest.raises(CheckpointError, match=r"extra \[1\] is not expected"):
         check_weights(weights | {"extra": torch.ones(1)}, expected, "it")

@@ -105,7 +105,7 @@ def test_one_strong_decay_does_not_shorten_the_chunks() -> None:
     one = mild.clone()
     one[0, 30] = -30.0
     for log_w, expected in ((mild, 50), (one, 50), (mild * 200, 25), (mild * 3000, 2)):
-        assert chunks.chunked(log_w).length == expected
+        assert chunks.split_decays(log_w).length == expected
 
 
 def test_the_recurrence_is_fp32_under_autocast(version: str) -> None:

@@ -275,7 +275,7 @@ def test_a_token_on_both_sides_of_an_answers_start_stays_one_and_has_no_loss(cap
     tokenizer.chat_template = EACH + "<x>{% if m.role == 'assistant' %}is{% endif %}{{ m.content }}<x>{% endfor %}"
     tokenizer.chat_template += PROMPT + "<x>i{% endif %}"
     template_of(tokenizer)
-    assert "joins the start of an answer with what precedes it" in caplog.text
+    assert "joins the start of an answer with the text before it" in caplog.text
 
 
 def test_no_system_turns_write_the_text_before_the_first_question() -> None:
@@ -312,10 +312,10 @@ def test_slow_tokenizers(name: str, prefix: bool) -> None:
     [
         (EACH + "{{ m.content }}<|im_end|>{{ m.content }}{% endfor %}", "drops, repeats or reorders contents"),
         (EACH + "{{ raise_exception('only tools') }}{% endfor %}", "only tools"),
-        (EACH + "<|{{ m.role }}|>\n{{ m.content }}{% endfor %}", "no common mark that could end an answer"),
+        (EACH + "<|{{ m.role }}|>\n{{ m.content }}{% endfor %}", "expected a common start that ends an answer"),
         (
             CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"),
-            "<think>.n' and writes .*assistant.n' before",
+            "<think>.n' but writes .*assistant.n' before",
         ),
         (EACH + "{{ m.content[0].text }}{% endfor %}", "drops, repeats or reorders contents"),
         ("{% for", "unexpected|expected"),

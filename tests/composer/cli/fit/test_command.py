@@ -30,10 +30,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with `tiny.yaml` and eight pictures to ask about."""
     monkeypatch.chdir(tmp_path)
     records = []
-    for index, colour in enumerate(["red", "blue"] * 4):
-        Image.new("RGB", (32, 32), colour).save(f"{index}.png")
-        turns = [{"from": "human", "value": "<image>\nColour?"}, {"from": "gpt", "value": colour}]
-        records.append({"id": f"s{index}", "image": f"{index}.png", "conversations": turns, "question_type": "colour"})
+    for index, color in enumerate(["red", "blue"] * 4):
+        Image.new("RGB", (32, 32), color).save(f"{index}.png")
+        turns = [{"from": "human", "value": "<image>\nColor?"}, {"from": "gpt", "value": color}]
+        records.append({"id": f"s{index}", "image": f"{index}.png", "conversations": turns, "question_type": "color"})
     Path("data.jsonl").write_text("\n".join(map(json.dumps, records)))
     files = dict.fromkeys(("train", "validation", "test", "predict"), "data.jsonl")
     recipe = {"model": MODEL, "training": TRAINING, "data": files | {"num_workers": 0}, "trainer": TRAINER}

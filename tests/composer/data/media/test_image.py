@@ -56,7 +56,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, undo: object) -> Non
 
 
 def jpeg_with_exif(*entries: tuple[int, int, int, int]) -> bytes:
-    """A grey JPEG of 24 x 16 with hand-made EXIF: (tag, type, count, value) each."""
+    """A gray JPEG of 24 x 16 with hand-made EXIF: (tag, type, count, value) each."""
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (90, 90, 90)).save(file, "JPEG")
     tags = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
@@ -105,15 +105,15 @@ def test_transparent_pixels_lie_on_white(tmp_path: Path) -> None:
     assert np.abs(read_image(path, SAME) - expected).max() <= 1
 
 
-def test_transparent_palette_and_grey_with_alpha(tmp_path: Path) -> None:
+def test_transparent_palette_and_gray_with_alpha(tmp_path: Path) -> None:
     palette = Image.new("P", (16, 16), 0)
     palette.putpalette([200, 0, 0, 0, 90, 0])
     palette.paste(1, (0, 0, 8, 16))
     picture = read_image(save(tmp_path / "a.gif", palette, transparency=0), SAME)
     assert (picture[:, :8] == (0, 90, 0)).all()
     assert (picture[:, 8:] == BACKGROUND).all()
-    grey = Image.merge("LA", [Image.new("L", (16, 16), 40), Image.new("L", (16, 16), 0)])
-    assert (read_image(save(tmp_path / "b.png", grey), SAME) == 255).all()
+    gray = Image.merge("LA", [Image.new("L", (16, 16), 40), Image.new("L", (16, 16), 0)])
+    assert (read_image(save(tmp_path / "b.png", gray), SAME) == 255).all()
 
 
 def test_opaque_palette(tmp_path: Path) -> None:
@@ -129,13 +129,13 @@ def test_sixteen_bits_are_scaled(tmp_path: Path) -> None:
         assert np.array_equal(picture, np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=-1))
 
 
-def test_grey_one_bit_float_and_print_colours(tmp_path: Path) -> None:
-    grey = read_image(save(tmp_path / "l.png", Image.fromarray(SQUARE[..., 0])), SAME)
-    assert np.array_equal(grey, np.repeat(SQUARE[..., :1], 3, axis=-1))
+def test_gray_one_bit_float_and_print_colors(tmp_path: Path) -> None:
+    gray = read_image(save(tmp_path / "l.png", Image.fromarray(SQUARE[..., 0])), SAME)
+    assert np.array_equal(gray, np.repeat(SQUARE[..., :1], 3, axis=-1))
     bit = Image.fromarray(SQUARE[..., 0] > 127)
     assert set(np.unique(read_image(save(tmp_path / "1.png", bit), SAME))) == {0, 255}
     real = Image.fromarray((SQUARE[..., 0] / 255).astype(np.float32))
-    assert np.array_equal(read_image(save(tmp_path / "f.tif", real), SAME), grey)
+    assert np.array_equal(read_image(save(tmp_path / "f.tif", real), SAME), gray)
     ink = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # magenta and yellow are red
     red = read_image(save(tmp_path / "c.jpg", ink), SAME)[8, 8]
     assert red[0] > 200

@@ -43,7 +43,7 @@ def test_an_independent_look_at_the_pixels_gives_every_answer(index: int) -> Non
     scene, frames = clip(index)
 
     areas = {name: colored(frames, color).sum() for name, color in COLORS.items()}
-    assert max(areas, key=lambda name: areas[name]) == scene.answer("colour")
+    assert max(areas, key=lambda name: areas[name]) == scene.answer("color")
 
     mask = colored(frames, COLORS[scene.color])
     rows, columns = (np.array([np.argwhere(m).mean(axis=0) for m in mask])[:, axis] for axis in (0, 1))

@@ -62,7 +62,7 @@ def test_records_are_read_back_and_videos_show_what_was_rendered(tmp_path: Path)
             assert container.streams.video[0].codec_context.name == "h264"
             decoded = np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
         assert decoded.shape == (FRAMES, SIDE, SIDE, 3)
-        assert abs(decoded - rendered).mean() < 8  # edges of colours: their resolution is halved
+        assert abs(decoded - rendered).mean() < 8  # edges of colors: their resolution is halved
 
     (image,) = stills[0].media
     assert np.asarray(Image.open(image.path)).shape == (SIDE, SIDE, 3)
