@@ -50,6 +50,12 @@ def run_all() -> Iterator[tuple[list[str], int]]:
             yield words, main([*words, *short])
 
 
+def run_python() -> None:
+    """Run the README's Python blocks after its commands, in the same folder."""
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, "README.md", "exec"), {})
+
+
 def _main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -57,6 +63,7 @@ def _main() -> int:
             if status:
                 sys.stderr.write(f"composer {shlex.join(words)}: exit status {status}\n")
                 return 1
+        run_python()
         if missing := [made for made in MADE if not Path(made).is_file()]:
             sys.stderr.write(f"not written: {', '.join(missing)}\n")
             return 1

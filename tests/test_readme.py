@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from composer.cli import main
-from tests.readme_commands import MADE, ROOT, commands, run_all
+from tests.readme_commands import MADE, ROOT, commands, run_all, run_python
 
 
 def test_every_composer_command_runs(
@@ -21,6 +21,9 @@ def test_every_composer_command_runs(
             assert capsys.readouterr().out.strip()
         count += 1
     assert count > 15
+    capsys.readouterr()
+    run_python()
+    assert capsys.readouterr().out.strip()
     for made in MADE:
         assert (tmp_path / made).is_file(), made
     assert list(tmp_path.rglob("*merge*.png"))
