@@ -167,7 +167,7 @@ class AnswerFile:
                 raise DataError(
                     f"{path} is being written by another run ({differences}): wait for it, or use another folder"
                 ) from None
-            sys.stderr.write(f"composer: {path} is of another run ({differences}): renamed to {free.name}\n")
+            sys.stderr.write(f"composer: {path} belongs to a different run ({differences}): renamed to {free.name}\n")
 
     @contextmanager
     def _locked(self, name: str, how: int) -> Iterator[None]:

@@ -63,8 +63,8 @@ class Journal(Generic[Record]):
         """The records so far. Raises DataError if the header differs, and for a line that is not a record."""
         if differences := self.differences():
             raise DataError(
-                f"{self.path} holds {self.contents.noun} of another run ({'; '.join(differences)}): give another "
-                f"--output, or remove the file to {self.contents.verb} again"
+                f"{self.path} contains {self.contents.noun} of a different run ({'; '.join(differences)}): give "
+                f"another --output, or remove the file to {self.contents.verb} again"
             )
         return [self._record(number, line) for number, line in enumerate(self._lines(), start=1) if number > 1]
 

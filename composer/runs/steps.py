@@ -72,7 +72,7 @@ def carry_out(steps: Sequence[Step], output: Path, start: Start) -> int:
         if status:
             _log(output, step, "failed", status)
             sys.stderr.write(
-                f"composer: {step.name} ended with status {status}. The same command goes on from there.\n"
+                f"composer: {step.name} ended with status {status}: run the same command again to resume\n"
             )
             return status
         _record(step)

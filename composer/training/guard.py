@@ -86,7 +86,7 @@ class FiniteGuard(Callback):
             raise TrainingError(
                 f"Stopped at step {trainer.global_step}: {self._bad_in_a_row} steps in a row had a loss or a gradient "
                 f"that is not finite. Their samples are in {path}. Lower training.learning_rate, clip gradients "
-                "(trainer.gradient_clip_val), or look at those samples, then go on with --ckpt_path last."
+                "(trainer.gradient_clip_val), or look at those samples, then resume with --ckpt_path last"
             )
 
 

@@ -117,7 +117,7 @@ class RunCheckpoint(Checkpoint):
         largest = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()], norm_type=math.inf)
         if not largest.isfinite():
             raise TrainingError(
-                f"Weights are not finite after step {step}, so they were not saved. Go on from the checkpoint before "
+                f"Weights are not finite after step {step}, so they were not saved. Resume from the checkpoint before "
                 f"them in {folder} (--ckpt_path last) with a lower training.learning_rate."
             )
         self._saved.append(f"step-{step:08d}{SUFFIX}")

@@ -86,7 +86,7 @@ def _download(model: str | None, tag: str) -> Path:
     """The file of one of open_clip's tags. Raises ComposeError where open_clip has no such tag or it cannot be had."""
     if model is None:
         raise ComposeError(
-            f"model.encoder.pretrained: {tag!r} is no file, and an open_clip tag needs model.encoder.model beside it."
+            f"model.encoder.pretrained: {tag!r} is not a file, and an open_clip tag also needs model.encoder.model"
         )
     import open_clip  # takes seconds
 

@@ -237,7 +237,7 @@ def test_answers_of_another_run_are_refused(
     assert evaluate("--limit=1", "--tasks=ego") == 0
     assert evaluate("--limit=1", "--tasks=ego", *flags) == 1
     error = capsys.readouterr().err
-    assert "holds answers of another run" in error
+    assert "contains answers of a different run" in error
     assert said in error
 
 

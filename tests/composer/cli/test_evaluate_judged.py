@@ -127,7 +127,7 @@ def test_another_judge_is_refused_and_the_answers_outlive_it(
     other = [*words, "--judge-model=large"]
     assert main(other) == 1
     error = capsys.readouterr().err
-    assert "grades.jsonl holds grades of another run (judge.model: got" in error
+    assert "grades.jsonl contains grades of a different run (judge.model: got" in error
     assert "remove the file to judge again" in error
     (tmp_path / "grades.jsonl").unlink()
     refuse_to_decode(monkeypatch)

@@ -309,7 +309,7 @@ class TestPlan:
     ) -> None:
         monkeypatch.setattr("composer.cli.run.start_process", lambda words: 7 * ("recipes/tiny/2-see.yaml" in words))
         assert run() == 7
-        assert "composer: 2-see ended with status 7." in capsys.readouterr().err
+        assert "composer: 2-see ended with status 7: run the same command" in capsys.readouterr().err
         assert log()[-1] == ("2-see", "failed")
         assert not Path("runs/tiny/2-see/finished.json").exists()
 

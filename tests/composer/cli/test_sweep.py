@@ -266,7 +266,7 @@ class TestCells:
     ) -> None:
         monkeypatch.setattr("composer.runs.sweep.start_process", lambda words: 7)
         assert sweep("--keep-ratio", "0.5") == 7
-        assert "(cell 1 of 3) ended with status 7. The same command goes on from there." in capsys.readouterr().err
+        assert "(cell 1 of 3) ended with status 7: run the same command again to resume" in capsys.readouterr().err
         assert not Path("runs/tiny/sweep/sweep.csv").exists()
 
     def test_errors_need_no_torch(self, work: Path) -> None:

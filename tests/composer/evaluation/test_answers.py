@@ -49,7 +49,9 @@ def test_a_torn_header_is_written_again(tmp_path: Path) -> None:
 def test_another_header_is_refused_whichever_file_it_is_in(tmp_path: Path, other: dict[str, object]) -> None:
     with AnswerFile(tmp_path, other, rank=1, world=2) as file:
         file.append(Answer("q1", "A"))
-    with pytest.raises(DataError, match=r"answers\.1\.jsonl holds answers of another run .* give another --output"):
+    with pytest.raises(
+        DataError, match=r"answers\.1\.jsonl contains answers of a different run .* give another --output"
+    ):
         AnswerFile(tmp_path, HEADER).__enter__()
 
 

@@ -81,7 +81,8 @@ def test_another_judge_is_refused(tmp_path: Path) -> None:
     run(Stub(good), tmp_path)
     with pytest.raises(
         DataError,
-        match=r"grades\.jsonl holds grades of another run \(judge\.model: got 'j', expected 'other'\).* judge again",
+        match=r"grades\.jsonl contains grades of a different run \(judge\.model: got 'j', expected 'other'\)"
+        ".* judge again",
     ):
         run(Stub(good, "other"), tmp_path)
 

@@ -190,7 +190,7 @@ def test_answers_of_another_run_are_renamed_and_not_mixed_in(
     assert changed == "max_new_tokens" or len(batches) == 2 * COUNT
     assert len(lines(folder / "answers.jsonl")) == 1 + COUNT
     assert (folder / "answers.replaced-1.jsonl").read_text() == before
-    assert "answers.jsonl is of another run (" in capsys.readouterr().err
+    assert "answers.jsonl belongs to a different run (" in capsys.readouterr().err
     measure_accuracy(loaded, data(folder), folder, Share())
     assert (folder / "answers.replaced-2.jsonl").exists()
 

@@ -121,7 +121,7 @@ def test_another_checkpoint_starts_over_and_loses_nothing(work: Path, capsys: py
     before = Path("runs/tiny/answers.jsonl").read_text()
     assert main(["test", "--config", "tiny.yaml"]) == 0  # with initial weights
     error = capsys.readouterr().err
-    assert "composer: runs/tiny/answers.jsonl is of another run (checkpoint: got " in error
+    assert "composer: runs/tiny/answers.jsonl belongs to a different run (checkpoint: got " in error
     assert "renamed to answers.replaced-1.jsonl" in error
     assert Path("runs/tiny/answers.replaced-1.jsonl").read_text() == before
     assert json.loads(Path("runs/tiny/results.json").read_text())["checkpoint"] is None
