@@ -23,12 +23,14 @@ PHRASES = {
     r"\b(tokens?|positions?|samples?|frames?|images?|videos?|times) an? (frame|step|second|batch|stage|row)\b": "per",
     r"\bin the place of\b": "instead of",
     r"\bnobody\b|\bmade (data|videos)\b": "not requested; synthetic",
+    r"\b(behaviour|centre|colour|grey|licence|neighbour)s?\b|(al|gn|im|ar|ant)is(es?|ed|ing|ation)\b": "color, initialize",
 }
 """Pattern: what to write instead."""
 
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "recipes/auroralong/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "plugins/example/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(path for path in (ROOT / "recipes").rglob("*") if path.suffix in (".md", ".yaml")),
 ]
 MODULES = [
     path for folder in ("composer", "plugins/composer_plugins") for path in sorted((ROOT / folder).rglob("*.py"))
