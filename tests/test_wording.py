@@ -23,7 +23,8 @@ PHRASES = {
     r"\b(tokens?|positions?|samples?|frames?|images?|videos?|times) an? (frame|step|second|batch|stage|row)\b": "per",
     r"\bin the place of\b": "instead of",
     r"\bnobody\b|\bmade (data|videos)\b": "not requested; synthetic",
-    r"\b(behaviour|centre|colour|grey|licence|neighbour)s?\b|(al|gn|im|ar|ant)is(es?|ed|ing|ation)\b": "color, initialize",
+    r"\b(behaviour|centre|colour|grey|licence|neighbour)s?\b": "color, gray",
+    r"(al|gn|im|ar|ant)is(es?|ed|ing|ation)\b": "initialize",
 }
 """Pattern: what to write instead."""
 
