@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -138,6 +139,13 @@ def test_files_of_the_page_on_the_architecture_are_in_the_folder_before_them() -
             path = ROOT / named if "/" in named else folder / named
             assert path.is_file(), f"{named} in {row}"
             folder = path.parent
+
+
+def test_functions_of_the_page_on_the_architecture_exist() -> None:
+    section = (ROOT / "docs/architecture.md").read_text().partition("## From Python")[2].partition("## ")[0]
+    names = re.findall(r"`(composer\.[\w.]+)`", section)
+    assert len(names) >= 10
+    assert all(callable(resolve_name(name)) for name in names)
 
 
 def test_the_page_about_data_runs(
