@@ -1,13 +1,13 @@
-"""RWKV on the CPU beside its author's `rwkv` package and transformers' Llama of the same size, in one run.
+"""RWKV on the CPU compared with its author's `rwkv` package and a Llama of transformers of the same size.
 
     python -m benchmarks.backbone                        # about 15 minutes, with all cores
-    OMP_NUM_THREADS=1 python -m benchmarks.backbone      # with one
+    OMP_NUM_THREADS=1 python -m benchmarks.backbone      # with one core
     python -m benchmarks.backbone --sizes 64x2 --lengths 64 --contexts 64 --vocab 512 --repeats 1
 
-Random weights, fp32, one row. Times are seconds on the clock, so nothing else should run beside; the best of several
-rounds in which all peers take turns. "forward" gives the logits of the last position; training is forward and backward
-of the hidden states, without the head, which is the same for all. Memory is the growth of the resident set at its peak,
-each measurement in a process of its own.
+Random weights, fp32, one row. Times are wall-clock seconds, so nothing else should run at the same time; each is the
+best of several rounds in which all models take turns. "forward" computes the logits of the last position; training is
+forward and backward of the hidden states, without the head, which is the same in all models. Memory is the peak growth
+of the resident set, with one process per measurement.
 """
 
 import argparse
@@ -35,7 +35,7 @@ DECODED = 16
 
 
 class Vocabulary:
-    """Stands for a tokenizer, of which only the number of ids matters here."""
+    """Replacement for a tokenizer; only the number of ids matters here."""
 
     end_id = 0
 
@@ -44,6 +44,8 @@ class Vocabulary:
 
 
 class Ours:
+    """A backbone of composer."""
+
     def __init__(self, version: str, width: int, depth: int, vocab: int, **options: Any) -> None:
         kind = {"6": RWKV6Backbone, "7": RWKV7Backbone}[version]
         self.model = kind(tokenizer=Vocabulary(vocab), width=width, depth=depth, head_size=64, **options)
@@ -66,7 +68,7 @@ class Ours:
 
 
 class Author:
-    """The `rwkv` package with the weights of one of ours; it reads and does not train."""
+    """The author's `rwkv` package with the weights of a backbone of composer; inference only."""
 
     def __init__(self, ours: Ours, folder: str) -> None:
         self.model = authors(ours.model.train(), Path(folder, f"{ours.model.version}.pth"), scripted=True)
@@ -79,6 +81,8 @@ class Author:
 
 
 class Llama:
+    """A Llama of transformers."""
+
     def __init__(self, width: int, depth: int, vocab: int) -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -107,7 +111,7 @@ class Llama:
         self.model.zero_grad()
 
     def after(self, context: int) -> Any:
-        """A cache of this length with random keys and values: only its length matters for the time."""
+        """Create a cache with random keys and values; the time only depends on its length."""
         from transformers import DynamicCache
 
         config = self.model.config
@@ -118,8 +122,8 @@ class Llama:
         return cache
 
 
-def recurrent(train: Callable[[Tensor], None], ids: Tensor) -> None:
-    """Training with the wkv operators as loops over positions."""
+def train_with_loops(train: Callable[[Tensor], None], ids: Tensor) -> None:
+    """Train with the wkv operators as loops over positions."""
 
     def loop(module: Any) -> Callable[..., Any]:
         def run(*inputs: Any) -> Any:
@@ -133,29 +137,29 @@ def recurrent(train: Callable[[Tensor], None], ids: Tensor) -> None:
 
         return run
 
-    kept = wkv6._chunks, wkv7._chunks
+    originals = wkv6._chunks, wkv7._chunks
     wkv6._chunks, wkv7._chunks = loop(wkv6), loop(wkv7)
     try:
         train(ids)
     finally:
-        wkv6._chunks, wkv7._chunks = kept
+        wkv6._chunks, wkv7._chunks = originals
 
 
 def best(tasks: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Seconds of each task: the best of some rounds in which they take turns, after one that is not counted."""
-    found: dict[str, float] = {}
+    """Measure the seconds of each task: the best of several rounds in which they take turns, after a warm-up round."""
+    times: dict[str, float] = {}
     for round_ in range(repeats + 1):
         for name, task in tasks.items():
             gc.collect()
             start = time.perf_counter()
             task()
             if round_:
-                found[name] = min(found.get(name, float("inf")), time.perf_counter() - start)
-    return found
+                times[name] = min(times.get(name, float("inf")), time.perf_counter() - start)
+    return times
 
 
 def rates(what: str, tokens: int, seconds: dict[str, float], base: str | None = None) -> None:
-    """One row: tokens per second of each peer, and ours beside its own author's: above 1, ours is faster."""
+    """Print a row: tokens per second of each model, and the speed of ours relative to the author's and `base`."""
     cells = [f"{name} {tokens / value:,.0f}" for name, value in seconds.items()]
     pairs = [(name, f"author{name[-1]}") for name in ("rwkv6", "rwkv7")]
     ratios = [f"{a}/{b} {seconds[b] / seconds[a]:.2f}" for a, b in pairs if a in seconds and b in seconds]
@@ -164,6 +168,7 @@ def rates(what: str, tokens: int, seconds: dict[str, float], base: str | None = 
 
 
 def speed(width: int, depth: int, args: argparse.Namespace) -> None:
+    """Print the speed of all models of one size."""
     threads = torch.get_num_threads()
     print(f"\n{width} x {depth}, vocabulary {args.vocab}, {threads} threads: tokens per second", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +187,7 @@ def speed(width: int, depth: int, args: argparse.Namespace) -> None:
         rates(f"forward + backward {length}", length, best(tasks, args.repeats), "llama")
     ids = torch.randint(0, args.vocab, (1, min(2048, args.lengths[-1])))
     for name, peer in ours.items():
-        tasks = {name: lambda: peer.train(ids), "loop": lambda: recurrent(peer.train, ids)}  # noqa: B023
+        tasks = {name: lambda: peer.train(ids), "loop": lambda: train_with_loops(peer.train, ids)}  # noqa: B023
         rates(f"{name} against its loop", ids.shape[1], best(tasks, 1), "loop")
 
     def pieces(peer: Any) -> None:
@@ -211,8 +216,9 @@ def speed(width: int, depth: int, args: argparse.Namespace) -> None:
 
 
 def memory(width: int, depth: int, args: argparse.Namespace) -> None:
+    """Print the memory of all models of one size."""
     length, long = args.lengths[-1], 4 * args.lengths[-1]
-    print(f"\n{width} x {depth}: growth of memory at its peak, MB", flush=True)
+    print(f"\n{width} x {depth}: peak growth of memory, MB", flush=True)
     for what, peer, positions in (
         ("prefill", "rwkv6", length),
         ("prefill", "rwkv6", long),
@@ -227,38 +233,40 @@ def memory(width: int, depth: int, args: argparse.Namespace) -> None:
     ):
         task = json.dumps([what, peer, positions, width, depth, args.vocab])
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.backbone", "--memory-of", task]
-        # Without this the allocator keeps what was freed, and the peak is that of its holes.
+        # Without this the allocator keeps freed memory, and the peak includes fragmentation.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        print(f"{what:<24} {peer} {positions:>7,}: {float(done.stdout.splitlines()[-1]):8.0f}", flush=True)
+        process = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        print(f"{what:<24} {peer} {positions:>7,}: {float(process.stdout.splitlines()[-1]):8.0f}", flush=True)
 
 
 def memory_of(what: str, peer: str, positions: int, width: int, depth: int, vocab: int) -> None:
-    """Print the growth of the resident set, in MB, while one peer does one thing."""
+    """Print the peak growth of the resident set, in MB, during one task of one model."""
     checkpointed = what.endswith("checkpointed")
     options = {"segment_length": 512} if checkpointed else {}
-    made: Any = Llama(width, depth, vocab) if peer == "llama" else Ours(peer[-1], width, depth, vocab, **options)
+    candidate: Any = Llama(width, depth, vocab) if peer == "llama" else Ours(peer[-1], width, depth, vocab, **options)
     if checkpointed and peer == "llama":
-        made.model.gradient_checkpointing_enable({"use_reentrant": False})
+        candidate.model.gradient_checkpointing_enable({"use_reentrant": False})
     elif checkpointed:
-        apply_activation_checkpointing(made.model, check_fn=lambda module: isinstance(module, made.model.block_classes))
+        apply_activation_checkpointing(
+            candidate.model, check_fn=lambda module: isinstance(module, candidate.model.block_classes)
+        )
     ids = torch.randint(0, vocab, (1, positions))
-    run = made.read if what == "prefill" else made.train
-    run(ids[:, :64])  # what the first use allocates once is not counted
+    run = candidate.read if what == "prefill" else candidate.train
+    run(ids[:, :64])  # exclude memory that is allocated once, at the first use
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = resident("VmRSS")
     if what == "prefill":
         state = None
         for piece in ids.split(PIECE, dim=1):
-            state = made.read(piece, state)
+            state = candidate.read(piece, state)
     else:
-        made.train(ids)
+        candidate.train(ids)
     print((resident("VmHWM") - before) / 1e3)
 
 
 def resident(field: str) -> int:
-    """A field of /proc/self/status, in kB."""
+    """Read a field of /proc/self/status, in kB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
@@ -270,7 +278,7 @@ def main() -> None:
     parser.add_argument("--contexts", nargs="+", type=int, default=[64, 4096, 32768])
     parser.add_argument("--vocab", type=int, default=65536)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", choices=("speed", "memory"), help="one half of the table")
+    parser.add_argument("--only", choices=("speed", "memory"), help="print one half of the table")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.manual_seed(0)

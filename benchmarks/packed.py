@@ -1,8 +1,8 @@
-"""Packed sources against loose files and parquet: samples a second, in random order, bytes read and nothing decoded.
+"""Packed sources compared with loose files and parquet: samples per second in random order, without decoding.
 
     python -m benchmarks.packed --folder /data/scratch
 
-`cold` asks the system to forget the files' contents first (posix_fadvise; the names stay known). Writes to the folder.
+`cold` drops the files' contents from the page cache first (posix_fadvise; metadata stays cached). Writes to the folder.
 """
 
 import argparse
@@ -25,23 +25,23 @@ from composer_plugins.readers.packed import PackedReader
 
 
 def write_loose(folder: Path, files: int, size: int) -> LlavaReader:
-    """So many records, each about a file of `size` bytes of its own, a thousand files a folder."""
+    """Write records with one file of `size` bytes each, a thousand files per folder."""
     noise = np.random.default_rng(0).bytes(size)
-    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A picture. " * 20}]
+    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "An image. " * 20}]
     with (folder / "data.jsonl").open("w") as records:
         for number in range(files):
             path = folder / f"{number // 1000:03d}" / f"{number:06d}.jpg"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(noise)
-            about = {"id": str(number), "image": str(path.relative_to(folder)), "conversations": turns}
-            records.write(json.dumps(about) + "\n")
+            record = {"id": str(number), "image": str(path.relative_to(folder)), "conversations": turns}
+            records.write(json.dumps(record) + "\n")
     return LlavaReader(folder / "data.jsonl")
 
 
 def write_parquet(folder: Path, files: int, size: int) -> LlavaReader:
-    """The same with the bytes within, a thousand rows a row group, as the hub has data sets with images."""
+    """Write the same records with embedded bytes, a thousand rows per row group, like data sets on the hub."""
     noise = np.random.default_rng(0).bytes(size)
-    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A picture. " * 20}]
+    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "An image. " * 20}]
     writer = None
     for first in range(0, files, 1000):
         numbers = range(first, min(first + 1000, files))
@@ -54,7 +54,8 @@ def write_parquet(folder: Path, files: int, size: int) -> LlavaReader:
     return LlavaReader(folder / "data.parquet")
 
 
-def forget(folder: Path) -> None:
+def drop_cache(folder: Path) -> None:
+    """Drop the contents of a folder from the page cache."""
     os.sync()
     for path in folder.rglob("*"):
         if path.is_file():
@@ -64,7 +65,7 @@ def forget(folder: Path) -> None:
 
 
 def speed(reader: Reader, samples: int) -> float:
-    """Samples a second: each record is parsed, and the bytes of its media are read."""
+    """Measure samples per second, parsing records and reading the bytes of their media."""
     order = permutation(0, 0, len(reader))[:samples]
     start = time.perf_counter()
     for index in order:
@@ -79,10 +80,10 @@ def speed(reader: Reader, samples: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder (default: that of the system)")
     parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--size", type=int, default=50_000, help="bytes of a file")
-    parser.add_argument("--samples", type=int, default=5_000, help="samples that are read")
+    parser.add_argument("--size", type=int, default=50_000, help="bytes per file")
+    parser.add_argument("--samples", type=int, default=5_000, help="number of samples to read")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folders = {name: Path(temporary, name) for name in ("loose", "parquet", "packed")}
@@ -102,7 +103,7 @@ def main() -> None:
             "parquet": (rows, max(options.samples // 50, 1)),
         }
         for name, (reader, samples) in readers.items():
-            forget(folders[name])
+            drop_cache(folders[name])
             print(f"{name}, cold: {speed(reader, samples):,.0f} samples/s")
             print(f"{name}, warm: {speed(reader, samples):,.0f} samples/s")
 

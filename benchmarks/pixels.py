@@ -1,8 +1,8 @@
-"""Pixels of images against the libraries' own processors: each first-party encoder and resize mode, as a table.
+"""Table of differences between our pixels and those of the libraries' processors, by encoder and resize mode.
 
     python -m benchmarks.pixels
 
-The images are the opaque ones that scikit-image ships. Differences are in levels of 255.
+The images are the opaque ones of scikit-image. Differences are in levels of 255.
 """
 
 import tempfile
@@ -54,12 +54,12 @@ CHECKPOINTS: dict[str, tuple[str, dict[str, int], Any]] = {
         transformers.BitImageProcessor(**CROP_224 | {"size": {"shortest_edge": 256}}),
     ),
 }
-"""Name: family, sizes of the tower, and the processor that is saved next to it."""
+"""Family, sizes of the tower, and processor of each checkpoint, by name."""
 
 
 @dataclass
 class Row:
-    """Differences of one encoder in one mode from a reference, over all images. default: what the encoder picks."""
+    """Differences of one encoder in one mode from a reference, over all images. default: whether it is the default."""
 
     encoder: str
     resize: str
@@ -70,12 +70,14 @@ class Row:
 
 
 def photos() -> list[Path]:
+    """List the opaque images of scikit-image."""
     folder = Path(skimage.__file__).parent / "data"
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
     return [path for path in paths if not Image.open(path).has_transparency_data]
 
 
 def compare(paths: list[Path]) -> Iterator[Row]:
+    """Compare all encoders, modes and references."""
     for name, default, encoders, references in (*_of_open_clip(), *_of_transformers()):
         for mode, encoder in encoders.items():
             for library, reference in references[mode].items():
@@ -93,16 +95,16 @@ def _of_open_clip() -> Iterator[tuple[str, Resize, dict[Resize, Encoder], dict[R
     names: dict[Resize, str] = {"squash": "squash", "center-crop": "shortest", "pad": "longest"}
 
     def reference(mode: Resize) -> Reference:
-        def transformed(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
+        def transform_image(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
             if mode in WHOLE_PATCHES:
                 scaled = TorchvisionResize(transform.scaled_size(image.height, image.width), 3)  # type: ignore[arg-type]
                 return np.asarray(scaled(image))
             steps = image_transform(transform.size, False, resize_mode=names[mode], fill_color=PAD_VALUE).transforms
-            for step in steps[:-2]:  # the last two make a tensor and normalize it
+            for step in steps[:-2]:  # the last two create a tensor and normalize it
                 image = step(image)
             return np.asarray(image)
 
-        return transformed
+        return transform_image
 
     for model in ("ViT-SO400M-14-SigLIP-384", "ViT-B-32"):
         tiny = {"model": model, "width": 16, "depth": 1, "heads": 1}
@@ -128,23 +130,23 @@ def _of_transformers() -> Iterator[tuple[str, Resize, dict[Resize, Encoder], dic
 
 
 def _processors(processor: Any) -> dict[Resize, dict[str, Reference]]:
-    def scaled(image: Image.Image, **options: Any) -> NDArray[np.uint8]:
+    def scale(image: Image.Image, **options: Any) -> NDArray[np.uint8]:
         plain = {"do_rescale": False, "do_normalize": False, "return_tensors": "np", "do_center_crop": False}
         pixels: NDArray[np.uint8] = processor(image, **plain | options)["pixel_values"][0]
         return pixels.transpose(1, 2, 0)
 
     def same_size(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
         height, width = transform.scaled_size(image.height, image.width)
-        return scaled(image, size={"height": height, "width": width})
+        return scale(image, size={"height": height, "width": width})
 
-    def cropped(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
+    def crop_image(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
         crop = {"height": transform.size, "width": transform.size}
         size = {"shortest_edge": transform.short_side or transform.size}
-        return scaled(image, size=size, crop_size=crop, do_center_crop=True)
+        return scale(image, size=size, crop_size=crop, do_center_crop=True)
 
-    def padded(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
+    def pad_image(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
         width, height = ResizeKeepRatio.get_params(image, (transform.size,) * 2, 1.0)[::-1]
-        small = Image.fromarray(scaled(image, size={"height": height, "width": width}))
+        small = Image.fromarray(scale(image, size={"height": height, "width": width}))
         return np.asarray(center_crop_or_pad(small, [transform.size] * 2, fill=PAD_VALUE))
 
     def llava(image: Image.Image, transform: FrameTransform) -> NDArray[np.uint8]:
@@ -161,8 +163,8 @@ def _processors(processor: Any) -> dict[Resize, dict[str, Reference]]:
         "keep-aspect": {name: same_size},
         "max-patches": {name: same_size},
         "squash": {name: same_size},
-        "center-crop": {name: cropped},
-        "pad": {f"{name}, padded by open_clip": padded, "LlavaImageProcessor": llava},
+        "center-crop": {name: crop_image},
+        "pad": {f"{name}, padded by open_clip": pad_image, "LlavaImageProcessor": llava},
     }
 
 

@@ -1,4 +1,4 @@
-"""Measure on a GPU everything that the project owes, most valuable first.
+"""Run all GPU benchmarks, most important first.
 
     python -m benchmarks.gpu                            # every part that fits in 8 minutes
     python -m benchmarks.gpu --minutes 7 --output DIR   # the same --output resumes with the missing parts
@@ -26,11 +26,11 @@ def main() -> int:
         prog="python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     names = [part.name for part in PARTS]
-    parser.add_argument("--minutes", type=float, default=8, help="no part runs longer than this (default: 8)")
+    parser.add_argument("--minutes", type=float, default=8, help="total time limit (default: 8)")
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="PART", help=", ".join(names))
     parser.add_argument("--output", type=Path, default=Path("runs/gpu"), help="default: runs/gpu")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="default: cuda")
-    parser.add_argument("--tiny", action="store_true", help="toy sizes of the same code")
+    parser.add_argument("--tiny", action="store_true", help="use toy sizes")
     parser.add_argument(
         "--tuning",
         type=int,
@@ -42,7 +42,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     try:
         run = Run(PARTS, args.output, device=args.device, tiny=args.tiny, tuning=args.tuning)
-        # Times of a dry run mean nothing, so that two parts may share the cores.
+        # Times of a dry run are meaningless, so two parts may share the cores.
         outcomes = run.execute(args.minutes, args.only, at_once=2 if args.tiny and args.device == "cpu" else 1)
     except ComposerError as error:
         sys.stderr.write(f"benchmarks.gpu: {error}\n")
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """End in order on SIGTERM: the running part is killed, its figures are kept."""
+    """Exit on SIGTERM: the current part is killed, its figures are kept."""
     sys.exit(128 + number)
 
 

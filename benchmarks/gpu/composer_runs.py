@@ -1,4 +1,4 @@
-"""composer's own commands on made data, for the parts that train the quickstart."""
+"""Commands of composer on synthetic data, for the parts that train the quickstart."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ QUICKSTART = RECIPES / "quickstart.yaml"
 
 
 def carry_out(*words: str) -> None:
-    """One command of composer in this process. Raises RuntimeError if it does not succeed."""
+    """Run a command of composer in this process. Raises RuntimeError if it fails."""
     print("composer", *words, flush=True)
     status = main(words)
     sys.stdout.flush()
@@ -20,12 +20,12 @@ def carry_out(*words: str) -> None:
 
 
 def data(context: Context, root: Path, *counts: str) -> None:
-    """The quickstart's data in `root`, of the recipe's size unless `counts` says another."""
+    """Create the quickstart's data in `root`. counts: flags for sizes other than the recipe's."""
     carry_out("data", "synthesize", str(root / "data/shapes"), *counts)
 
 
 def flags(context: Context, root: Path, run: Path, precision: str = "32-true") -> list[str]:
-    """The quickstart on this device, with the data in `root` and its run in `run`."""
+    """Return the flags of the quickstart on this device, with the data in `root` and the run folder `run`."""
     return [
         f"--config={QUICKSTART}",
         f"--data.root={root}",

@@ -1,4 +1,4 @@
-"""What a part is given: the device, the sizes, the time that is left, and where its figures go. No torch here."""
+"""Context of a part: device, sizes, remaining time and recording of figures. Does not import torch."""
 
 import time
 import traceback
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class Context:
-    """One run of one part. tiny: toy sizes of the same code. `add` records a figure (`Recorder.add`)."""
+    """Context of one run of a part. tiny: whether to use toy sizes. `add` records a figure (`Recorder.add`)."""
 
     def __init__(self, recorder: Recorder, output: Path, tiny: bool, seconds: float) -> None:
         self.output, self.tiny = output, tiny
         self.folder = output / "work" / recorder.part
-        """For the part's own files: checkpoints, profiles."""
+        """Folder for the part's files: checkpoints, profiles."""
         self.add = recorder.add
         self.late = False
-        """Whether a figure was skipped because of the time."""
+        """Whether a figure was skipped for lack of time."""
         self.failed = False
         self._ends = time.monotonic() + seconds
         self._recorder = recorder
@@ -38,11 +38,11 @@ class Context:
         return torch.device(self._recorder.device)
 
     def left(self) -> float:
-        """Seconds until this part is killed."""
+        """Return the seconds until this part is killed."""
         return self._ends - time.monotonic()
 
     def wants(self, name: str, seconds: float = 0) -> bool:
-        """Whether a figure is still to be measured. Records why not if less than `seconds` are left."""
+        """Return whether to measure a figure. If fewer than `seconds` are left, the reason is recorded."""
         if name in self._measured:
             return False
         if self.left() >= seconds or self.tiny:
@@ -52,13 +52,13 @@ class Context:
         return False
 
     def missing(self, name: str, reason: str) -> None:
-        """Record that there is no such figure, and why."""
+        """Record why a figure is missing."""
         self.add(name, None, note=reason)
 
     def attempt(self, name: str, measure: Callable[[], Any]) -> None:
-        """Run `measure`. If it fails, record that under `name`, so that the figures after it are still measured.
+        """Run `measure`. If it fails, the error is recorded under `name`, and later figures are still measured.
 
-        Unless memory ran out, which is a result too, the part then counts as failed.
+        The part then counts as failed, except if the device ran out of memory, which is a result too.
         """
         try:
             measure()
@@ -69,7 +69,7 @@ class Context:
             self.failed |= not is_out_of_memory(error)
 
     def ceiling(self, name: str) -> float:
-        """A figure of the part `ceilings` on this card, measured now if that part has not run."""
+        """Return a figure of the part `ceilings` on this GPU; it is measured if that part has not run."""
         gpu = gpu_and_driver()[0] if self.on_gpu else None
         for figure in read_figures(self.output / "figures" / "ceilings.jsonl"):
             if figure["name"] == name and figure["gpu"] == gpu and figure["value"] is not None:
@@ -80,7 +80,7 @@ class Context:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device ran out of memory."""
+    """Return whether the device ran out of memory."""
     import torch
 
     return isinstance(error, torch.OutOfMemoryError)

@@ -1,4 +1,4 @@
-"""One part in this process: `python -m benchmarks.gpu.part MODULE ...`, started by `benchmarks.gpu.runner`."""
+"""Runs one part in this process: `python -m benchmarks.gpu.part MODULE ...`, started by `benchmarks.gpu.runner`."""
 
 import argparse
 import ctypes
@@ -13,7 +13,7 @@ from benchmarks.gpu.record import Recorder
 from benchmarks.gpu.tuning import try_few
 
 LATE = 75
-"""Exit status of a part that skipped figures because of the time."""
+"""Exit status of a part that skipped figures for lack of time."""
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     args = parser.parse_args()
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: no part outlives the command
-    # The log of a part that hangs or crashes shows where.
+    # The log shows where a part hangs or crashes.
     faulthandler.enable()
     faulthandler.dump_traceback_later(max(args.seconds - 3, args.seconds / 2), exit=False)
     recorder = Recorder(args.output, args.name, args.device, args.command)

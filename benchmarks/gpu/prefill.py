@@ -1,4 +1,4 @@
-"""Reading a long video chunk by chunk, with any of composer's models."""
+"""Prefill of a long video in chunks, with any model of composer."""
 
 import torch
 from torch import Tensor
@@ -11,16 +11,23 @@ from composer.state import State
 
 
 def host_frames(model: MultimodalModel, count: int, device: torch.device) -> Tensor:
-    """Random frames of the model's size, uint8 in the host's memory, pinned if the device is a GPU."""
+    """Create random frames of the model's size, uint8 in host memory, pinned if the device is a GPU."""
     pixels = random_pixels(count, model.processor.transform.size)
     return pixels.pin_memory() if device.type == "cuda" else pixels
 
 
 @torch.no_grad()
 def prefill(model: MultimodalModel, chunk: Tensor, frames: int, device: torch.device) -> tuple[Tensor, State]:
-    """Read `frames` frames: the last hidden state [1, D] and the state after it.
+    """Prefill a video.
 
-    chunk: `host_frames`, read again and again, each time copied to the device, until there are `frames`.
+    Args:
+        model: The model.
+        chunk: Frames from `host_frames`, repeated as often as needed and copied to the device each time.
+        frames: Number of frames of the video.
+        device: Device of the model.
+
+    Returns:
+        Hidden state of the last position [1, D], and the state after it.
     """
     state, hidden = None, torch.empty(0)
     for first in range(0, frames, len(chunk)):
@@ -33,7 +40,7 @@ def prefill(model: MultimodalModel, chunk: Tensor, frames: int, device: torch.de
 
 
 def operations_per_frame(part: Stage) -> float:
-    """Of one frame's forward: encoder with reducers, projector, and the backbone on its tokens."""
+    """Return the FLOPs of one frame's forward: encoder with reducers, projector, and backbone on its tokens."""
     model = build_meta(part.model)
     side = model.encoder.transform.size
     meter = Meter(model, ())

@@ -25,14 +25,14 @@ from composer.tokenizer import Tokenizer
 RECIPES = Path(__file__).parents[2] / "recipes"
 STAGES = ("1-pretrain", "2-vision", "3-language")
 TEXT_TOKENS = 128
-"""Of a question and its answer, half each; `composer plan` assumes as many."""
+"""Tokens of a question and its answer, half each; the same as in `composer plan`."""
 
 WORLD_ENTRIES = 65_529
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage as its recipe states it, with random weights."""
+    """A stage of the recipe, with random weights."""
 
     name: str
     recipe: Recipe
@@ -53,7 +53,7 @@ class Stage:
 
 
 def stage(name: str, *, tiny: bool, overlays: tuple[Path, ...] = (), **model: Any) -> Stage:
-    """One of `STAGES`, resolved as `composer fit` resolves it. model: options that go over the recipe's `model:`."""
+    """Resolve one of `STAGES` like `composer fit`. model: options that override the recipe's `model:`."""
     folder = RECIPES / "auroralong"
     files = load_recipes([folder / f"{name}.yaml", *([folder / "tiny.yaml"] if tiny else []), *overlays])
     recipe = resolve(files, flags=[located({"model": model}, Origin("benchmarks.gpu"))] if model else ())
@@ -61,7 +61,7 @@ def stage(name: str, *, tiny: bool, overlays: tuple[Path, ...] = (), **model: An
 
 
 def _without_files(config: ModelConfig) -> ModelConfig:
-    """Random weights; and, if the World vocabulary is not installed, a vocabulary of the same number of words."""
+    """Use random weights; and, if the World vocabulary is not installed, a vocabulary of the same size."""
     config = config.without_pretrained()
     if config.prompt.tokenizer != "world" or importlib.util.find_spec("rwkv"):
         return config
@@ -70,8 +70,8 @@ def _without_files(config: ModelConfig) -> ModelConfig:
 
 
 def build(config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> MultimodalModel:
-    """The model on the device, in evaluation mode. No matrix is zero: GPUs multiply zeros faster than numbers."""
-    # An orthogonal matrix costs a QR decomposition, and multiplies no faster than this one.
+    """Build the model on the device, in evaluation mode. No matrix is zero: GPUs multiply zeros faster."""
+    # An orthogonal matrix needs a QR decomposition, and is no faster than a random one.
     with device, patch.object(torch.nn.init, "orthogonal_", _normal):
         model = compose(config).to(dtype).eval()
     with torch.no_grad():
@@ -86,7 +86,7 @@ def _normal(tensor: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def batch(model: MultimodalModel, frames: int, rows: int) -> Batch:
-    """Rows of one clip of random pixels, a question and an answer, as a data worker makes them."""
+    """Create a batch like a data worker: each row has a clip of random pixels, a question and an answer."""
     processor = model.processor
     side = processor.transform.size
     clip = Clip(random_pixels(frames, side), torch.arange(frames, dtype=torch.float32))
@@ -98,18 +98,18 @@ def batch(model: MultimodalModel, frames: int, rows: int) -> Batch:
 
 
 def random_pixels(frames: int, side: int) -> Tensor:
-    """[frames, 3, side, side] uint8."""
+    """Create random frames [frames, 3, side, side] uint8."""
     return torch.randint(0, 256, (frames, 3, side, side), dtype=torch.uint8)
 
 
 def frame_group(pixels: Tensor, first: int = 0) -> FrameGroup:
-    """One clip's frames from number `first`, one per second."""
+    """Create the group of a clip's frames, one per second. first: index of the first frame."""
     place = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
     return FrameGroup(pixels, place, torch.arange(first, first + len(pixels), device=pixels.device).float())
 
 
 def text_of(tokenizer: Tokenizer, tokens: int) -> str:
-    """Text of at least as many tokens, and of few more."""
+    """Create a text of at least `tokens` tokens, with only a few more."""
     text = ""
     while len(tokenizer.encode(text)) < tokens:
         text += "? a" if text else "a"

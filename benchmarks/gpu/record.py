@@ -1,4 +1,4 @@
-"""Figures: what a part measured, written line by line, so that a killed part keeps what it has. No torch here."""
+"""Recording of a part's figures, line by line, so that those of a killed part are kept. Does not import torch."""
 
 import json
 import os
@@ -17,9 +17,9 @@ Value = float | int | str | bool | None
 
 @dataclass(frozen=True)
 class Figure:
-    """One number, or why there is none (value None and a note).
+    """A measured number, or the reason why it is missing (value None and a note).
 
-    limit: what cannot be exceeded, or what was predicted, in the same unit. share: of the limit that was reached.
+    limit: upper bound or prediction in the same unit. share: reached fraction of the limit.
     """
 
     part: str
@@ -38,7 +38,7 @@ class Figure:
 
 
 class Recorder:
-    """Appends the figures of one part to `figures/PART.jsonl`. device: `cuda` or `cpu`, as in the command."""
+    """Appends the figures of one part to `figures/PART.jsonl`. device: `cuda` or `cpu`."""
 
     def __init__(self, output: Path, part: str, device: str, command: str) -> None:
         self.path, self.part, self.device, self.command = output / "figures" / f"{part}.jsonl", part, device, command
@@ -55,7 +55,7 @@ class Recorder:
         higher_is_better: bool | None = None,
         note: str = "",
     ) -> None:
-        """Write one figure. Its share of the limit is computed if `higher_is_better` says in which direction."""
+        """Write a figure. Its share of the limit is computed if `higher_is_better` is set."""
         share = None
         if limit and isinstance(value, int | float) and value and higher_is_better is not None:
             share = value / limit if higher_is_better else limit / value
@@ -71,12 +71,12 @@ class Recorder:
 
 
 def read_figures(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a part's file; of two figures of one name the later, unless it has no value."""
+    """Read the complete lines of a part's file. Later figures override earlier ones, unless they have no value."""
     figures: dict[str, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             figure = json.loads(line)
-        except json.JSONDecodeError:  # the part was killed while it wrote this line
+        except json.JSONDecodeError:  # the part was killed while writing this line
             continue
         before = figures.get(figure["name"])
         if before is None or before["value"] is None or figure["value"] is not None:
@@ -86,7 +86,7 @@ def read_figures(path: Path) -> list[dict[str, Any]]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Python, the commit of this checkout, and the packages that decide speed."""
+    """Versions of Python, this checkout (its commit) and the packages that determine the speed."""
     installed = {"python": platform.python_version(), "commit": _output("git", "rev-parse", "--short", "HEAD") or ""}
     for package in PACKAGES:
         try:
@@ -98,7 +98,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def gpu_and_driver() -> tuple[str | None, str | None]:
-    """Name and driver of the first GPU, None if nvidia-smi does not say."""
+    """Name and driver of the first GPU; None if nvidia-smi does not report them."""
     line = _output("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
     name, _, driver = (line or "").partition("\n")[0].partition(", ")
     return name or None, driver or None
@@ -113,7 +113,7 @@ def _output(*command: str) -> str | None:
 
 
 def _end_line(path: Path) -> None:
-    """End the line that an earlier, killed attempt left unfinished."""
+    """Terminate the last line if a previous attempt was killed while writing it."""
     if path.is_file() and path.stat().st_size:
         with path.open("rb+") as file:
             file.seek(-1, os.SEEK_END)

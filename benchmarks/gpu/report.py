@@ -1,10 +1,10 @@
-"""results.json as tables. No torch here."""
+"""Tables of results.json. Does not import torch."""
 
 from typing import Any
 
 
 def report(results: dict[str, Any]) -> str:
-    """Markdown: the machines, then each part's state and figures."""
+    """Format results as Markdown: machines, then state and figures of each part."""
     figures = results["figures"]
     lines = ["# GPU benchmarks", "", f"`{_command(results['setup'])}`, started {results['started']}", ""]
     for machine in dict.fromkeys(_machine(figure) for figure in figures):
@@ -40,7 +40,7 @@ def _row(figure: dict[str, Any]) -> str:
 
 
 def _number(value: Any, absent: str = "none") -> str:
-    """A readable number: thousands with commas, otherwise four digits."""
+    """Format a number: with commas from 1,000, otherwise with four digits."""
     if value is None:
         return absent
     if isinstance(value, bool) or not isinstance(value, int | float):

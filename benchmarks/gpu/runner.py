@@ -1,4 +1,4 @@
-"""Parts in order of worth, each in its own process with its own time limit. No torch here."""
+"""Runs parts in order of importance, each in its own process with a time limit. Does not import torch."""
 
 import json
 import os
@@ -24,12 +24,20 @@ RESULTS = "results.json"
 ROOT = Path(__file__).parents[2]
 INTERRUPTED = "interrupted"
 TUNING = 2
-"""Configurations tried per Triton kernel, see `benchmarks.gpu.tuning`."""
+"""Configurations to try per Triton kernel, see `benchmarks.gpu.tuning`."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """module: has `run(context)`. seconds: its limit. least: it is not started with fewer seconds left."""
+    """A part of the benchmarks.
+
+    Attributes:
+        name: Name on the command line.
+        title: Description.
+        module: Module with `run(context)`.
+        seconds: Time limit.
+        least: Minimum time in seconds; the part is not started with less.
+    """
 
     name: str
     title: str
@@ -40,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a part ended. state: finished, incomplete (figures skipped for lack of time), failed, skipped, ..."""
+    """Outcome of a part. state: finished, incomplete (figures skipped for lack of time), failed, skipped, ..."""
 
     name: str
     title: str
@@ -50,7 +58,7 @@ class Outcome:
 
 
 class Run:
-    """The parts and results of one output folder. `execute` runs what is missing."""
+    """Parts and results of one output folder. `execute` runs missing parts."""
 
     def __init__(
         self,
@@ -61,14 +69,14 @@ class Run:
         tiny: bool = False,
         tuning: int = TUNING,
     ) -> None:
-        """tuning: see `benchmarks.gpu.tuning`. Raises ConfigError if the folder holds figures of another setup."""
+        """tuning: see `benchmarks.gpu.tuning`. Raises ConfigError if the folder has figures of another setup."""
         self.parts, self.output, self.device, self.tiny, self.tuning = parts, output.absolute(), device, tiny, tuning
         self.setup = {"device": device, "tiny": tiny, "tuning": tuning}
         path = output / RESULTS
         before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if before and before["setup"] != self.setup:
             raise ConfigError(
-                f"--output {output}: its figures are of {before['setup']}, expected {self.setup}: name another folder"
+                f"--output {output}: got figures of {before['setup']}, expected {self.setup}: choose another folder"
             )
         self.outcomes = {entry["name"]: Outcome(**entry) for entry in before.get("parts", ())}
         self.started = before.get("started", time.strftime("%Y-%m-%d %H:%M"))
@@ -77,17 +85,23 @@ class Run:
         self._stopped = False
 
     def execute(self, minutes: float, only: Sequence[str] = (), at_once: int = 1) -> list[Outcome]:
-        """Run the missing parts (of `only`, if given) and write results after each. Returns their outcomes.
+        """Run the missing parts and write the results after each of them.
 
-        at_once: processes side by side, which on a GPU would spoil each other's times.
+        Args:
+            minutes: Total time limit.
+            only: Names of parts to run; () for all.
+            at_once: Number of concurrent processes; on a GPU, more than one would distort the times.
+
+        Returns:
+            The outcomes.
         """
         ends = time.monotonic() + 60 * minutes
-        chosen = [part for part in self.parts if not only or part.name in only]
+        parts = [part for part in self.parts if not only or part.name in only]
         with ThreadPoolExecutor(at_once) as pool:
-            futures = [pool.submit(self._run, part, ends) for part in chosen]
+            futures = [pool.submit(self._run, part, ends) for part in parts]
             try:
                 return [future.result() for future in futures]
-            except BaseException:  # SIGTERM or Ctrl-C, which reach the main thread
+            except BaseException:  # SIGTERM or Ctrl-C in the main thread
                 self._stopped = True
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in list(self._processes):
@@ -102,11 +116,11 @@ class Run:
             return before
         if left < part.least:
             note = f"needs at least {part.least:.0f} s, {left:.0f} s were left"
-            tried = before is not None and before.state not in ("skipped", INTERRUPTED)
+            attempted = before is not None and before.state not in ("skipped", INTERRUPTED)
             return self._keep(
-                replace(before, note=note) if tried else Outcome(part.name, part.title, "skipped", 0, note)
+                replace(before, note=note) if attempted else Outcome(part.name, part.title, "skipped", 0, note)
             )
-        limit = left if self.tiny else min(part.seconds, left)  # limits are for a GPU, not for a busy CPU
+        limit = left if self.tiny else min(part.seconds, left)  # limits are for a GPU, not for a CPU
         print(f"{part.name}: {part.title} (at most {limit:.0f} s)", flush=True)
         self._keep(Outcome(part.name, part.title, INTERRUPTED, 0, "the command ended while this part ran"))
         return self._keep(self._attempt(part, limit))
@@ -118,15 +132,15 @@ class Run:
                 status: int | None = process.wait(timeout=limit)
             except subprocess.TimeoutExpired:
                 status = None
-        taken = time.monotonic() - start
+        duration = time.monotonic() - start
         if self._stopped:
             return self.outcomes[part.name]
         state, note = _state(status, limit, f"logs/{part.name}.log")
-        return Outcome(part.name, part.title, state, round(taken, 1), note)
+        return Outcome(part.name, part.title, state, round(duration, 1), note)
 
     @contextmanager
     def _process(self, part: Part, limit: float) -> Iterator[subprocess.Popen[bytes]]:
-        """The part's process in a group of its own, which is killed as a group at the end of the block."""
+        """Start the part in its own process group, which is killed at the end of the block."""
         tuning = ["--tuning", str(self.tuning)] if self.tuning != TUNING else []
         flags = [*(["--tiny"] if self.tiny else []), *(["--device", self.device] if self.device != "cuda" else [])]
         flags += tuning
@@ -177,7 +191,7 @@ class Run:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a part's process and all that it has started."""
+    """Kill a part's process and its children."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -185,10 +199,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 def _state(status: int | None, limit: float, log: str) -> tuple[str, str]:
     if status is None:
-        return "killed at its limit", f"{limit:.0f} s; what it had measured is kept; see {log}"
+        return "killed at its limit", f"{limit:.0f} s; its figures so far are kept; see {log}"
     if status == 0:
         return "finished", ""
     if status == LATE:
         return "incomplete", "some figures did not fit in the time; run again with the same --output"
-    how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    return "failed", f"{how}; what it had measured is kept; see {log}"
+    reason = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return "failed", f"{reason}; its figures so far are kept; see {log}"

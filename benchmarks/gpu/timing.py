@@ -1,4 +1,4 @@
-"""Seconds and memory on a device."""
+"""Measurement of time and memory on a device."""
 
 import gc
 import statistics
@@ -12,13 +12,13 @@ GIB = 2**30
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device's work."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def clock(run: Callable[[], Any], device: torch.device) -> float:
-    """Seconds of one run, its device work included."""
+    """Measure the seconds of one run, including work on the device."""
     synchronize(device)
     start = time.perf_counter()
     run()
@@ -27,10 +27,9 @@ def clock(run: Callable[[], Any], device: torch.device) -> float:
 
 
 def seconds(run: Callable[[], Any], device: torch.device, *, warmup: int = 2, least: float = 0.5) -> float:
-    """Median seconds of one run, after `warmup` runs that compile and tune.
+    """Measure the median seconds of one run, after `warmup` runs for compilation and tuning.
 
-    Runs are grouped, so that a group takes a twentieth of `least` seconds, and repeated for about `least` seconds, at
-    least 3 times.
+    Runs are measured in groups of a twentieth of `least` seconds, for about `least` seconds, with at least 3 groups.
     """
     for _ in range(warmup):
         once = clock(run, device)
@@ -45,18 +44,18 @@ def seconds(run: Callable[[], Any], device: torch.device, *, warmup: int = 2, le
 
 
 def free(device: torch.device) -> None:
-    """Give a GPU back what no tensor uses."""
+    """Release unused memory of a GPU."""
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start measuring the peak again."""
+    """Reset the peak."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_gib(device: torch.device) -> float | None:
-    """Largest memory of tensors since `reset_peak`, None on a CPU: only CUDA's allocator counts it."""
+    """Return the peak memory of tensors since `reset_peak`; None on a CPU, where it is not counted."""
     return torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None

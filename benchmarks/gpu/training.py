@@ -1,4 +1,4 @@
-"""One stage's optimizer step, with the parts that `composer fit` uses."""
+"""Optimizer step of a stage, with the same parts as `composer fit`."""
 
 import torch
 from torch.utils._pytree import tree_map_only
@@ -12,7 +12,7 @@ CLIP = 1.0
 
 
 class Training:
-    """A stage's model and optimizer in bf16-mixed precision. Only Lightning's loop around the step is not here."""
+    """Model and optimizer of a stage in bf16-mixed precision, without Lightning's loop."""
 
     def __init__(self, stage: Stage, device: torch.device) -> None:
         self.device = device
@@ -26,7 +26,7 @@ class Training:
         self.optimizer = RecipeAdamW(parameter_groups(self.model, stage.training), betas=stage.training.betas)
 
     def step(self, batch: Batch) -> torch.Tensor:
-        """One step on one micro-batch, copied to the device first. Returns the loss, on the device."""
+        """Run a step on one micro-batch, which is copied to the device first. Returns the loss on the device."""
         batch = tree_map_only(torch.Tensor, lambda x: x.to(self.device, non_blocking=True), batch)
         self.optimizer.zero_grad()
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
@@ -37,5 +37,5 @@ class Training:
         return loss.detach()
 
     def release(self) -> None:
-        """Drop the gradients, so that only weights and optimizer state are left."""
+        """Release the gradients, so that only weights and optimizer state remain."""
         self.optimizer.zero_grad(set_to_none=True)

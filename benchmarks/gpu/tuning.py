@@ -1,4 +1,4 @@
-"""How many configurations of a Triton kernel are tried before its first use.
+"""Limit on the number of configurations that Triton tries before the first use of a kernel.
 
 fla's kernels have dozens of configurations each. Compiling and timing all of them takes minutes on a new machine: on an
 H200, 147 s were not enough for the first backward pass of one wkv operator (docs/performance.md).

@@ -473,29 +473,29 @@ def test_blocks_can_be_sharded_in_bf16() -> None:
 def test_errors_name_the_key_and_the_remedy(tmp_path: Path) -> None:
     native = native_siglip()
     file = save(native.state_dict(), tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"another tower.*expected.*Check model, width, depth"):
+    with pytest.raises(CheckpointError, match=r"does not match the tower.*expected.*check model, width, depth"):
         encoder(pretrained=file, width=64)
     with pytest.raises(CheckpointError, match=r"blocks\.4\.norm1\.weight is missing"):
         encoder(pretrained=file, depth=5)
-    with pytest.raises(CheckpointError, match="holds no vision tower"):
+    with pytest.raises(CheckpointError, match="has no vision tower"):
         encoder(pretrained=save({"text.weight": torch.zeros(2)}, tmp_path / "text.pt"))
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not weights")
-    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         encoder(pretrained=str(broken))
     with pytest.raises(ComposeError, match="open_clip has no model 'ViT-Q'"):
         encoder(model="ViT-Q")
-    with pytest.raises(ComposeError, match="no plain ViT"):
+    with pytest.raises(ComposeError, match="not a plain ViT"):
         encoder(model="RN50")
-    with pytest.raises(ComposeError, match="take a SigLIP or a CLIP ViT"):
+    with pytest.raises(ComposeError, match="use a SigLIP or CLIP ViT"):
         encoder(model="ViTamin-B")
-    with pytest.raises(ComposeError, match=r"no tag of ViT-B-16-SigLIP; open_clip has webli"):
+    with pytest.raises(ComposeError, match=r"expected an existing file or a tag of ViT-B-16-SigLIP: .*webli"):
         encoder(model="ViT-B-16-SigLIP", width=32, depth=1, heads=1, pretrained="webly")
     with pytest.raises(ComposeError, match=r"needs model\.encoder\.model"):
         encoder(pretrained="webli")
-    with pytest.raises(ComposeError, match="name model ViT-B-32-quickgelu"):
+    with pytest.raises(ComposeError, match="use model ViT-B-32-quickgelu"):
         encoder(**CLIP, pretrained="openai")
-    with pytest.raises(ComposeError, match="Name `heads` that divide the width"):
+    with pytest.raises(ComposeError, match="set heads to a divisor of the width"):
         encoder(width=90)
     with pytest.raises(ConfigError, match="multiple of the patch size"):
         encoder(image_size=60)
@@ -509,7 +509,7 @@ def test_a_pickled_file_runs_no_code(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"state_dict": Hostile()}, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+    with pytest.raises(CheckpointError, match="cannot be read"):
         encoder(pretrained=str(tmp_path / "model.pt"))
     assert not (tmp_path / "ran").exists()
 

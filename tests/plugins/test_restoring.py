@@ -276,7 +276,7 @@ def test_options_that_change_no_weight_are_still_the_users(tmp_path: Path) -> No
             "openclip:siglip-by-name",
             "encoder",
             {"model": "ViT-B-32"},
-            "model.encoder.model: got 'ViT-B-32', but the checkpoint has 'ViT-B-16-SigLIP': leave it out",
+            "model.encoder.model: got 'ViT-B-32', but the checkpoint has 'ViT-B-16-SigLIP': remove it",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The parts in order of worth, with limits for a GPU: all of them take two runs of the command. No torch here."""
+"""Parts in order of importance, with limits for a GPU; all of them need two runs of the command. No torch here."""
 
 from benchmarks.gpu.runner import Part
 
@@ -8,7 +8,7 @@ def _part(name: str, title: str, seconds: float, least: float) -> Part:
 
 
 PARTS = (
-    _part("ceilings", "what this card can do, and whether everything can be imported", 60, 20),
+    _part("ceilings", "limits of this GPU, and imports of all packages", 60, 20),
     _part("numerics", "wkv kernels against the fp64 recurrence; tests marked gpu", 150, 30),
     _part("train", "one training step of each AuroraLong stage", 150, 45),
     _part("inference", "prefill of 48 to 16,384 frames, decoding", 110, 45),

@@ -1,4 +1,4 @@
-"""The card's limits by measurement, and a check that every package and component can be used on this machine."""
+"""Measured limits of the GPU, and a check that all packages and components can be imported."""
 
 import importlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ IMPORTS = ("triton", "fla", "transformers", "timm", "open_clip", "lightning", "a
 
 
 def matmul(context: Context) -> float:
-    """TFLOP/s of the largest of some square products in bf16."""
+    """Measure the TFLOP/s of square matrix products in bf16, the best of several sizes."""
     best = 0.0
     for side in (256,) if context.tiny else (4096, 8192, 16384):
         a, b = torch.randn(2, side, side, device=context.device).to(torch.bfloat16)
@@ -23,7 +23,7 @@ def matmul(context: Context) -> float:
 
 
 def copy(context: Context) -> float:
-    """TB/s read and written by a copy that no cache holds."""
+    """Measure the TB/s, read and written, of a copy that is larger than all caches."""
     count = 2**20 if context.tiny else 2**31
     source = torch.empty(count, dtype=torch.uint8, device=context.device).random_()
     target = torch.empty_like(source)

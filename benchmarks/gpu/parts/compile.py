@@ -50,7 +50,7 @@ def _vision_step(context: Context, name: str, compiled: bool) -> None:
 
 
 def _compile(encoder: Encoder, tiny: bool) -> str:
-    """Compile each block in place. Tiny: traced and run as traced, since generating code takes a minute on a CPU."""
+    """Compile each block in place. If `tiny`, only trace: generating code takes a minute on a CPU."""
     backend = "eager" if tiny else "inductor"
     for block in encoder.modules():
         if isinstance(block, encoder.block_classes):

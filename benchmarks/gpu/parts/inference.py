@@ -1,4 +1,4 @@
-"""Stage 3's model in bf16: prefill of short and very long videos, and decoding in three ways."""
+"""Prefill of short and very long videos, and three variants of decoding, with stage 3's model in bf16."""
 
 from functools import partial
 
@@ -19,12 +19,12 @@ DECODED = 64
 
 
 def frame_counts(tiny: bool) -> tuple[int, ...]:
-    """Frames of the videos, and of the other parts that compare with them."""
+    """Return the numbers of frames of the videos, which other parts use too."""
     return (4, 6) if tiny else FRAMES
 
 
 def chunk(tiny: bool) -> int:
-    """Frames that are read at a time."""
+    """Return the number of frames per chunk."""
     return 4 if tiny else CHUNK
 
 
@@ -50,7 +50,7 @@ def run(context: Context) -> None:
 def measure_prefill(
     context: Context, model: MultimodalModel, floor: float, label: str = "prefill", most: float = float("inf")
 ) -> None:
-    """Frames per second and peak memory of each length. floor: seconds per frame that the operations take at least."""
+    """Measure frames per second and peak memory of each length. floor: minimum seconds per frame, from FLOPs."""
     device, expected = context.device, 0.0
     pixels = host_frames(model, chunk(context.tiny), device)
     prefill(model, pixels, len(pixels), device)  # compiles and tunes
@@ -80,7 +80,7 @@ def measure_prefill(
 
 
 def _decoding(context: Context, model: MultimodalModel, name: str, kind: type[Growing | Reserved]) -> None:
-    """Tokens per second after a short video, of a backbone whose state has room for any number of steps, as RWKV's."""
+    """Measure tokens per second after a short video; the backbone's state must have constant size, like RWKV's."""
     if kind is Reserved and not context.on_gpu:
         context.missing(name, "a CPU has no CUDA graphs")
     elif context.wants(name, 5):
@@ -97,7 +97,7 @@ def _decoding(context: Context, model: MultimodalModel, name: str, kind: type[Gr
 
 @torch.no_grad()
 def decode(decoding: Decoding, ids: Tensor) -> Tensor:
-    """The greedy tokens after `ids` [B], without a value read by the host: [B, DECODED]."""
+    """Decode greedily after `ids` [B] without synchronization with the host; returns [B, DECODED]."""
     tokens = []
     for _ in range(DECODED):
         ids = decoding(ids).argmax(dim=-1)
@@ -106,7 +106,7 @@ def decode(decoding: Decoding, ids: Tensor) -> Tensor:
 
 
 def _add_rate(context: Context, model: MultimodalModel, name: str, taken: float) -> None:
-    """Tokens per second of one row, next to reading every weight but the embedding's once per token."""
+    """Add the tokens per second of one row. The limit is reading all weights except the embedding once per token."""
     read = sum(p.numel() * p.element_size() for p in model.backbone.parameters())
     read -= model.backbone.vocab_size * model.backbone.dim * next(model.backbone.parameters()).element_size()
     limit = context.ceiling(COPY) * 1e12 / read

@@ -58,7 +58,7 @@ def _measure(context: Context, figure: str, operator: Operator, inputs: list[Ten
 
 
 def _operators(heads: int, length: int, context: Context) -> dict[str, tuple[Operator, list[Tensor]]]:
-    """Each operator with inputs [1, T, heads, 64], in bf16 on a GPU. Attention is FlashAttention there."""
+    """Return the operators with inputs [1, T, heads, 64], in bf16 on a GPU, where attention is FlashAttention."""
     dtype, device = torch.bfloat16 if context.on_gpu else torch.float32, context.device
     r, k, v, key = torch.randn(4, 1, length, heads, HEAD, device=device).to(dtype)
     key = normalize(key, dim=-1)

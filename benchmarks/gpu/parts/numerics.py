@@ -1,6 +1,6 @@
-"""The wkv operators on this device against the fp64 recurrence of the papers, and the tests marked `gpu`.
+"""The wkv operators on this device compared with the fp64 recurrence of the papers, and the tests marked `gpu`.
 
-On CUDA the operators are fla's Triton kernels; on a CPU they are the chunk form.
+On CUDA the operators are fla's Triton kernels; on a CPU they are computed in chunks.
 """
 
 import itertools
@@ -25,10 +25,10 @@ OPERATORS = {"6": wkv6, "7": wkv7}
 LOG_W = {"6": 3, "7": 1}
 DECAYS = ("mild", "extreme", "none", "strong", "mixed")
 BOUNDS = {torch.float32: 5e-3, torch.bfloat16: 2e-2}
-"""max |a - b| / max |b|. Triton multiplies fp32 in tf32 where the GPU can."""
+"""Bounds of max |a - b| / max |b|. Triton multiplies fp32 in tf32 if the GPU supports it."""
 
 LENGTHS = (1, 70, 132)
-"""Of the packed sequences; neither they nor their sum are multiples of 16."""
+"""Lengths of the packed sequences; neither they nor their sum are multiples of 16."""
 
 
 def run(context: Context) -> None:
@@ -47,10 +47,10 @@ def run(context: Context) -> None:
 def _inputs(
     version: str, decay: str, dtype: torch.dtype, packed: bool, heads: int
 ) -> tuple[list[Tensor], tuple[int, ...] | None]:
-    """Inputs with a state to carry on from: T = 203 in one row, or three sequences in it."""
+    """Create inputs with an initial state: T = 203 in one row, as one sequence or three packed ones."""
     *inputs, state = VERSIONS[version][0](decay, 1, sum(LENGTHS), heads, 64)
     at = LOG_W[version]
-    if version == "7":  # the model's decays are bounded; the kinds keep their order within the bound
+    if version == "7":  # the model's decays are bounded; the kinds are scaled to the bound
         inputs[at] = WKV7_LOWER_BOUND * (1 - torch.exp(log_decays(decay, inputs[at].shape)))
     inputs = [x if i == at or x.ndim == 2 else x.to(dtype) for i, x in enumerate(inputs)]
     if not packed:
@@ -85,7 +85,7 @@ def _compare(
 
 
 def _with_gradients(operator: object, inputs: list[Tensor]) -> list[Tensor]:
-    """Output, state, then the gradient of each input, for a loss with fixed weights."""
+    """Compute output, state and the gradient of each input, for a loss with fixed weights."""
     leaves = [x.clone().requires_grad_() for x in inputs]
     out, state = operator(*leaves)  # type: ignore[operator]
     generator = torch.Generator().manual_seed(1)
@@ -98,7 +98,7 @@ def _with_gradients(operator: object, inputs: list[Tensor]) -> list[Tensor]:
 
 
 def _tests(context: Context) -> None:
-    """`pytest -m gpu` on the files that have such a test, in the time that is left."""
+    """Run `pytest -m gpu` on the files with such tests, in the remaining time."""
     marked = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rs", *marked]
     if not context.wants("pytest -m gpu", 20):

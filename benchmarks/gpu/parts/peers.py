@@ -1,7 +1,7 @@
-"""Transformers at the same frames: ours with Qwen2-1.5B's shape (same token budget), and two peers of transformers.
+"""Transformers on the same frames: composer's model with Qwen2-1.5B's shape, and two models of transformers.
 
-The peers have random weights and their published shapes; they take as many tokens per frame as they do (LLaVA-OneVision
-196, Qwen2-VL 98), so they differ from composer's model in size and budget, not in speed alone.
+The latter have their published shapes, random weights and their own number of tokens per frame (LLaVA-OneVision 196,
+Qwen2-VL 98), so they differ from composer's model in size and token budget too.
 """
 
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from benchmarks.gpu.recipes import RECIPES, Stage, build, stage
 from benchmarks.gpu.timing import clock, free, peak_gib, reset_peak
 
 MOST = 4_096
-"""Frames that the same-budget transformer reads at most, and 1,024 the peers: time grows with the square."""
+"""Maximum number of frames, and 1,024 for the other models: time grows with the square."""
 
 
 class Peer(NamedTuple):
-    """name: its shape. make: the model and what makes its inputs of so many frames."""
+    """A model of transformers. make: creates the model, and a function from a number of frames to its inputs."""
 
     name: str
     make: Callable[[bool], tuple[Any, Callable[[int], dict[str, Tensor]]]]
@@ -44,7 +44,7 @@ def run(context: Context) -> None:
 
 
 def _same_budget(tiny: bool) -> Stage:
-    """Stage 3 with another backbone: one line of YAML."""
+    """Stage 3 with a different backbone, which is one line of YAML."""
     if not tiny:
         return stage("3-language", tiny=False, overlays=(RECIPES / "auroralong" / "baseline-sizes.yaml",))
     sizes = {"architecture": "qwen2", "width": 64, "depth": 2, "heads": 2, "kv_heads": 1, "ffn_width": 224}
@@ -74,7 +74,7 @@ def _peer(context: Context, peer: Peer) -> None:
         reset_peak(device)
         taken = clock(read, device)
         tokens = inputs["input_ids"].numel()
-        context.add(name, taken, "s", note=f"{tokens:,} tokens, read in one piece")
+        context.add(name, taken, "s", note=f"{tokens:,} tokens, in one forward")
         context.add(f"{name}: rate", frames / taken, "frames/s")
         memory = peak_gib(device)
         if memory is None:
@@ -138,7 +138,7 @@ def _qwen2_vl(tiny: bool) -> tuple[Any, Callable[[int], dict[str, Tensor]]]:
 
 
 def _ids(visual: int) -> Tensor:
-    """[1, T]: a few words, the places of the visual tokens (id 1), and words again."""
+    """Create ids [1, T]: a few words, placeholders of visual tokens (id 1), and words again."""
     words = torch.full((1, 16), 5)
     return torch.cat([words, torch.ones(1, visual, dtype=torch.int64), words], dim=1)
 

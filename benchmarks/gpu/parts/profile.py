@@ -1,4 +1,4 @@
-"""Where the time goes: the largest operators of each stage's step and of the prefill, kernels per step, and gaps."""
+"""Profile of each stage's step and of the prefill: largest operators, kernels per step, and gaps."""
 
 import re
 from collections import Counter
@@ -20,10 +20,10 @@ from benchmarks.gpu.training import Training
 LARGEST = 15
 MATMUL = re.compile(r"aten::(mm|addmm|bmm|baddbmm|_scaled_mm|mkldnn_linear|mkldnn_bf16_gemm)|mkldnn::_linear_pointwise")
 PROFILERS_OWN = "Command Buffer Full"
-"""What the profiler records of itself while it waits: up to two thirds of a step's time on an H200."""
+"""Event of the profiler itself while it waits: up to two thirds of a step's time on an H200."""
 
 ROWS = {"1-pretrain": 16, "2-vision": 16, "3-language": 2}
-"""The recipes' micro-batches."""
+"""Micro-batches of the recipes."""
 
 
 def run(context: Context) -> None:
@@ -51,7 +51,7 @@ def _profile(context: Context, name: str, step: Callable[[], Any]) -> None:
             step()
         if context.on_gpu:
             torch.cuda.synchronize()
-    # An annotation, such as the optimizer's, spans kernels that are events themselves.
+    # An annotation, for example the optimizer's, spans kernels that are events themselves.
     events = [event for event in profiler.events() if not event.is_user_annotation and event.name != PROFILERS_OWN]
     operators, calls = _operators(events, context.on_gpu)
     total = sum(operators.values())
@@ -65,17 +65,17 @@ def _profile(context: Context, name: str, step: Callable[[], Any]) -> None:
         kernels = [event for event in events if event.device_type == DeviceType.CUDA]
         busy, span = _busy(kernels)
         context.add(f"{name}: kernels per step", len(kernels) / steps, note="with copies and fills")
-        context.add(f"{name}: gaps", 1 - busy / span, note="share of the time in which the device does nothing")
+        context.add(f"{name}: gaps", 1 - busy / span, note="share of the time in which the device is idle")
     else:
         for figure in ("kernels per step", "gaps"):
-            context.missing(f"{name}: {figure}", "seen on CUDA only")
+            context.missing(f"{name}: {figure}", "measured on CUDA only")
     context.add(f"{name}: device time per step", total / steps / 1e3, "ms")
 
 
 def _operators(events: list[Any], on_gpu: bool) -> tuple[Counter[str], Counter[str]]:
-    """Microseconds and calls by operator: of the kernels it launched, or, without a GPU, of its own time.
+    """Microseconds and calls by operator: of the kernels that it launched, or on the CPU without a GPU.
 
-    A kernel that no operator launched, as Triton's from Python, has its own name.
+    Kernels that no operator launched, for example Triton's from Python, are listed by name.
     """
     taken: Counter[str] = Counter()
     calls: Counter[str] = Counter()
@@ -95,7 +95,7 @@ def _operators(events: list[Any], on_gpu: bool) -> tuple[Counter[str], Counter[s
 
 
 def _busy(kernels: list[Any]) -> tuple[float, float]:
-    """Microseconds in which at least one kernel runs, and from the first one's start to the last one's end."""
+    """Microseconds with at least one running kernel, and from the first start to the last end."""
     ranges = sorted((kernel.time_range.start, kernel.time_range.end) for kernel in kernels)
     busy, until = 0.0, ranges[0][0]
     for start, end in ranges:

@@ -1,4 +1,4 @@
-"""The quickstart trained to its end on this device, in two precisions: accuracy next to the CPU's, and seconds."""
+"""Complete training of the quickstart on this device in two precisions: seconds, and accuracy compared with a CPU."""
 
 import json
 import re
@@ -21,7 +21,7 @@ def run(context: Context) -> None:
         if not context.wants(name, 80):
             continue
         folder = context.folder / precision
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed attempt left: the seconds are of a complete run
+        shutil.rmtree(folder, ignore_errors=True)  # from a killed attempt; the seconds must be those of a complete run
         options = flags(context, context.folder, folder, precision)
         short = ["--trainer.max_steps=2", "--data.batch_size=4", "--data.conditions=[normal]"] if context.tiny else []
         start = time.perf_counter()
@@ -40,7 +40,7 @@ def run(context: Context) -> None:
 
 
 def _on_cpu() -> tuple[float | None, str]:
-    """Accuracy and time of `fit` on a CPU, as the recipe's header states them; None and "?" if it does not."""
+    """Accuracy and time of `fit` on a CPU, from the recipe's header; None and "?" if it has none."""
     text = QUICKSTART.read_text(encoding="utf-8")
     accuracy, taken = re.search(r"# Score\s+([\d.]+) overall", text), re.search(r"# How long\s+(.+) for `fit`", text)
     return float(accuracy[1]) if accuracy else None, taken[1] if taken else "?"

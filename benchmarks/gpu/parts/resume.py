@@ -1,6 +1,6 @@
-"""A run that is killed with SIGKILL and resumed, next to one that is not: by how much the last weights differ.
+"""Difference between the final weights of a run that is killed with SIGKILL and resumed, and an uninterrupted run.
 
-A second uninterrupted run tells what the device's own kernels vary from run to run.
+A second uninterrupted run shows how much the device's kernels vary between runs.
 """
 
 import os
@@ -45,7 +45,7 @@ def run(context: Context) -> None:
 
 
 def _kill(command: list[str], checkpoints: Path, step: int, seconds: float) -> int:
-    """Start a run in a process of its own and kill it as soon as it has saved `step`. Returns its newest step."""
+    """Start a run in a separate process and kill it as soon as it has saved `step`. Returns its last saved step."""
     process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "composer", *command], start_new_session=True)
     ends = time.monotonic() + seconds
     try:

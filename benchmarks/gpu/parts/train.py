@@ -1,4 +1,4 @@
-"""One optimizer step of each stage at real size: micro-batch, time, throughput, MFU, and memory next to the plan's."""
+"""Optimizer step of each stage at real size: micro-batch, time, throughput, MFU, and memory compared with the plan."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,11 +12,11 @@ from benchmarks.gpu.training import Training
 from composer.planning.stage import StagePlan
 
 TOLERANCE = 0.15
-"""Of the plan's memory."""
+"""Tolerance, relative to the plan's memory."""
 
 
 class Case(NamedTuple):
-    """A stage on samples of so many frames. most: samples that a micro-batch may have, the stage's batch."""
+    """A stage and a number of frames per sample. most: maximum samples per micro-batch, the stage's batch size."""
 
     stage: str
     frames: int
@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
 
 def cases(context: Context) -> list[Case]:
-    """The three stages on images, the last one on videos too."""
+    """Return the cases: all stages on images, the last one on videos too."""
     if context.tiny:
         return [Case(name, 1, 2) for name in STAGES] + [Case(STAGES[-1], 4, 2)]
     return [Case(STAGES[0], 1, 128), Case(STAGES[1], 1, 256), Case(STAGES[2], 48, 32), Case(STAGES[2], 1, 256)]
@@ -76,7 +76,7 @@ def _measure(context: Context, case: Case, peak: float, share: float) -> None:
 
 
 def _timed(context: Context, training: Training, case: Case, rows: int) -> tuple[int, float]:
-    """Seconds of a step on `rows` samples, or on fewer: several steps in a row need more memory than the first one."""
+    """Measure a step on `rows` samples, or on fewer: later steps need more memory than the first one."""
     while True:
         training.release()
         free(context.device)
@@ -93,7 +93,7 @@ def _timed(context: Context, training: Training, case: Case, rows: int) -> tuple
 
 
 def _operations(part: Stage, plan: StagePlan, case: Case) -> float:
-    """Of one sample's step, without those that activation checkpointing does twice."""
+    """FLOPs of one sample's step, without recomputation by activation checkpointing."""
     if part.training.gradient_checkpointing:
         training = part.training.model_copy(update={"gradient_checkpointing": False})
         plan = replace(part, training=training).plan(case.frames, 1)
@@ -101,9 +101,9 @@ def _operations(part: Stage, plan: StagePlan, case: Case) -> float:
 
 
 def _largest(context: Context, training: Training, case: Case, until: float) -> int:
-    """The largest micro-batch that fits: doubled until memory runs out, then bisected to an eighth.
+    """Find the largest micro-batch that fits: doubled until memory runs out, then bisected to an eighth.
 
-    until: seconds that must be left; once fewer are, the largest that did fit is taken. Raises if one sample does not.
+    The search ends when fewer than `until` seconds are left. Raises the error if not even one sample fits.
     """
     fits, fails = 0, case.most + 1
     rows = 1 if case.frames > 1 or context.tiny else 8
@@ -126,5 +126,5 @@ def _largest(context: Context, training: Training, case: Case, until: float) -> 
 
 
 def _between(fits: int, fails: int) -> int:
-    """A number to try next, or `fits` if that is close enough."""
+    """Return the next number to try, or `fits` if it is close enough."""
     return fits if fails - fits <= max(1, fails // 8) else (fits + fails) // 2

@@ -1,4 +1,4 @@
-"""The encoder `openclip`: open_clip's SigLIP and CLIP vision towers."""
+"""The encoder `openclip`: SigLIP and CLIP vision towers of open_clip."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -10,30 +10,30 @@ from composer.transform import Resize
 
 
 class OpenClipConfig(ComponentConfig):
-    """Options of the encoder `openclip`. Without `model`, a tiny SigLIP with random weights that trains on a CPU."""
+    """Options of the encoder `openclip`. Without `model`, a tiny SigLIP with random weights."""
 
     model: str | None = Field(
-        None, description="A name of open_clip.list_models(), such as ViT-L-16-SigLIP-384; null is a tiny SigLIP."
+        None, description="Name from open_clip.list_models(), for example ViT-L-16-SigLIP-384; null is a tiny SigLIP."
     )
     pretrained: str | None = Field(
         None,
-        description="One of open_clip's tags for the model, such as webli, or a local .safetensors, .bin or .pt file; "
+        description="Tag of open_clip for the model, for example webli, or a local .safetensors, .bin or .pt file; "
         "null is random weights.",
     )
     image_size: int | None = Field(
         None,
         ge=1,
-        description="Pixels of a frame's short side after resizing; null is the model's own, or 64. A square may be "
-        "larger than its whole patches, whose rest is not seen.",
+        description="Pixels of a frame's short side after resizing; null is the model's own, or 64. Pixels "
+        "beyond the last complete patch are ignored.",
     )
     resize: Resize | None = Field(
         None,
-        description="How frames get there: scale (to this short side, or to the patches of such a square at most), or "
-        "make a square by squashing, cropping or padding; null is what "
-        "open_clip does for the tag or the model, or keep-aspect without a model.",
+        description="Resizing: keep the aspect ratio (with this short side, or at most the patches of a square of this "
+        "side), or make a square by squashing, cropping or padding; null is open_clip's mode for the tag or the model, "
+        "or keep-aspect without a model.",
     )
     patch_size: int | None = Field(None, ge=1, description="Pixels of a patch's side; null is the model's own, or 8.")
-    width: int | None = Field(None, ge=1, description="Channels of a token; null is the model's own, or 96.")
+    width: int | None = Field(None, ge=1, description="Channels per token; null is the model's own, or 96.")
     depth: int | None = Field(None, ge=1, description="Number of blocks; null is the model's own, or 4.")
     heads: int | None = Field(
         None, ge=1, description="Attention heads, a divisor of the width; null is the model's own, or 4."
@@ -41,12 +41,12 @@ class OpenClipConfig(ComponentConfig):
     layer: int = Field(
         -1,
         le=-1,
-        description="Block whose output is the tokens, from the end: -1 is the last, with the final norm; -2 the one "
-        "before it, as in LLaVA, without that norm. Later blocks are dropped, and a reducer merges in the others.",
+        description="Block whose output is used, counted from the end: -1 is the last, with the final norm; -2 the one "
+        "before it, as in LLaVA, without that norm. Later blocks are dropped; a reducer merges in the others.",
     )
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
+    def _check_heads(self) -> Self:
         if self.width is not None and self.heads is not None and self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self

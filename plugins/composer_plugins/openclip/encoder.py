@@ -1,6 +1,6 @@
-"""open_clip's SigLIP and CLIP vision towers as one timm ViT.
+"""SigLIP and CLIP vision towers of open_clip, built as a timm ViT.
 
-Legend: F frames, H and W pixels, P patches, N tokens, D channels, h heads, d channels of a head.
+Legend: F frames, H and W pixels, P patches, N tokens, D channels, h heads, d channels per head.
 """
 
 from typing import Any
@@ -19,16 +19,17 @@ from composer_plugins.openclip.weights import load_weights
 
 
 class OpenClipEncoder(Encoder):
-    """Tokens of the last block after the final norm, or of an earlier `layer` without it.
+    """Encoder with a vision tower of open_clip, without pooling head, projection or text tower.
 
-    No pooling head, projection or text tower is built.
+    The output is that of the last block after the final norm, or of an earlier `layer` without it. Keys of the tower's
+    state dict are timm's (`tower.blocks.0.attn.qkv.weight`). The position embeddings are a table for a grid of
+    `image_size`; for other grids, `forward` interpolates them (bicubic, antialiased, fp32). The buffers `mean` and
+    `std` (of pixels from 0 to 255) and `transform` are those of the tag, or of the model family for a local file;
+    `resize` and `image_size` override the transform.
 
-    The tower's state-dict keys are timm's (`tower.blocks.0.attn.qkv.weight`). Position embeddings are one table for a
-    grid of `image_size`; for any other grid, `forward` interpolates it (bicubic, antialiased, fp32).
-    The buffers `mean` and `std`, of pixels from 0 to 255, are the tag's own, else the family's: also for a local file.
-    So is `transform`, unless `resize` or `image_size` is set.
-    Raises ComposeError for a model or a tag that open_clip does not have, or a tower that is no plain ViT, and
-    CheckpointError for weights that do not fit.
+    Raises:
+        ComposeError: If open_clip does not have the model or the tag, or the tower is not a plain ViT.
+        CheckpointError: If the weights do not match the tower.
     """
 
     mean: Tensor
@@ -51,8 +52,8 @@ class OpenClipEncoder(Encoder):
         super().__init__()
         self._model = model
         self._plan = plan = _plan(model, pretrained) if resolved is None else _stored(model, resolved)
-        given = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth}
-        options = plan.options | {k: v for k, v in (given | {"num_heads": heads}).items() if v is not None}
+        sizes = {"img_size": image_size, "patch_size": patch_size, "embed_dim": width, "depth": depth}
+        options = plan.options | {k: v for k, v in (sizes | {"num_heads": heads}).items() if v is not None}
         self.tower = _build(plan.timm_name, options, model)
         if resolved is None and pretrained is not None:
             load_weights(self.tower, model, pretrained)
@@ -73,7 +74,7 @@ class OpenClipEncoder(Encoder):
         return {"model": self._model, **self._plan._asdict()}
 
     def _transform(self, image_size: int | None, resize: Resize, resample: Resample) -> FrameTransform:
-        """open_clip's own. A patch of 14 does not divide SO400M's 384 pixels: its whole patches are 378."""
+        """Frame transform of the tower. A patch of 14 does not divide SO400M's 384 pixels; complete patches are 378."""
         embed = self.tower.patch_embed
         native = embed.grid_size[0] * self.patch_size if resize in WHOLE_PATCHES else embed.img_size[0]
         return FrameTransform(image_size or native, self.patch_size, resize, resample)
@@ -99,20 +100,20 @@ class OpenClipEncoder(Encoder):
 
 
 class HostBlock(Block):
-    """timm's block, with room for a reducer between its attention and its MLP."""
+    """Block of timm that can run a reducer between attention and MLP."""
 
     def forward(self, tokens: BlockTokens, reducer: BlockReducer | None, r: int, prefix: int) -> BlockTokens:
         return host(tokens, reducer, r, prefix, attention=self._attention, mlp=self._mlp)
 
     def _attention(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What self-attention adds to x [F, N, D], and its keys [F, h, N, d]."""
+        """Output of self-attention for x [F, N, D], without the residual, and its keys [F, h, N, d]."""
         attn = self.attn
         qkv = attn.qkv(self.norm1(x)).unflatten(-1, (3, attn.num_heads, attn.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         q, k = attn.q_norm(q), attn.k_norm(k)
         dropout = attn.attn_drop.p if self.training else 0.0
-        attended = proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2)
-        return self.drop_path1(self.ls1(attn.proj_drop(attn.proj(attn.norm(attended))))), k
+        values = proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2)
+        return self.drop_path1(self.ls1(attn.proj_drop(attn.proj(attn.norm(values))))), k
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.drop_path2(self.ls2(self.mlp(self.norm2(x))))
@@ -120,7 +121,7 @@ class HostBlock(Block):
 
 @torch.no_grad()
 def _initialize_siglip(tower: VisionTransformer) -> None:
-    """SigLIP's own initialization (big_vision, models/vit.py): Xavier, positions with deviation 1 / sqrt(width)."""
+    """Initialize like SigLIP (big_vision, models/vit.py): Xavier; positions with standard deviation 1 / sqrt(width)."""
     tower.init_weights("jax", needs_reset=False)
     nn.init.normal_(tower.pos_embed, std=tower.embed_dim**-0.5)
 
@@ -134,11 +135,11 @@ def _plan(model: str | None, pretrained: str | None) -> Tower:
 
 
 def _stored(model: str | None, resolved: Resolved) -> Tower:
-    """The tower that a checkpoint's weights are of. Raises ConfigError if another model is named."""
+    """Return the tower of a checkpoint. Raises ConfigError if `model` is different."""
     plan = dict(resolved)
     trained = plan.pop("model")
     if model != trained:
-        raise ConfigError(f"model.encoder.model: got {model!r}, but the checkpoint has {trained!r}: leave it out")
+        raise ConfigError(f"model.encoder.model: got {model!r}, but the checkpoint has {trained!r}: remove it")
     return Tower(**plan)
 
 
@@ -150,6 +151,6 @@ def _build(timm_name: str, options: dict[str, Any], model: str | None) -> Vision
         )
     except AssertionError as error:
         raise ComposeError(
-            f"model.encoder: a tower of {model or 'the default shape'} with width {width} and {heads} heads cannot be "
-            f"built: {error}. Name `heads` that divide the width."
+            f"model.encoder: cannot build {model or 'a tower'} with width {width} and {heads} heads: {error}: "
+            "set heads to a divisor of the width"
         ) from error

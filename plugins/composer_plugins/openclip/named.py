@@ -1,4 +1,4 @@
-"""The towers that open_clip knows by name."""
+"""Vision towers of open_clip, by model name."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,21 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 RESIZE: dict[str, Resize] = {"shortest": "center-crop", "longest": "pad", "squash": "squash"}
-"""open_clip's names of resize modes."""
+"""Resize modes by open_clip's names."""
 
 
 def named_tower(model: str, pretrained: str | None) -> Tower:
-    """The tower of an open_clip model, with the pixels of its tag `pretrained`; those of its family for a local file.
+    """Return the tower of an open_clip model.
 
-    Raises ComposeError.
+    Args:
+        model: Name of the model.
+        pretrained: Tag, whose normalization and resizing are used, or a local file; None for random weights.
+
+    Returns:
+        The tower.
+
+    Raises:
+        ComposeError: If open_clip does not have the model, or its tower is not a plain ViT.
     """
     tower = _architecture(model)
     if pretrained is None or Path(pretrained).is_file():
@@ -34,24 +42,23 @@ def named_tower(model: str, pretrained: str | None) -> Tower:
 
 
 def _architecture(model: str) -> Tower:
+    """Return the tower of a model, with the normalization of its family."""
     config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
     if config is None:
-        raise ComposeError(f"model.encoder.model: open_clip has no model {model!r}; see open_clip.list_models().")
+        raise ComposeError(f"model.encoder.model: open_clip has no model {model!r}; see open_clip.list_models()")
     vision = config["vision_cfg"]
     name = vision.get("timm_model_name")
     if name is None and not _is_plain_clip(vision):
-        raise ComposeError(f"model.encoder.model: the tower of {model!r} is no plain ViT; take a SigLIP or a CLIP ViT.")
+        raise ComposeError(f"model.encoder.model: the tower of {model!r} is not a plain ViT; use a SigLIP or CLIP ViT")
     if name is None:
         return _clip(vision, quick_gelu=config.get("quick_gelu", False))
     if "siglip" not in name:
-        raise ComposeError(
-            f"model.encoder.model: the tower of {model!r} is timm's {name}; take a SigLIP or a CLIP ViT."
-        )
+        raise ComposeError(f"model.encoder.model: the tower of {model!r} is timm's {name}; use a SigLIP or CLIP ViT")
     return siglip(name, {"img_size": vision["image_size"]})
 
 
 def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:
-    """A tower that open_clip builds with a ViT of its own, in the terms of timm's, which is the same function."""
+    """Return the tower of a model with open_clip's own ViT, with the options of timm's equivalent ViT."""
     options = {
         "img_size": vision["image_size"],
         "patch_size": vision["patch_size"],

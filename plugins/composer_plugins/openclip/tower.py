@@ -1,4 +1,4 @@
-"""What an open_clip vision tower is, without open_clip."""
+"""Description of open_clip's vision towers. Does not import open_clip."""
 
 from typing import Any, NamedTuple
 
@@ -10,9 +10,15 @@ HALF: Color = (0.5, 0.5, 0.5)
 
 
 class Tower(NamedTuple):
-    """How to build one tower, and which pixels it sees.
+    """Description of a vision tower and its input.
 
-    options: arguments of timm's VisionTransformer. mean and std: of pixels from 0 to 1.
+    Attributes:
+        timm_name: Name of the model in timm.
+        options: Arguments of timm's VisionTransformer.
+        mean: Mean of the pixels, from 0 to 1.
+        std: Standard deviation of the pixels, from 0 to 1.
+        resize: Mode of resizing.
+        resample: Filter of resizing.
     """
 
     timm_name: str
@@ -28,11 +34,12 @@ class Tower(NamedTuple):
 
 
 def siglip(timm_name: str, options: dict[str, Any]) -> Tower:
-    # timm builds most SigLIP towers with exact GELU, and all SigLIP weights were trained with the tanh approximation.
+    """Return a SigLIP tower."""
+    # timm builds most SigLIP towers with exact GELU, but all SigLIP weights were trained with the tanh approximation.
     return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, HALF, HALF, "squash")
 
 
 TINY = siglip(
     "vit_base_patch16_siglip_224", {"img_size": 64, "patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 4}
 )._replace(resize="keep-aspect")
-"""The tower of an encoder that names no model."""
+"""Default tower, without a model name."""

@@ -1,4 +1,4 @@
-"""The encoder `transformers-vision`: vision towers of Hugging Face transformers."""
+"""The encoder `transformers-vision`: vision towers of transformers."""
 
 from collections.abc import Iterable
 from typing import Literal, Self
@@ -12,33 +12,33 @@ FamilyName = Literal["siglip", "siglip2", "clip", "dinov2", "dinov2-registers"]
 
 
 class TransformersVisionConfig(ComponentConfig):
-    """Options of the encoder `transformers-vision`. Without any, a tiny SigLIP with random weights."""
+    """Options of the encoder `transformers-vision`. By default, the tower is a tiny SigLIP with random weights."""
 
     pretrained: str | None = Field(
         None,
-        description="A hub name such as google/siglip-large-patch16-384, or a local folder, with safetensors; "
-        "null is random weights of the sizes below.",
+        description="Name on the hub, for example google/siglip-large-patch16-384, or local folder, with safetensors; "
+        "null is random weights.",
     )
     family: FamilyName | None = Field(
-        None, description="Architecture of random weights; null is siglip, or what `pretrained` says."
+        None, description="Architecture of random weights; null is siglip, or that of `pretrained`."
     )
     image_size: int | None = Field(
         None,
         ge=1,
-        description="Pixels of a frame's short side after resizing; null is the checkpoint's own, or 64. A square may "
-        "be larger than its whole patches, whose rest is not seen.",
+        description="Pixels of a frame's short side after resizing; null is the checkpoint's own, or 64. Pixels "
+        "beyond the last complete patch are ignored.",
     )
     resize: Resize | None = Field(
         None,
-        description="How frames get there: scale (to this short side, or to the patches of such a square at most), or "
-        "make a square by squashing, cropping or padding; null is what the "
-        "checkpoint's preprocessor_config.json says, else keep-aspect.",
+        description="Resizing: keep the aspect ratio (with this short side, or at most the patches of a square of this "
+        "side), or make a square by squashing, cropping or padding; null is the mode of the checkpoint's "
+        "preprocessor_config.json, or keep-aspect.",
     )
     patch_size: int | None = Field(
         None, ge=1, description="Pixels of a patch's side, for random weights; null is the checkpoint's own, or 8."
     )
     width: int | None = Field(
-        None, ge=1, description="Channels of a token, for random weights; null is the checkpoint's own, or 96."
+        None, ge=1, description="Channels per token, for random weights; null is the checkpoint's own, or 96."
     )
     depth: int | None = Field(
         None, ge=1, description="Number of blocks, for random weights; null is the checkpoint's own, or 4."
@@ -49,16 +49,16 @@ class TransformersVisionConfig(ComponentConfig):
     layer: int = Field(
         -1,
         le=-1,
-        description="Block whose output is the tokens, from the end: -1 is the last, with the final norm; -2 the one "
-        "before it, as in LLaVA, without that norm. Later blocks are dropped, and a reducer merges in the others.",
+        description="Block whose output is used, counted from the end: -1 is the last, with the final norm; -2 the one "
+        "before it, as in LLaVA, without that norm. Later blocks are dropped; a reducer merges in the others.",
     )
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _check_sizes(self) -> Self:
         shape = {"family": self.family, "patch_size": self.patch_size, "width": self.width, "depth": self.depth}
-        given = [name for name, value in (shape | {"heads": self.heads}).items() if value is not None]
-        if self.pretrained is not None and given:
-            raise ValueError(f"pretrained weights have a shape of their own: leave out {', '.join(given)}")
+        names = [name for name, value in (shape | {"heads": self.heads}).items() if value is not None]
+        if self.pretrained is not None and names:
+            raise ValueError(f"pretrained weights determine the sizes: remove {', '.join(names)}")
         if self.width is not None and self.heads is not None and self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         return self

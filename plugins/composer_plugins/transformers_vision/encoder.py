@@ -18,17 +18,18 @@ from composer_plugins.transformers_vision.preprocessor import Preprocessor, read
 
 
 class TransformersVisionEncoder(Encoder):
-    """Tokens of the last layer after the final norm, or of an earlier `layer` without it; no pooling head is built.
+    """Encoder with a vision tower of transformers, without pooling head.
 
-    Class and register tokens are dropped.
-    The tower's state-dict keys are the library's. Position embeddings keep the checkpoint's grid; for any other grid,
-    `forward` interpolates them in fp32 as the library does. Weights are read from safetensors only, in fp32, and no
-    code of a repository is run.
-    The buffers `mean` and `std`, of pixels from 0 to 255, are those of the checkpoint's preprocessor_config.json, else
-    the family's. A checkpoint of composer keeps them. `transform` is that of this file, unless `resize` or `image_size`
-    is set.
-    Raises ComposeError for an architecture that is none of the families, CheckpointError for weights that cannot be
-    read or are incomplete, and for a mean or std that is not of three channels.
+    The output is that of the last layer after the final norm, or of an earlier `layer` without it; class and register
+    tokens are dropped. Keys of the tower's state dict are those of transformers. Position embeddings are for the
+    checkpoint's grid; for other grids, `forward` interpolates them in fp32, as transformers does. Weights are read from
+    safetensors only, in fp32, and no code of a repository is run. The buffers `mean` and `std` (of pixels from 0 to
+    255) and `transform` are those of the checkpoint's preprocessor_config.json, or of the family; `resize` and
+    `image_size` override the transform.
+
+    Raises:
+        ComposeError: If the architecture is not one of the families.
+        CheckpointError: If the weights cannot be read or are incomplete, or mean or std do not have three channels.
     """
 
     mean: Tensor
@@ -66,12 +67,12 @@ class TransformersVisionEncoder(Encoder):
         self._read = None if pretrained is None else (config, preprocessor)
         layers = blocks_up_to(layer, getattr(self.tower.encoder, self.family.layers))
         for place, native in enumerate(layers):
-            layers[place] = _hosting(self.family.layer, native, config)
+            layers[place] = _to_host(self.family.layer, native, config)
         setattr(self.tower.encoder, self.family.layers, layers)
         if layer < -1:
             setattr(self.tower, self.family.norm, nn.Identity())
         if getattr(self.tower.embeddings, "mask_token", None) is not None:
-            self.tower.embeddings.mask_token = None  # of pretraining only: it would never get a gradient
+            self.tower.embeddings.mask_token = None  # for pretraining only, it would never get a gradient
         self.tower.train()
 
         self.dim, self.depth, self.patch_size = config.hidden_size, len(layers), config.patch_size
@@ -107,10 +108,10 @@ class TransformersVisionEncoder(Encoder):
 def _tiny_config(
     family: FamilyName, image_size: int, patch_size: int, width: int | None, depth: int | None, heads: int | None
 ) -> Any:
-    """A config for random weights, of a tiny tower where nothing is said. Raises ComposeError."""
+    """Create the config of a tower with random weights, tiny by default. Raises ComposeError."""
     width, depth, heads = width or 96, depth or 4, heads or 4
     if width % heads:
-        raise ComposeError(f"model.encoder: width {width} is not a multiple of heads {heads}; name a divisor.")
+        raise ComposeError(f"model.encoder: width {width} is not a multiple of heads {heads}; set a divisor")
     sizes: dict[str, Any] = {
         "hidden_size": width,
         "num_hidden_layers": depth,
@@ -131,13 +132,13 @@ def _tiny_config(
 
 
 def _read_config(pretrained: str) -> tuple[Family, Any]:
-    """The family and the vision half of a checkpoint's config.json."""
+    """Read the family and the vision part of a checkpoint's config.json."""
     try:
         config = AutoConfig.from_pretrained(pretrained, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"model.encoder.pretrained: {pretrained!r} is no local folder with a config.json, and no hub name that can "
-            f"be had: {error}"
+            f"model.encoder.pretrained: {pretrained!r} is neither a local folder with a config.json nor a model that "
+            f"can be downloaded: {error}"
         ) from error
     config = getattr(config, "vision_config", config)
     for family in FAMILIES.values():
@@ -145,15 +146,14 @@ def _read_config(pretrained: str) -> tuple[Family, Any]:
             config.vision_use_head = False
             return family, config
     raise ComposeError(
-        f"model.encoder.pretrained: {pretrained!r} is a {config.model_type!r}; transformers-vision offers "
-        f"{', '.join(FAMILIES)}."
+        f"model.encoder.pretrained: {pretrained!r} is a {config.model_type!r}, expected one of {', '.join(FAMILIES)}"
     )
 
 
 def _read_weights(family: Family, config: Any, pretrained: str) -> PreTrainedModel:
-    """The tower alone, in fp32; a whole CLIP or SigLIP is read without its text tower."""
+    """Read the tower in fp32; the text tower of a complete CLIP or SigLIP is skipped."""
     try:
-        # Lightning builds models inside `with device:`, which transformers takes for a device_map and wants accelerate.
+        # Lightning builds models inside `with device:`, which transformers treats as device_map; it needs accelerate.
         with torch.device("cpu"):
             tower, info = family.model.from_pretrained(
                 pretrained, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -162,14 +162,14 @@ def _read_weights(family: Family, config: Any, pretrained: str) -> PreTrainedMod
         raise CheckpointError(f"model.encoder.pretrained: weights of {pretrained!r} cannot be read: {error}") from error
     if missing := sorted(info["missing_keys"]):
         raise CheckpointError(
-            f"model.encoder.pretrained: {pretrained!r} lacks {len(missing)} weights of its vision tower, such as "
-            f"{missing[0]}."
+            f"model.encoder.pretrained: {len(missing)} weights of the vision tower are missing in {pretrained!r}, for "
+            f"example {missing[0]}"
         )
     return tower
 
 
-def _hosting(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:
-    """The same layer, with the same parameters, as its subclass that hosts a reducer."""
+def _to_host(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:
+    """Convert a layer to its subclass that can run a reducer, with the same parameters."""
     with torch.device("meta"):
         host = kind(config)
     host.load_state_dict(layer.state_dict(), assign=True)
@@ -177,7 +177,7 @@ def _hosting(kind: type[nn.Module], layer: nn.Module, config: Any) -> nn.Module:
 
 
 def _native_size(config: Any) -> int:
-    """Pixels of the side of the square that the position embeddings are made for."""
+    """Side in pixels of the square image that the position embeddings are for."""
     if hasattr(config, "num_patches"):
         return math.isqrt(config.num_patches) * config.patch_size
     return config.image_size

@@ -1,6 +1,6 @@
-"""What differs between the families of vision towers in transformers: layers, embeddings, constants.
+"""Families of vision towers in transformers: layers, embeddings, constants.
 
-Legend: F frames, H and W pixels, R x C patches (P in all), N tokens, D channels, h heads, d channels of a head.
+Legend: F frames, H and W pixels, R x C patches (P in total), N tokens, D channels, h heads, d channels per head.
 """
 
 import math
@@ -42,10 +42,18 @@ IMAGENET_STD: Color = (0.229, 0.224, 0.225)
 
 
 class Family(NamedTuple):
-    """One architecture.
+    """Description of an architecture.
 
-    embed: (tower, pixels [F, 3, H, W]) to ([F, prefix + P, D], (R, C)), up to the first block. processor: the name of
-    its class in transformers, which imports torchvision.
+    Attributes:
+        config: Config class.
+        model: Model class.
+        layer: Layer class that can run a reducer.
+        layers: Name of the list of layers.
+        norm: Name of the final norm.
+        embed: Function from (tower, pixels [F, 3, H, W]) to ([F, prefix + P, D], (R, C)), the input of the first block.
+        mean: Mean of the pixels, from 0 to 1.
+        std: Standard deviation of the pixels, from 0 to 1.
+        processor: Name of the image processor class, which imports torchvision.
     """
 
     config: type[Any]
@@ -60,7 +68,7 @@ class Family(NamedTuple):
 
 
 class ClipLikeLayer(nn.Module):
-    """A layer of SigLIP, SigLIP2 or CLIP, with room for a reducer between its attention and its MLP."""
+    """Layer of SigLIP, SigLIP2 or CLIP that can run a reducer between attention and MLP."""
 
     self_attn: nn.Module
     layer_norm1: nn.Module
@@ -74,15 +82,15 @@ class ClipLikeLayer(nn.Module):
         attn: Any = self.self_attn
         x = self.layer_norm1(x)
         dropout = attn.dropout if self.training else 0.0
-        attended, keys = attend(attn.q_proj(x), attn.k_proj(x), attn.v_proj(x), attn.num_heads, sizes, dropout)
-        return attn.out_proj(attended), keys
+        values, keys = attend(attn.q_proj(x), attn.k_proj(x), attn.v_proj(x), attn.num_heads, sizes, dropout)
+        return attn.out_proj(values), keys
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.mlp(self.layer_norm2(x))
 
 
 class Dinov2LikeLayer(nn.Module):
-    """A layer of DINOv2, with room for a reducer between its attention and its MLP."""
+    """Layer of DINOv2 that can run a reducer between attention and MLP."""
 
     attention: nn.Module
     norm1: nn.Module
@@ -98,14 +106,14 @@ class Dinov2LikeLayer(nn.Module):
     def _attention(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor]:
         q_proj, k_proj, v_proj, out_proj, heads = self._projections()
         x = self.norm1(x)
-        attended, keys = attend(q_proj(x), k_proj(x), v_proj(x), heads, sizes)
-        return self.drop_path(self.layer_scale1(out_proj(attended))), keys
+        values, keys = attend(q_proj(x), k_proj(x), v_proj(x), heads, sizes)
+        return self.drop_path(self.layer_scale1(out_proj(values))), keys
 
     def _mlp(self, x: Tensor) -> Tensor:
         return self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
 
     def _projections(self) -> tuple[Any, Any, Any, Any, int]:
-        """Projections of queries, keys, values and the output, and the heads."""
+        """Projections of queries, keys, values and output, and the number of heads."""
         attn: Any = self.attention
         if hasattr(attn, "q_proj"):
             return attn.q_proj, attn.k_proj, attn.v_proj, attn.o_proj, attn.num_attention_heads
@@ -131,18 +139,32 @@ class HostDinov2RegistersLayer(Dinov2LikeLayer, Dinov2WithRegistersLayer): ...
 def attend(
     q: Tensor, k: Tensor, v: Tensor, heads: int, sizes: Tensor | None, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Attention of projections [F, N, D]: its output before the last projection [F, N, D], its keys [F, h, N, d]."""
+    """Compute attention.
+
+    Args:
+        q: Projected queries [F, N, D].
+        k: Projected keys [F, N, D].
+        v: Projected values [F, N, D].
+        heads: Number of heads.
+        sizes: Sizes of tokens [F, N]; None if all are equal.
+        dropout: Probability of dropout.
+
+    Returns:
+        Output before the last projection [F, N, D], and keys [F, h, N, d].
+    """
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
     return proportional_attention(q, k, v, sizes, dropout).transpose(1, 2).flatten(2), k
 
 
 def embed_siglip(tower: SiglipVisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    """Embed the patches of SigLIP; see `Family.embed`."""
     embeddings = tower.embeddings
     x, grid = _patches(embeddings.patch_embedding, pixels)
     return x + resample(embeddings.position_embedding.weight, grid), grid
 
 
 def embed_siglip2(tower: Siglip2VisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    """Embed the patches of SigLIP2; see `Family.embed`."""
     embeddings = tower.embeddings
     side = embeddings.patch_size
     x = pixels.unfold(2, side, side).unfold(3, side, side)  # [F, 3, R, C, side, side]
@@ -153,6 +175,7 @@ def embed_siglip2(tower: Siglip2VisionModel, pixels: Tensor) -> tuple[Tensor, Gr
 
 
 def embed_clip(tower: CLIPVisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    """Embed the patches of CLIP; see `Family.embed`."""
     embeddings = tower.embeddings
     x, grid = _patches(embeddings.patch_embedding, pixels)
     table = embeddings.position_embedding.weight
@@ -161,6 +184,7 @@ def embed_clip(tower: CLIPVisionModel, pixels: Tensor) -> tuple[Tensor, Grid]:
 
 
 def embed_dinov2(tower: Dinov2Model, pixels: Tensor) -> tuple[Tensor, Grid]:
+    """Embed the patches of DINOv2; see `Family.embed`."""
     embeddings = tower.embeddings
     x, grid = _patches(embeddings.patch_embeddings.projection, pixels)
     table = embeddings.position_embeddings[0]
@@ -169,6 +193,7 @@ def embed_dinov2(tower: Dinov2Model, pixels: Tensor) -> tuple[Tensor, Grid]:
 
 
 def embed_dinov2_registers(tower: Dinov2WithRegistersModel, pixels: Tensor) -> tuple[Tensor, Grid]:
+    """Embed the patches of DINOv2 with registers; see `Family.embed`."""
     embeddings = tower.embeddings
     x, grid = _patches(embeddings.patch_embeddings.projection, pixels)
     table = embeddings.position_embeddings[0]
@@ -178,7 +203,17 @@ def embed_dinov2_registers(tower: Dinov2WithRegistersModel, pixels: Tensor) -> t
 
 
 def resample(table: Tensor, grid: Grid, *, mode: str = "bicubic", antialias: bool = False) -> Tensor:
-    """Position embeddings [side * side, D] of a square grid to those of `grid`, [R * C, D], in fp32, rows first."""
+    """Interpolate position embeddings in fp32.
+
+    Args:
+        table: Embeddings of a square grid [side * side, D].
+        grid: Rows and columns (R, C).
+        mode: Mode of `torch.nn.functional.interpolate`.
+        antialias: Whether to use antialiasing.
+
+    Returns:
+        Embeddings of the grid [R * C, D], row by row.
+    """
     side = math.isqrt(table.shape[0])
     if grid == (side, side):
         return table

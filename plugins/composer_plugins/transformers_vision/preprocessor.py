@@ -1,4 +1,4 @@
-"""What a checkpoint's preprocessor_config.json says of its pixels."""
+"""Image preprocessing from a checkpoint's preprocessor_config.json."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,13 +8,20 @@ from composer.transform import WHOLE_PATCHES, FrameTransform, Library, Resample,
 from composer_plugins.transformers_vision.families import Color, Family
 
 RESAMPLE: dict[int, Resample] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers of filters."""
+"""Filters by Pillow's numbers."""
 
 
 class Preprocessor(NamedTuple):
-    """Pixels as a checkpoint's own processor makes them.
+    """Preprocessing of a checkpoint.
 
-    mean, std: of 0 to 1. resize, size: None if the file does not say; short_side: before a crop.
+    Attributes:
+        mean: Mean of the pixels, from 0 to 1.
+        std: Standard deviation of the pixels, from 0 to 1.
+        resize: Mode of resizing; None if the file has none.
+        size: Side in pixels; None if the file has none.
+        short_side: Short side before a crop, in pixels.
+        resample: Filter of resizing.
+        like: Library whose rounding is used.
     """
 
     mean: Color
@@ -26,9 +33,19 @@ class Preprocessor(NamedTuple):
     like: Library = "transformers"
 
     def transform(self, patch_size: int, native: int, resize: Resize | None, image_size: int | None) -> FrameTransform:
-        """What the recipe asks for (`resize`, `image_size`), else what the file says, else "keep-aspect" at `native`.
+        """Create the frame transform.
 
-        Modes of whole patches round the file's size down to them. A crop at another size keeps its share of the frame.
+        The file's size is rounded down to complete patches in modes that need them. A crop at a different size keeps
+        the same fraction of the frame.
+
+        Args:
+            patch_size: Side of a patch in pixels.
+            native: Default size in pixels.
+            resize: Mode of the recipe; None for that of the file, or keep-aspect.
+            image_size: Size of the recipe in pixels; None for that of the file, or `native`.
+
+        Returns:
+            The transform.
         """
         mode = resize or self.resize or "keep-aspect"
         size = image_size or self.size or native
@@ -41,12 +58,21 @@ class Preprocessor(NamedTuple):
 
 
 def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) -> Preprocessor:
-    """The preprocessor of a hub name or a local folder; what the file does not say is the family's.
+    """Read the preprocessor of a checkpoint.
 
-    Raises CheckpointError for a file that cannot be read, for a mean or std that is not of three channels, and, unless
-    `resize` replaces it, for a way of resizing that composer does not have.
+    Args:
+        family: Family of the tower, for defaults.
+        pretrained: Name on the hub or local folder.
+        resize: Mode of the recipe, which overrides that of the file.
+
+    Returns:
+        The preprocessor.
+
+    Raises:
+        CheckpointError: If the file cannot be read, mean or std do not have three channels, or `resize` is None and
+            the file's mode of resizing is not supported.
     """
-    import transformers  # whose image processors import torchvision
+    import transformers  # its image processors import torchvision
     from transformers.models.auto.image_processing_auto import get_image_processor_config
 
     try:
@@ -62,42 +88,44 @@ def read_preprocessor(family: Family, pretrained: str, resize: Resize | None) ->
         value = getattr(processor, name)
         if not isinstance(value, list | tuple) or len(value) != 3:
             raise CheckpointError(
-                f"model.encoder.pretrained: {name} of {pretrained!r} is {value} in its preprocessor_config.json; a "
-                "tower takes three channels, so state three numbers there."
+                f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r}: {name}: got {value}, "
+                "expected three numbers; change it there"
             )
     constants = Preprocessor(tuple(processor.image_mean), tuple(processor.image_std))
-    return _resized(constants, processor, values, pretrained, resize) if processor.do_resize else constants
+    return _add_resizing(constants, processor, values, pretrained, resize) if processor.do_resize else constants
 
 
-def _resized(
+def _add_resizing(
     constants: Preprocessor, processor: Any, values: dict[str, Any], pretrained: str, resize: Resize | None
 ) -> Preprocessor:
-    """With the processor's filter, and its sizes if the file says them."""
+    """Add the processor's filter, and its sizes if the file has them."""
     where = f"model.encoder.pretrained: preprocessor_config.json of {pretrained!r}"
     number = 2 if processor.resample is None else int(processor.resample)
     if number not in RESAMPLE:
         raise CheckpointError(f"{where}: got resample {number}, expected one of {RESAMPLE}; change it there")
-    stated = constants._replace(resample=RESAMPLE[number])
+    filtered = constants._replace(resample=RESAMPLE[number])
     sizes = {key: values[key] for key in ("size", "crop_size", "do_center_crop", "max_num_patches") if key in values}
     if "size" not in sizes and "max_num_patches" not in sizes:
-        return stated
-    known = _most_patches(processor) if "max_num_patches" in sizes else _sides(processor)
-    if known is None and resize is None:
+        return filtered
+    options = _from_max_patches(processor) if "max_num_patches" in sizes else _from_sides(processor)
+    if options is None and resize is None:
         raise CheckpointError(
             f"{where}: got {', '.join(f'{key} {value}' for key, value in sizes.items())}, expected a square; set "
             "model.encoder.resize, and model.encoder.image_size if it is not the tower's own"
         )
-    return stated._replace(**known or {})
+    return filtered._replace(**options or {})
 
 
-def _most_patches(processor: Any) -> dict[str, Any] | None:
+def _from_max_patches(processor: Any) -> dict[str, Any] | None:
+    """Resizing by a maximum number of patches; None if it is not a square."""
     side = math.isqrt(processor.max_num_patches)
     if side**2 != processor.max_num_patches:
         return None
     return {"resize": "max-patches", "size": side * processor.patch_size}
 
 
-def _sides(processor: Any) -> dict[str, Any] | None:
+def _from_sides(processor: Any) -> dict[str, Any] | None:
+    """Resizing by sides in pixels; None if it is not supported."""
     size, crop = processor.size, processor.crop_size if processor.do_center_crop else None
     square = size.height if size.height == size.width else None
     shortest = None if size.longest_edge else size.shortest_edge

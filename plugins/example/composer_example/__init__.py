@@ -1,4 +1,4 @@
-"""What this plugin offers. No torch here: composer imports it to list components."""
+"""Components of this plugin. Does not import torch: composer imports this module to list components."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from composer.plugin import Component, ComponentConfig, hookimpl
 class ConvConfig(ComponentConfig):
     """Options of the encoder `conv`."""
 
-    width: int = Field(64, ge=1, description="Channels of a token.")
+    width: int = Field(64, ge=1, description="Channels per token.")
     depth: int = Field(3, ge=1, description="Number of blocks.")
     patch_size: int = Field(8, ge=1, description="Pixels of a patch's side.")
     image_size: int = Field(64, ge=1, description="Pixels of a frame's short side after resizing.")

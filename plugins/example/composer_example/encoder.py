@@ -8,7 +8,7 @@ from composer.transform import FrameTransform
 
 
 class Block(nn.Module):
-    """Mixes neighbors, then channels: [F, D, rows, columns] to the same."""
+    """Mixes neighbors, then channels. Input and output: [F, D, rows, columns]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Block(nn.Module):
 
 
 class ConvEncoder(Encoder):
-    """One token per patch, on the grid of the patches, of any size and shape."""
+    """Encoder with one token per patch, for frames of any size and shape."""
 
     def __init__(self, *, width: int, depth: int, patch_size: int, image_size: int) -> None:
         super().__init__()

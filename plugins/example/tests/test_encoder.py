@@ -1,4 +1,4 @@
-"""The whole test of a plugin: composer's kit checks the contract."""
+"""Complete test of a plugin: composer's kit checks the contract."""
 
 from composer.testing import check_encoder
 from composer_example import ConvConfig
