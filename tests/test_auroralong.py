@@ -166,7 +166,7 @@ def test_a_transformer_goes_through_the_same_stages(work: Path, monkeypatch: pyt
     (work / "few.yaml").write_text(yaml.safe_dump({"include": [learn], "data": {"sources": few}}))
     subprocess.run([sys.executable, f"{RECIPE}/tiny_data.py", "few.yaml", "--questions=1"], cwd=work, check=True)
     monkeypatch.chdir(work)
-    monkeypatch.setattr("composer.cli.run.start_process", lambda words: main(list(words)))
+    monkeypatch.setattr("composer.runs.run.start_process", lambda words: main(list(words)))
     flags = ["--model.backbone=transformer", "--trainer.max_steps=3", "--trainer.enable_progress_bar=false"]
     flags += ["--data.num_workers=0", OFTEN, "-o", "runs/transformer"]
     assert main(["run", RECIPE, "--overlay", "few.yaml", *flags]) == 0

@@ -80,13 +80,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             (folder / "results.json").write_text("{}")
         return 0
 
-    monkeypatch.setattr("composer.cli.run.start_process", pretend)
+    monkeypatch.setattr("composer.runs.run.start_process", pretend)
     return commands
 
 
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("composer.cli.run.start_process", lambda words: main(list(words)))
+    monkeypatch.setattr("composer.runs.run.start_process", lambda words: main(list(words)))
 
 
 def run(*arguments: str) -> int:
@@ -307,7 +307,7 @@ class TestPlan:
     def test_a_failing_stage_stops_the_run_with_its_status(
         self, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("composer.cli.run.start_process", lambda words: 7 * ("recipes/tiny/2-see.yaml" in words))
+        monkeypatch.setattr("composer.runs.run.start_process", lambda words: 7 * ("recipes/tiny/2-see.yaml" in words))
         assert run() == 7
         assert "composer: 2-see ended with status 7: run the same command" in capsys.readouterr().err
         assert log()[-1] == ("2-see", "failed")

@@ -61,7 +61,7 @@ def _base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(words: object) -> int:
         raise AssertionError(f"{words} was started")
 
-    monkeypatch.setattr("composer.cli.run.start_process", refuse)
+    monkeypatch.setattr("composer.runs.run.start_process", refuse)
 
 
 def write(path: str, typo: str) -> None:
