@@ -127,7 +127,7 @@ def train_with_loops(train: Callable[[Tensor], None], ids: Tensor) -> None:
 
     def loop(module: Any) -> Callable[..., Any]:
         def run(*inputs: Any) -> Any:
-            *timed, state = inputs
+            *timed, state = inputs[:7]  # wkv7 has a bound of decays after the state
             fixed = [] if module is wkv7 else [timed.pop()]
             outs = []
             for t in range(timed[0].shape[1]):

@@ -16,7 +16,7 @@ from composer.recipe.explain import validated
 from composer.recipe.yamlfile import load_yaml
 from composer.testing import check_backbone, check_encoder, check_projector, check_reducer
 from tests.composer.stand_ins import SumBackbone
-from tests.plugins.rwkv.author import stirred
+from tests.plugins.rwkv.author import random_model
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
@@ -103,7 +103,7 @@ def test_commands_about_backbones_are_the_command_lines_own(tmp_path: Path, monk
     assert len(commands) == 2
     monkeypatch.chdir(tmp_path)
     for _, _, component, source, target, *rest in commands:
-        made = stirred(component[-1], width=64, depth=2, head_size=32)
+        made = random_model(component[-1], width=64, depth=2, head_size=32)
         torch.save(made.model.state_dict(), "source.pth")
         assert main(["convert", component, "source.pth", target, *rest]) == 0, source
         assert Path(target).is_file()

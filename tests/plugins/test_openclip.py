@@ -70,7 +70,7 @@ def save(state: dict[str, Tensor], path: Path) -> str:
 
 
 def whole_clip(vision: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """A whole model's state dict: the tower under `prefix`, and a text tower; without a prefix, the tower alone."""
+    """State dict of a complete model: the tower under `prefix`, and a text tower; without a prefix, the tower alone."""
     text = {"text.token_embedding.weight": torch.zeros(3, 2), "logit_scale": torch.zeros(())}
     return {prefix + key: value for key, value in vision.items()} | (text if prefix else {})
 
@@ -229,13 +229,13 @@ def test_real_models_layout() -> None:
     """Keys and shapes of the real ViT-L-16-SigLIP-384, built by open_clip itself without memory."""
     config = open_clip.get_model_config("ViT-L-16-SigLIP-384")
     with torch.device("meta"):
-        whole = open_clip.CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+        model = open_clip.CustomTextCLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
         host = OpenClipEncoder(**OpenClipConfig(model="ViT-L-16-SigLIP-384").model_dump())
-    theirs = {key: value.shape for key, value in whole.state_dict().items() if key.startswith("visual.trunk.")}
+    theirs = {key: value.shape for key, value in model.state_dict().items() if key.startswith("visual.trunk.")}
     ours = {f"visual.trunk.{key}": value.shape for key, value in host.tower.state_dict().items()}
     assert {key: shape for key, shape in theirs.items() if ".attn_pool." not in key} == ours
     assert host.transform.size == 384
-    assert sum(p.numel() for p in whole.visual.trunk.attn_pool.parameters()) == 12_595_200  # what we do not build
+    assert sum(p.numel() for p in model.visual.trunk.attn_pool.parameters()) == 12_595_200  # what we do not build
 
 
 def test_image_size_resamples_a_checkpoints_positions_once(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_image_size_resamples_a_checkpoints_positions_once(tmp_path: Path) -> No
 
 
 def test_a_patch_that_does_not_divide_the_image() -> None:
-    """SO400M-14 at 384 pixels was trained on 27 x 27 whole patches."""
+    """SO400M-14 at 384 pixels was trained on 27 x 27 complete patches."""
     host = encoder(model="ViT-SO400M-14-SigLIP-384", width=32, depth=1, heads=2)
     assert host.transform == FrameTransform(384, 14, "squash")
     assert host.shape(384, 384).grid == (27, 27)

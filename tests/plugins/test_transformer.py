@@ -1,4 +1,4 @@
-"""The transformer backbone against the whole model of transformers, and templates against rendered conversations."""
+"""The transformer backbone against the full model of transformers, and templates against rendered conversations."""
 
 from dataclasses import replace
 from itertools import accumulate
@@ -24,7 +24,7 @@ from composer_plugins.transformer import TransformerConfig
 from composer_plugins.transformer.backbone import TransformerBackbone
 from composer_plugins.transformer.state import KVState
 from composer_plugins.transformer.text import template_of
-from tests.composer.inference.test_generate import TextModel, prompts, stirred
+from tests.composer.inference.test_generate import TextModel, prompts, randomize
 
 BYTES = tokenizer_from("bytes")
 
@@ -97,12 +97,12 @@ def test_random_weights_start_at_a_scale_that_fits_the_width() -> None:
 def test_any_split_into_pieces_is_the_whole(architecture: str, pieces: tuple[int, ...]) -> None:
     made = backbone(architecture=architecture)
     embeds = made.embed(torch.randint(0, 257, (2, 30)))
-    whole, end = made(embeds)
-    found, state = [], None
+    full, end = made(embeds)
+    outputs, state = [], None
     for piece in embeds.split(pieces, dim=1):
         hidden, state = made(piece, None, state)
-        found.append(hidden)
-    torch.testing.assert_close(torch.cat(found, dim=1), whole, atol=1e-5, rtol=1e-5)
+        outputs.append(hidden)
+    torch.testing.assert_close(torch.cat(outputs, dim=1), full, atol=1e-5, rtol=1e-5)
     for got, expected in zip(state.tensors().values(), end.tensors().values(), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
 
@@ -180,15 +180,15 @@ def test_architectures_of_many_kinds_keep_the_contract(architecture: str) -> Non
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_batch_says_what_transformers_says_to_each_row(architecture: str) -> None:
-    made = stirred(backbone(architecture=architecture, config={"vocab_size": 257, **ARCHITECTURES[architecture]}))
+    made = randomize(backbone(architecture=architecture, config={"vocab_size": 257, **ARCHITECTURES[architecture]}))
     rows = [[5, 9, 77, 31], [100], [3, 250, 4, 4, 90, 12, 33] * 3, [7] * 11]
-    said = generate(TextModel(made), prompts(rows), max_new_tokens=12)
-    for row, text in zip(rows, said, strict=True):
+    answers = generate(TextModel(made), prompts(rows), max_new_tokens=12)
+    for row, text in zip(rows, answers, strict=True):
         ids = made.model.generate(
             torch.tensor([row]), max_new_tokens=12, do_sample=False, eos_token_id=made.tokenizer.end_id, pad_token_id=0
         )[0, len(row) :]
         assert text == made.tokenizer.decode(ids.tolist()).partition("\n\n")[0].strip()
-    assert len(set(said)) > 1
+    assert len(set(answers)) > 1
 
 
 @torch.no_grad()
@@ -223,10 +223,10 @@ def test_architectures_that_would_be_silently_wrong_are_refused(architecture: st
 
 
 def test_logits_that_are_more_than_what_the_config_says_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = CohereForCausalLM.forward
+    full = CohereForCausalLM.forward
 
     def doubled(self: Any, *args: Any, **options: Any) -> Any:
-        out = whole(self, *args, **options)
+        out = full(self, *args, **options)
         return out.__class__(**{**out, "logits": 2 * out.logits})
 
     monkeypatch.setattr(CohereForCausalLM, "forward", doubled)

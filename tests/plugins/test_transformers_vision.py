@@ -145,12 +145,12 @@ def test_an_earlier_layer_is_the_librarys_hidden_state(family: str) -> None:
     kept = host.state_dict()
     host.load_state_dict({name: value for name, value in complete.state_dict().items() if name in kept})
     pixels = frames(64, 64)
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
     block = getattr(complete.tower.encoder, complete.family.layers)[-2]
-    block.register_forward_hook(lambda module, inputs, tokens: found.append(tokens.x))
+    block.register_forward_hook(lambda module, inputs, tokens: outputs.append(tokens.x))
     complete(pixels)
     features = host(pixels).features
-    assert torch.equal(features, found[0][:, -features.shape[1] :])
+    assert torch.equal(features, outputs[0][:, -features.shape[1] :])
     assert (host.depth, complete.depth) == (3, 4)
     check_encoder(host)
 
@@ -189,7 +189,7 @@ def test_resampling_is_rows_first_and_in_fp32() -> None:
     assert torch.equal(resample(half, (5, 9)), resample(half.float(), (5, 9)).bfloat16())
 
 
-def save_whole_model(folder: Path, family: str) -> PreTrainedModel:
+def save_model(folder: Path, family: str) -> PreTrainedModel:
     """A tiny model with its text tower and heads, saved by the library as the public checkpoints are."""
     vision = {
         "hidden_size": 32,
@@ -207,21 +207,21 @@ def save_whole_model(folder: Path, family: str) -> PreTrainedModel:
         vision["image_size"] = 32
     if family.startswith("dinov2"):
         vision.pop("intermediate_size")
-        whole = FAMILIES[family].model(FAMILIES[family].config(**vision))
+        model = FAMILIES[family].model(FAMILIES[family].config(**vision))
     else:
         name = {"siglip": "Siglip", "siglip2": "Siglip2", "clip": "CLIP"}[family]
         config = getattr(transformers, f"{name}Config")(text_config=text, vision_config=vision)
-        whole = getattr(transformers, f"{name}Model")(config)
-    whole.save_pretrained(folder)
-    return whole.eval()
+        model = getattr(transformers, f"{name}Model")(config)
+    model.save_pretrained(folder)
+    return model.eval()
 
 
 @pytest.mark.parametrize("family", EVERY)
 def test_public_checkpoint_layout(tmp_path: Path, family: str) -> None:
-    whole = save_whole_model(tmp_path, family)
+    model = save_model(tmp_path, family)
     host = encoder(pretrained=str(tmp_path))
     assert (host.dim, host.depth, host.patch_size, host.transform.size) == (32, 2, 8, 32)
-    theirs = getattr(whole, "vision_model", whole).state_dict()
+    theirs = getattr(model, "vision_model", model).state_dict()
     ours = host.tower.state_dict()
     assert ours
     assert all(torch.equal(theirs[key], value) for key, value in ours.items())
@@ -233,7 +233,7 @@ def test_public_checkpoint_layout(tmp_path: Path, family: str) -> None:
 @pytest.mark.parametrize("family", ["clip", "siglip"])
 def test_pixels_are_those_of_the_checkpoints_image_processor(tmp_path: Path, family: str, nested: bool) -> None:
     """The library's own image processor, saved beside the weights, scales the same picture. Nested: its newer file."""
-    save_whole_model(tmp_path, family)
+    save_model(tmp_path, family)
     kind = {"clip": transformers.CLIPImageProcessor, "siglip": transformers.SiglipImageProcessor}[family]
     mean, std = {"clip": ([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]), "siglip": ([0, 0, 0], [1, 1, 1])}[family]
     processor = kind(image_mean=mean, image_std=std, do_resize=False, do_center_crop=False)
@@ -280,7 +280,7 @@ PADDED = FrameTransform(32, 8, "pad", like="transformers")
 def test_frames_are_those_of_the_checkpoints_image_processor(
     tmp_path: Path, family: str, kind: str, options: dict[str, Any], resize: str, resample: int
 ) -> None:
-    save_whole_model(tmp_path, family)
+    save_model(tmp_path, family)
     stated = {"image_processor_type": kind, "resample": resample, "do_rescale": False, "do_normalize": False, **options}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
     # Before 0.27 torchvision has no Lanczos, and transformers takes bicubic unless it is told to use Pillow.
@@ -295,7 +295,7 @@ def test_frames_are_those_of_the_checkpoints_image_processor(
 
 def test_frames_of_naflex_are_those_of_its_image_processor(tmp_path: Path) -> None:
     """Features too: the library gets its own patches, and masks the padding."""
-    whole = save_whole_model(tmp_path, "siglip2")
+    model = save_model(tmp_path, "siglip2")
     processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
     processor.save_pretrained(tmp_path)
     host = encoder(pretrained=str(tmp_path))
@@ -305,13 +305,13 @@ def test_frames_of_naflex_are_those_of_its_image_processor(tmp_path: Path) -> No
         frame = torch.from_numpy(read(image, host.transform).transpose(2, 0, 1).copy())
         with torch.no_grad():
             got = host(frame[None])
-            expected = whole.vision_model(**theirs).last_hidden_state
+            expected = model.vision_model(**theirs).last_hidden_state
         assert got.grid == tuple(theirs["spatial_shapes"][0].tolist())
         torch.testing.assert_close(got.features, expected[:, : got.features.shape[1]], rtol=1e-4, atol=1e-5)
 
 
 def test_the_recipe_comes_before_the_checkpoints_image_processor(tmp_path: Path) -> None:
-    save_whole_model(tmp_path, "dinov2")
+    save_model(tmp_path, "dinov2")
     stated = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 2}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
     for options, size, resize, short_side in (
@@ -336,7 +336,7 @@ def test_the_recipe_comes_before_the_checkpoints_image_processor(tmp_path: Path)
     ],
 )
 def test_ways_of_resizing_that_are_not_offered(tmp_path: Path, stated: dict[str, Any], message: str) -> None:
-    save_whole_model(tmp_path, "siglip")
+    save_model(tmp_path, "siglip")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
     with pytest.raises(CheckpointError, match=re.escape(message)):
         encoder(pretrained=str(tmp_path))
@@ -365,7 +365,7 @@ def test_a_patch_that_does_not_divide_the_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stated", [None, {}, {"image_mean": None}])
 def test_a_checkpoint_that_states_no_constants_has_the_familys(tmp_path: Path, stated: dict[str, Any] | None) -> None:
-    save_whole_model(tmp_path, "clip")
+    save_model(tmp_path, "clip")
     if stated is not None:
         (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated))
     host, plain = encoder(pretrained=str(tmp_path)), transformers.CLIPImageProcessor()
@@ -376,7 +376,7 @@ def test_a_checkpoint_that_states_no_constants_has_the_familys(tmp_path: Path, s
 @pytest.mark.parametrize("name", ["image_mean", "image_std"])
 @pytest.mark.parametrize("value", [[], [0.5], [0.5] * 4, 0.5])
 def test_constants_of_other_than_three_channels_are_refused(tmp_path: Path, name: str, value: object) -> None:
-    save_whole_model(tmp_path, "clip")
+    save_model(tmp_path, "clip")
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({name: value}))
     with pytest.raises(CheckpointError, match=rf"{name}: got .*, expected three numbers"):
         encoder(pretrained=str(tmp_path))
@@ -387,7 +387,7 @@ def test_constants_of_other_than_three_channels_are_refused(tmp_path: Path, name
 
 def test_weights_are_read_on_the_cpu_whatever_the_device_context(tmp_path: Path) -> None:
     """Lightning builds the model inside `with device:`; a CPU has one other device, and transformers minds it too."""
-    save_whole_model(tmp_path, "siglip")
+    save_model(tmp_path, "siglip")
     expected = encoder(pretrained=str(tmp_path)).tower.state_dict()
     with torch.device("meta"):
         host = encoder(pretrained=str(tmp_path))
@@ -396,7 +396,7 @@ def test_weights_are_read_on_the_cpu_whatever_the_device_context(tmp_path: Path)
 
 
 def test_a_pretrained_tower_at_another_size_keeps_its_positions(tmp_path: Path) -> None:
-    save_whole_model(tmp_path, "siglip")
+    save_model(tmp_path, "siglip")
     host = encoder(pretrained=str(tmp_path), image_size=48)
     assert host.transform.size == 48
     assert host.tower.embeddings.position_embedding.weight.shape == (16, 32)
@@ -404,14 +404,14 @@ def test_a_pretrained_tower_at_another_size_keeps_its_positions(tmp_path: Path) 
 
 
 def test_half_precision_checkpoints_are_read_as_fp32(tmp_path: Path) -> None:
-    save_whole_model(tmp_path, "siglip").bfloat16().save_pretrained(tmp_path)
+    save_model(tmp_path, "siglip").bfloat16().save_pretrained(tmp_path)
     assert {p.dtype for p in encoder(pretrained=str(tmp_path)).parameters()} == {torch.float32}
 
 
 def test_errors_name_the_key_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.encoder\.pretrained: .*neither a local folder"):
         encoder(pretrained=str(tmp_path / "absent"))
-    save_whole_model(tmp_path, "siglip")
+    save_model(tmp_path, "siglip")
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         encoder(pretrained=str(tmp_path))
@@ -430,7 +430,7 @@ def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
     """transformers fills what is missing with random numbers and a log line."""
     from safetensors.torch import load_file, save_file
 
-    save_whole_model(tmp_path, "siglip")
+    save_model(tmp_path, "siglip")
     state = load_file(tmp_path / "model.safetensors")
     del state["vision_model.encoder.layers.1.mlp.fc1.weight"]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})

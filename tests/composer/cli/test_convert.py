@@ -9,7 +9,7 @@ import torch
 from composer.cli import main
 from composer_plugins.rwkv.weights import read_weights
 from tests.composer.installing import install, plugin
-from tests.plugins.rwkv.author import stirred
+from tests.plugins.rwkv.author import random_model
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_every_layout_reads_back_bit_equal(
 ) -> None:
     weights = {
         name: value.bfloat16()
-        for name, value in stirred(version, width=64, depth=2, head_size=32).model.state_dict().items()
+        for name, value in random_model(version, width=64, depth=2, head_size=32).model.state_dict().items()
     }
     source = tmp_path / "source.pth"
     torch.save(weights, source)

@@ -13,7 +13,7 @@ from composer.parts import Backbone
 from composer.state import State
 from composer.tokenizer import tokenizer_from
 from composer_plugins.transformer.backbone import TransformerBackbone
-from tests.composer.inference.test_generate import PROMPTS, Scripted, TextModel, make, prompts, stirred
+from tests.composer.inference.test_generate import PROMPTS, Scripted, TextModel, make, prompts, randomize
 from tests.composer.stand_ins import SumBackbone, SumState
 
 BACKBONES: dict[str, Callable[[], Backbone]] = {
@@ -30,7 +30,7 @@ def architecture(name: str, context_length: int, **config: int) -> Backbone:
     torch.manual_seed(0)
     options = {"architecture": name, "width": 32, "depth": 2, "heads": 2, "config": config}
     made = TransformerBackbone(tokenizer=tokenizer_from("bytes"), context_length=context_length, **options)
-    return stirred(made)
+    return randomize(made)
 
 
 @pytest.fixture(scope="module", params=BACKBONES)

@@ -38,8 +38,8 @@ def prompts(rows: Sequence[Sequence[int]]) -> Batch:
     return Batch(ids, torch.full_like(ids, -100), mask, (), (), torch.zeros(0, dtype=torch.int64), names, names, names)
 
 
-def stirred(backbone: Backbone) -> Backbone:
-    """The author's initialization makes every block the identity; a stirred model has something to say."""
+def randomize(backbone: Backbone) -> Backbone:
+    """Add noise to the weights: at the author's initialization every block is the identity."""
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in backbone.parameters():
@@ -55,7 +55,7 @@ def make(name: str) -> Backbone:
         "rwkv7": lambda: RWKV7Backbone(**small, head_size=16),
         "transformer": lambda: TransformerBackbone(**small, heads=2),
     }
-    return stirred(made[name]())
+    return randomize(made[name]())
 
 
 @pytest.fixture(scope="module", params=["rwkv6", "rwkv7", "transformer"])

@@ -13,8 +13,8 @@ from composer.testing import check_encoder, check_reducer
 
 def every(kind: Kind) -> Iterable[Any]:
     """A test parameter for each component of a kind."""
-    found = [provider for provider in load_registry().providers if provider.component.kind == kind]
-    return pytest.mark.parametrize("provider", found, ids=lambda provider: provider.qualified_name)
+    providers = [provider for provider in load_registry().providers if provider.component.kind == kind]
+    return pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.qualified_name)
 
 
 def build(provider: Provider, **from_neighbors: Any) -> Any:

@@ -67,7 +67,7 @@ def test_blocks_that_repeat_themselves_are_sound() -> None:
 
 
 @pytest.mark.parametrize(
-    ("block", "named", "said"),
+    ("block", "named", "message"),
     [
         (Counts, None, r"gradient_checkpointing changes the gradient of .*linear.*Counts must not change"),
         (Fails, None, r"gradient_checkpointing fails with IndexError\('one step at a time'\): Fails must not change"),
@@ -75,8 +75,8 @@ def test_blocks_that_repeat_themselves_are_sound() -> None:
         (Block, Unnamed, "block_classes is Unnamed, but the part has no such module"),
     ],
 )
-def test_the_kit_finds_blocks_that_do_not(block: type[Block], named: type[nn.Module] | None, said: str) -> None:
-    with pytest.raises(AssertionError, match=said):
+def test_the_kit_finds_blocks_that_do_not(block: type[Block], named: type[nn.Module] | None, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
         check_backbone(Deep(block, named))
 
 

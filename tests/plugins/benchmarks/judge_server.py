@@ -12,7 +12,7 @@ Script = Callable[[int, dict[str, Any]], Any]
 
 
 class JudgeServer:
-    """url: what --judge-url takes. asked: every body so far. headers: of the last request."""
+    """url: value of --judge-url. requests: bodies of all requests. headers: those of the last request."""
 
     def __init__(self, script: Script) -> None:
         self.script, self.requests, self.headers = script, list[dict[str, Any]](), dict[str, str]()
@@ -25,14 +25,14 @@ class JudgeServer:
             number = len(self.requests)
             self.requests.append({"path": handler.path, **body})
             self.headers = dict(handler.headers)
-        said = self.script(number, body)
-        if said is None:  # silence, longer than any test waits for
+        answer = self.script(number, body)
+        if answer is None:  # no answer, longer than any test waits
             threading.Event().wait(1.0)
             return
-        if isinstance(said, str):
-            message = {"role": "assistant", "content": said}
-            said = (200, {}, json.dumps({"model": "judge-2026", "choices": [{"message": message}]}))
-        status, headers, text = said
+        if isinstance(answer, str):
+            message = {"role": "assistant", "content": answer}
+            answer = (200, {}, json.dumps({"model": "judge-2026", "choices": [{"message": message}]}))
+        status, headers, text = answer
         handler.send_response(status)
         for name, value in headers.items():
             handler.send_header(name, value)

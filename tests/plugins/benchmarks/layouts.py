@@ -88,12 +88,12 @@ def write_moviechat(root: Path, folder: str = "gt") -> Path:
     for name in ("1", "AWA-2"):
         write_video(_made(root / "videos" / f"{name}.mp4"), 12)
         moments = [{"question": f"now {time}?", "answer": f"then {time}", "time": time} for time in (0, 6)]
-        whole = {
+        content = {
             "info": {"video_path": f"{name}.mp4", "fps": 10, "num_frame": 12},
             "global": [{"question": "where?", "answer": "here"}],
             "breakpoint": moments,
         }
-        _made(root / folder / f"{name}.json").write_text(json.dumps(whole))
+        _made(root / folder / f"{name}.json").write_text(json.dumps(content))
     return root
 
 

@@ -164,14 +164,14 @@ BAD: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("said", BAD)
-def test_a_bad_record_is_skipped_with_its_reason_and_stops_no_other(tmp_path: Path, said: str) -> None:
-    write_json(tmp_path / "json/1_plotQA.json", [GOOD, BAD[said], GOOD])
+@pytest.mark.parametrize("message", BAD)
+def test_a_bad_record_is_skipped_with_its_reason_and_stops_no_other(tmp_path: Path, message: str) -> None:
+    write_json(tmp_path / "json/1_plotQA.json", [GOOD, BAD[message], GOOD])
     benchmark = build("mlvu", root=str(tmp_path), tasks="plotQA")
     assert [question.id for question in benchmark.questions()] == ["plotQA-0", "plotQA-2"]
     ((place, reason),) = benchmark.skipped
     assert place.endswith("1_plotQA.json: record 2")
-    assert reason.startswith(said)
+    assert reason.startswith(message)
 
 
 BOUNDS: list[dict[str, Any]] = [
@@ -241,12 +241,14 @@ def test_questions_without_a_right_option_are_asked_and_graded_by_the_rule(
     )
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "cannot be read"), ("[", "no JSON"), ("{}", "a list of records")])
-def test_a_bad_file_is_named(tmp_path: Path, content: str | None, said: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "cannot be read"), ("[", "no JSON"), ("{}", "a list of records")]
+)
+def test_a_bad_file_is_named(tmp_path: Path, content: str | None, message: str) -> None:
     (tmp_path / "json").mkdir()
     if content is not None:
         (tmp_path / "json/1_plotQA.json").write_text(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         build("mlvu", root=str(tmp_path)).questions()
 
 

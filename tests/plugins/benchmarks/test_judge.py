@@ -85,8 +85,8 @@ def test_what_passes_is_asked_again_later_and_later(slept: list[float], kind: st
         assert len(server.requests) == 4
     assert [wait >= least for wait, least in zip(slept, (1, 2, 4), strict=True)] == [True] * 3
     assert [wait <= 1.5 * least for wait, least in zip(slept, (1, 2, 4), strict=True)] == [True] * 3
-    said = [BAD[kind]] * 3 if isinstance(BAD[kind], str) else []
-    assert [reply.text for reply in replies] == [*said, GOOD]
+    bad_replies = [BAD[kind]] * 3 if isinstance(BAD[kind], str) else []
+    assert [reply.text for reply in replies] == [*bad_replies, GOOD]
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -215,13 +215,15 @@ def test_a_chat_template_is_used_with_a_system_role_or_without(folder: Path, tem
     assert "".join(tokenizer.convert_ids_to_tokens(ids)) == prompt
 
 
-@pytest.mark.parametrize("spoil", [lambda path: (path / "config.json").unlink(), lambda path: _pickled(path)])
-def test_a_judge_that_cannot_be_loaded_is_one_error(folder: Path, tmp_path: Path, spoil: Callable[[Path], Any]) -> None:
+@pytest.mark.parametrize("corrupt", [lambda path: (path / "config.json").unlink(), lambda path: _pickled(path)])
+def test_a_judge_that_cannot_be_loaded_is_one_error(
+    folder: Path, tmp_path: Path, corrupt: Callable[[Path], Any]
+) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    spoil(copy)
+    corrupt(copy)
     with pytest.raises(JudgeError, match=r"--judge-model=.*copy cannot be loaded"):
         LocalJudge(str(copy), None).reply(MESSAGES, 8)
 

@@ -279,20 +279,20 @@ BAD = {
     ),
     "1.json: info: got None, expected a mapping": (
         "moviechat-1k",
-        lambda root: _edit(root / "gt/1.json", lambda whole: {"global": []}),
+        lambda root: _edit(root / "gt/1.json", lambda content: {"global": []}),
     ),
-    "1.json: info: got None": ("moviechat-1k", lambda root: _edit(root / "gt/1.json", lambda whole: [])),
+    "1.json: info: got None": ("moviechat-1k", lambda root: _edit(root / "gt/1.json", lambda content: [])),
     "AWA-2.json: global 1: answer: got ' '": (
         "moviechat-1k",
         lambda root: _edit(root / "gt/AWA-2.json", lambda w: {**w, "global": [{"question": "a", "answer": " "}]}),
     ),
     "1.json: global: got dict, expected a list": (
         "moviechat-1k",
-        lambda root: _edit(root / "gt/1.json", lambda whole: {**whole, "global": {}}),
+        lambda root: _edit(root / "gt/1.json", lambda content: {**content, "global": {}}),
     ),
     "1.json: breakpoint: got NoneType, expected a list": (
         "moviechat-1k",
-        lambda root: _edit(root / "gt/1.json", lambda whole: {"info": whole["info"], "global": []}),
+        lambda root: _edit(root / "gt/1.json", lambda content: {"info": content["info"], "global": []}),
     ),
     "1.json: breakpoint 1: time: got None": (
         "moviechat-1k",

@@ -57,8 +57,8 @@ def test_all_are_found() -> None:
 def test_m3it(tmp_path: Path) -> None:
     path = lines(tmp_path / "train.jsonl", M3IT, {**M3IT, "inputs": "", "image_base64_str": [PICTURE] * 2})
     one, two = reader("m3it", path)
-    picture = Media("image", f"{path}, record 1, image 1", data=b"\xff\xd8picture")
-    assert one.messages[0].content == (picture, "Answer the question.\n\nWhat moves?")
+    image = Media("image", f"{path}, record 1, image 1", data=b"\xff\xd8picture")
+    assert one.messages[0].content == (image, "Answer the question.\n\nWhat moves?")
     assert one.messages[1] == Message("assistant", ("A ball.",))
     assert (one.id, one.source, one.meta) == ("train-0", str(path), {"dataset": "vqa-v2"})
     assert [m.path for m in two.media] == [f"{path}, record 2, image {n}" for n in (1, 2)]
@@ -146,11 +146,11 @@ def test_miradata_v1(tmp_path: Path) -> None:
     ],
 )
 def test_miradata_segments_of_whole_videos(tmp_path: Path, options: dict[str, str]) -> None:
-    found = reader("miradata", mira(tmp_path, ROW), caption="short_caption", file="{folder}/{video}.mp4", **options)
-    video = found[0].media[0]
+    records = reader("miradata", mira(tmp_path, ROW), caption="short_caption", file="{folder}/{video}.mp4", **options)
+    video = records[0].media[0]
     assert video.path == str(tmp_path / "000000008/000000008783_AJp_ANXoGoM.mp4")
     assert (video.start, video.end) == pytest.approx((5442.4, 5562.4), abs=0.5)
-    assert found[0].messages[1].content == ("Cars on display.",)
+    assert records[0].messages[1].content == ("Cars on display.",)
     by_id = reader("miradata", mira(tmp_path, ROW), file="{video_id}.mp4")
     assert by_id[0].media[0] == Media("video", str(tmp_path / "AJp_ANXoGoM.mp4"))
 
@@ -197,9 +197,9 @@ def test_unknown_options_are_refused() -> None:
     from composer.recipe.explain import validated
     from composer.recipe.yamlfile import Origin, located
 
-    given = located({"name": "llava", "path": "a.json", "media_rot": "x"}, Origin("a.yaml", 3))
+    entries = located({"name": "llava", "path": "a.json", "media_rot": "x"}, Origin("a.yaml", 3))
     with pytest.raises(ConfigError, match=r"a\.yaml:3: .*unknown option; did you mean 'media_root'\?"):
-        validated(slot_config("reader", "llava"), "data.sources.a.reader", given)
+        validated(slot_config("reader", "llava"), "data.sources.a.reader", entries)
 
 
 def test_videos_of_llava_hound_are_folders_of_pictures(tmp_path: Path) -> None:

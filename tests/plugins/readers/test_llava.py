@@ -95,10 +95,10 @@ def test_cambrian(tmp_path: Path) -> None:
     assert sample.meta == {"source": "sqa.json"}
     assert only(tmp_path, record | {"system_prompt": "Another."}).messages == sample.messages
     text = {"image": "", "system_prompt": "Be kind.", "conversations": talk("Hi?", "Yes.")}
-    asked = only(tmp_path, text)
-    assert only(tmp_path, {"system": "Be kind.", "conversations": talk("Hi?", "Yes.")}).messages == asked.messages
-    assert [(m.role, m.content) for m in asked.messages[:2]] == [("system", ("Be kind.",)), ("user", ("Hi?",))]
-    assert asked.media == ()
+    sample = only(tmp_path, text)
+    assert only(tmp_path, {"system": "Be kind.", "conversations": talk("Hi?", "Yes.")}).messages == sample.messages
+    assert [(m.role, m.content) for m in sample.messages[:2]] == [("system", ("Be kind.",)), ("user", ("Hi?",))]
+    assert sample.media == ()
 
 
 def test_m4_instruct(tmp_path: Path) -> None:
@@ -143,10 +143,10 @@ def test_lines_of_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, en
     text = "\ufeff" + f"{end}  {end}{end}".join(texts) + end * last
     path = tmp_path / "a.jsonl"
     path.write_bytes(text.encode())
-    found = LlavaReader(path)
-    assert [sample.id for sample in found] == [str(i) for i in range(30)]
-    assert found[29].messages[0].content == ("é" * 29,)
-    assert found.location(1) == f"{path}:4"
+    reader = LlavaReader(path)
+    assert [sample.id for sample in reader] == [str(i) for i in range(30)]
+    assert reader[29].messages[0].content == ("é" * 29,)
+    assert reader.location(1) == f"{path}:4"
 
 
 GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
@@ -172,9 +172,9 @@ GOOD = {"id": "g", "conversations": talk("Q?", "A.")}
     ],
 )
 def test_bad_record(tmp_path: Path, record: dict[str, Any], message: str) -> None:
-    found = LlavaReader(lines(tmp_path / "a.jsonl", GOOD, {"id": "bad", **record}))
+    reader = LlavaReader(lines(tmp_path / "a.jsonl", GOOD, {"id": "bad", **record}))
     with pytest.raises(DataError) as caught:
-        found[1]
+        reader[1]
     assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}:2: id 'bad': ")
     assert message in str(caught.value)
     listed = tmp_path / "b.json"
@@ -196,10 +196,10 @@ def test_a_line_that_is_no_record(tmp_path: Path, line: bytes, message: str) -> 
     good = json.dumps(GOOD).encode()
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join([good, b"", line, good]))
-    found = LlavaReader(path)
-    assert found[2].id == "g"
+    reader = LlavaReader(path)
+    assert reader[2].id == "g"
     with pytest.raises(DataError, match=message):
-        found[1]
+        reader[1]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "[]"])
@@ -233,8 +233,8 @@ def test_answers_are_trained_on_as_their_turns_say(tmp_path: Path, key: str) -> 
         turns += [turn("human", "Q?"), turn("gpt", "A.") | {key: flag}]  # type: ignore[dict-item]
     turns += [turn("human", "Q?"), turn("gpt", " "), turn("human", "Q?"), turn("gpt", "A.")]
     messages = only(tmp_path, {"conversations": turns}).messages
-    learned = [message.loss for message in messages if message.role == "assistant"]
-    assert learned == [flag is None or bool(flag) for flag in flags] + [False, True]
+    has_loss = [message.loss for message in messages if message.role == "assistant"]
+    assert has_loss == [flag is None or bool(flag) for flag in flags] + [False, True]
 
 
 @pytest.mark.parametrize(

@@ -230,8 +230,8 @@ def test_whatever_a_record_holds_it_is_a_sample_or_a_data_error(
             (LlavaReader, "conversations", "from", "value"),
             (MessagesReader, "messages", "role", "content"),
         ):
-            said = [{speaker: "user", text: "So?"} | turn for turn in turns]
-            path.write_text("\n".join(json.dumps(one) for one in (record, record | {key: said})))
+            conversation = [{speaker: "user", text: "So?"} | turn for turn in turns]
+            path.write_text("\n".join(json.dumps(one) for one in (record, record | {key: conversation})))
             source = reader(path)
             for index in range(2):
                 with suppress(DataError):

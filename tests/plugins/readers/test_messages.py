@@ -24,7 +24,7 @@ def only(folder: Path, record: dict[str, Any], **options: Any) -> Sample:
     return MessagesReader(folder / "a.jsonl", **options)[0]
 
 
-def said(content: Any, **record: Any) -> dict[str, Any]:
+def record_of(content: Any, **record: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": content}, ANSWER], **record}
 
 
@@ -52,7 +52,7 @@ def test_llama_factory(tmp_path: Path) -> None:
         Message("assistant", ("They're Kane and Gretzka.",)),
     )
     assert (sample.id, sample.meta) == ("a-0", {"tools": ""})
-    unnamed = only(tmp_path, said("Who?", images=["a.jpg"]))
+    unnamed = only(tmp_path, record_of("Who?", images=["a.jpg"]))
     assert unnamed.messages[0].content == (image(tmp_path), "Who?")
 
 
@@ -104,8 +104,8 @@ def test_trl(tmp_path: Path) -> None:
         Message("assistant", ("A cat.",)),
     )
     assert only(tmp_path, {"messages": [user, answer], "image": "a.jpg"}).messages[0].content == expected
-    asked = [user, answer, {"role": "user", "content": "Sure?"}]
-    sample = only(tmp_path, {"prompt": asked, "completion": [ANSWER], "images": ["a.jpg"], "topic": "cats"})
+    prompt = [user, answer, {"role": "user", "content": "Sure?"}]
+    sample = only(tmp_path, {"prompt": prompt, "completion": [ANSWER], "images": ["a.jpg"], "topic": "cats"})
     assert [(m.role, m.loss) for m in sample.messages if m.role == "assistant"] == [
         ("assistant", False),
         ("assistant", True),
@@ -127,7 +127,7 @@ def test_trl(tmp_path: Path) -> None:
     ],
 )
 def test_transformers_and_qwen(tmp_path: Path, part: dict[str, Any], media: Media) -> None:
-    sample = only(tmp_path, said(["First", part, {"type": "text", "text": "then."}]), media_root="/m")
+    sample = only(tmp_path, record_of(["First", part, {"type": "text", "text": "then."}]), media_root="/m")
     assert sample.messages[0].content == ("First", media, "then.")
 
 
@@ -137,7 +137,7 @@ def test_bytes_in_parts(tmp_path: Path) -> None:
         {"type": "image", "base64": text},
         {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{text}"}},
     ]
-    sample = only(tmp_path, said([*parts, "So?"]))
+    sample = only(tmp_path, record_of([*parts, "So?"]))
     name = f"{tmp_path / 'a.jsonl'}, record 1, image"
     assert sample.media == tuple(Media("image", f"{name} {n}", data=b"\xff\xd8picture") for n in (1, 2))
 
@@ -155,8 +155,8 @@ def test_parquet(tmp_path: Path) -> None:
     rows = [{"messages": turns, "images": [{"bytes": b"\x89PNG", "path": "a.png"}]}]
     parquet.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "a.parquet")
     (sample,) = MessagesReader(tmp_path)
-    picture = Media("image", f"{tmp_path / 'a.parquet'}, record 1, image 1", data=b"\x89PNG")
-    assert sample.messages == (Message("user", (picture, "So?")), Message("assistant", ("A cat.",)))
+    image = Media("image", f"{tmp_path / 'a.parquet'}, record 1, image 1", data=b"\x89PNG")
+    assert sample.messages == (Message("user", (image, "So?")), Message("assistant", ("A cat.",)))
 
 
 USER = {"role": "user", "content": "So?"}
@@ -177,23 +177,23 @@ USER = {"role": "user", "content": "So?"}
         ({"messages": [USER, {"role": "tool", "content": "x"}]}, "turn 2: got a tool call or a tool result"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": [{"type": "function"}]}]}, "turn 2: got a tool call"),
         ({"messages": [USER, ANSWER], "tools": [{"type": "function"}]}, '"tools": tool definitions are not supported'),
-        (said("<image>Find it", images=["a.jpg"], objects={"ref": ["a"]}), '"objects": grounding boxes'),
-        (said("<audio>So?", audios=["a.wav"]), '"audios": sound is not supported'),
-        (said([{"type": "audio", "audio": "a.wav"}]), "turn 1: part 1: audio: sound is not supported"),
-        (said([{"type": "file", "file": "a.pdf"}]), "part 1: \"type\": got 'file', expected one of text, image"),
-        (said([{"type": "text", "text": None}]), 'part 1: "text": got None, expected text'),
-        (said([{"type": "text", "text": "So?", "image": "a.jpg"}]), 'part 1: "image": got media'),
-        (said([{"type": "image", "file_name": "a.jpg"}]), 'part 1: "file_name": got media'),
-        (said([{"type": ["image"]}]), "part 1: \"type\": got ['image'], expected one of"),
-        (said([3]), "part 1: got 3, expected"),
-        (said([{"type": "image", "url": "https://x.org/a.jpg"}]), '"url": got the URL'),
-        (said([{"type": "image"}, "So?"]), "more placeholders than media"),
-        (said([{"type": "image", "image": "a.jpg"}, "<image> and <image>"]), "more placeholders than media"),
-        (said([{"type": "image", "image": "a.jpg"}], images=["b.jpg"]), "got media in the turns and under keys"),
-        (said("So?", images=["a.jpg", "b.jpg"]) | {"video_path": "a.mp4"}, '"video_path": got media'),
+        (record_of("<image>Find it", images=["a.jpg"], objects={"ref": ["a"]}), '"objects": grounding boxes'),
+        (record_of("<audio>So?", audios=["a.wav"]), '"audios": sound is not supported'),
+        (record_of([{"type": "audio", "audio": "a.wav"}]), "turn 1: part 1: audio: sound is not supported"),
+        (record_of([{"type": "file", "file": "a.pdf"}]), "part 1: \"type\": got 'file', expected one of text, image"),
+        (record_of([{"type": "text", "text": None}]), 'part 1: "text": got None, expected text'),
+        (record_of([{"type": "text", "text": "So?", "image": "a.jpg"}]), 'part 1: "image": got media'),
+        (record_of([{"type": "image", "file_name": "a.jpg"}]), 'part 1: "file_name": got media'),
+        (record_of([{"type": ["image"]}]), "part 1: \"type\": got ['image'], expected one of"),
+        (record_of([3]), "part 1: got 3, expected"),
+        (record_of([{"type": "image", "url": "https://x.org/a.jpg"}]), '"url": got the URL'),
+        (record_of([{"type": "image"}, "So?"]), "more placeholders than media"),
+        (record_of([{"type": "image", "image": "a.jpg"}, "<image> and <image>"]), "more placeholders than media"),
+        (record_of([{"type": "image", "image": "a.jpg"}], images=["b.jpg"]), "got media in the turns and under keys"),
+        (record_of("So?", images=["a.jpg", "b.jpg"]) | {"video_path": "a.mp4"}, '"video_path": got media'),
         ({"messages": [USER | {"images": ["aGk="]}, ANSWER]}, 'turn 1: "images": got media'),
         ({"prompt": "So?", "completion": "Yes."}, '"prompt": got str, expected a list of turns'),
-        (said([{"type": "video", "video": "v", "video_start": 3, "video_end": 2}]), "expected start < end"),
+        (record_of([{"type": "video", "video": "v", "video_start": 3, "video_end": 2}]), "expected start < end"),
     ],
 )
 def test_bad_records(tmp_path: Path, record: dict[str, Any], words: str) -> None:
@@ -204,7 +204,7 @@ def test_bad_records(tmp_path: Path, record: dict[str, Any], words: str) -> None
 
 
 def test_it_is_installed(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps(said("So?", images=["a.jpg"])))
+    (tmp_path / "a.jsonl").write_text(json.dumps(record_of("So?", images=["a.jpg"])))
     config = slot_config("reader", "messages")(name="messages", path=str(tmp_path / "a.jsonl"), media_root="/m")
     (sample,) = load_registry().build("reader", config)
     assert sample.media == (Media("image", "/m/a.jpg"),)

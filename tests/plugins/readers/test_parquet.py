@@ -40,19 +40,19 @@ def test_llava_onevision(tmp_path: Path) -> None:
     onevision(tmp_path / "ai2d(gpt4v)/train-00001-of-00002.parquet", *(row(n) for n in (5, 6)))
     first = onevision(tmp_path / "ai2d(gpt4v)/train-00000-of-00002.parquet", *(row(n) for n in range(5)))
     onevision(tmp_path / "magpie_pro/train-00000-of-00001.parquet", row(7, image=None, conversations=text))
-    found = LlavaReader(tmp_path)
-    assert [sample.id for sample in found] == [f"r{n}" for n in range(8)]
+    reader = LlavaReader(tmp_path)
+    assert [sample.id for sample in reader] == [f"r{n}" for n in range(8)]
     image = Media("image", f"{first}, record 4, image 1", data=b"\x89PNG3")
-    assert found[3].messages == (Message("user", (image, "What is 3?")), Message("assistant", ("A 3.",)))
-    assert (found[3].source, found[3].meta) == (str(first), {"data_source": "ai2d"})
-    assert found[-1].messages[0].content == ("Hi?",)
-    assert found.location(6) == f"{tmp_path}/ai2d(gpt4v)/train-00001-of-00002.parquet: row 2"
+    assert reader[3].messages == (Message("user", (image, "What is 3?")), Message("assistant", ("A 3.",)))
+    assert (reader[3].source, reader[3].meta) == (str(first), {"data_source": "ai2d"})
+    assert reader[-1].messages[0].content == ("Hi?",)
+    assert reader.location(6) == f"{tmp_path}/ai2d(gpt4v)/train-00001-of-00002.parquet: row 2"
 
 
 def test_any_order_and_another_process_give_the_same(tmp_path: Path) -> None:
-    found = LlavaReader(onevision(tmp_path / "a.parquet", *(row(n) for n in range(7)), group=3))
-    assert [found[n].id for n in (6, 0, 3, 2)] == ["r6", "r0", "r3", "r2"]
-    pickled = pickle.dumps(found)
+    reader = LlavaReader(onevision(tmp_path / "a.parquet", *(row(n) for n in range(7)), group=3))
+    assert [reader[n].id for n in (6, 0, 3, 2)] == ["r6", "r0", "r3", "r2"]
+    pickled = pickle.dumps(reader)
     assert len(pickled) < 2000
     assert [sample.id for sample in pickle.loads(pickled)] == [f"r{n}" for n in range(7)]
 
@@ -100,12 +100,12 @@ def test_bad_file(tmp_path: Path) -> None:
 
 def test_a_damaged_row_group(tmp_path: Path) -> None:
     path = onevision(tmp_path / "a.parquet", *(row(n) for n in range(4)))
-    found, data = LlavaReader(path), bytearray(path.read_bytes())
+    reader, data = LlavaReader(path), bytearray(path.read_bytes())
     data[4:60] = b"\xff" * 56
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"a\.parquet: row 1: cannot read this row"):
-        found[0]
-    assert found[3].id == "r3"
+        reader[0]
+    assert reader[3].id == "r3"
 
 
 def test_without_pyarrow_json_is_read_and_parquet_says_what_to_install(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_files_of_a_pattern_have_their_own_folders(tmp_path: Path) -> None:
         record = {"id": name, "video": "x/v.mp4", "conversations": turns, "data_source": name}
         (tmp_path / name / f"{name}_cap_processed.json").write_text(json.dumps([record]))
         (tmp_path / name / f"{name}_oe_processed.json").write_text("[]")
-    found = LlavaReader(tmp_path / "*/*_cap_processed.json")
-    assert [sample.media[0].path for sample in found] == [
+    reader = LlavaReader(tmp_path / "*/*_cap_processed.json")
+    assert [sample.media[0].path for sample in reader] == [
         str(tmp_path / n / "x/v.mp4") for n in ("0_30_s_a", "1_2_m_a")
     ]
 
@@ -156,21 +156,21 @@ def test_facecaption(tmp_path: Path) -> None:
     row = {"_id": "a1", "caption": ["A face."], "url": "x", "laion_caption": ["Sale"], "box": "[1, 2, 3, 4]"}
     path = tmp_path / "FaceCaption-v2.parquet"
     parquet.write_table(pa.Table.from_pylist([row, row | {"caption": ["A.", "B."]}]), path)
-    found = captions(path, file="{_id}.jpg")
-    assert found[0].messages[1].content == ("A face.",)
-    assert (found[0].id, found[0].media[0].path) == ("a1", str(tmp_path / "a1.jpg"))
-    assert set(found[0].meta) == {"url", "laion_caption", "box"}
+    reader = captions(path, file="{_id}.jpg")
+    assert reader[0].messages[1].content == ("A face.",)
+    assert (reader[0].id, reader[0].media[0].path) == ("a1", str(tmp_path / "a1.jpg"))
+    assert set(reader[0].meta) == {"url", "laion_caption", "box"}
     with pytest.raises(DataError, match=r"v2\.parquet: row 2: \"caption\": got \['A\.', 'B\.'\], expected text"):
-        found[1]
+        reader[1]
 
 
 def test_rows_as_img2dataset_writes_them(tmp_path: Path) -> None:
     """Folders of ten thousand, each with a parquet file of the same name beside it."""
     rows = [{"key": f"00001000{n}", "url": "x", "face_caption": f"Face {n}.", "status": "success"} for n in range(3)]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "00001.parquet")
-    found = captions(tmp_path, caption="face_caption", file="{key:.5}/{key}.jpg")
-    assert [sample.media[0].path for sample in found] == [f"{tmp_path}/00001/00001000{n}.jpg" for n in range(3)]
-    assert [sample.id for sample in found] == [f"00001000{n}" for n in range(3)]
+    reader = captions(tmp_path, caption="face_caption", file="{key:.5}/{key}.jpg")
+    assert [sample.media[0].path for sample in reader] == [f"{tmp_path}/00001/00001000{n}.jpg" for n in range(3)]
+    assert [sample.id for sample in reader] == [f"00001000{n}" for n in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_a_pattern_of_names_that_is_none(tmp_path: Path) -> None:
 def test_a_number_where_the_pattern_wants_text(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"key": "123456", "caption": "A hill."}\n{"key": 123456, "caption": "A hill."}\n')
-    found = captions(path, file="{key:.5}/{key}.jpg")
-    assert found[0].media[0].path == f"{tmp_path}/12345/123456.jpg"
+    reader = captions(path, file="{key:.5}/{key}.jpg")
+    assert reader[0].media[0].path == f"{tmp_path}/12345/123456.jpg"
     with pytest.raises(DataError) as caught:
-        found[1]
-    said = f"{path}:2: option `file`: '{{key:.5}}/{{key}}.jpg' does not match key=123456: "
-    assert str(caught.value).startswith(said)
+        reader[1]
+    message = f"{path}:2: option `file`: '{{key:.5}}/{{key}}.jpg' does not match key=123456: "
+    assert str(caught.value).startswith(message)

@@ -48,13 +48,13 @@ def authors(made: RWKVBackbone, path: Path, scripted: bool = False) -> Any:
         return module(made.version, scripted).RWKV(model=name, strategy="cpu fp32")
 
 
-def stirred(version: str, stir: float = 0.1, **options: Any) -> RWKVBackbone:
-    """A small model; stirred, since at the author's initialization every block is the identity."""
+def random_model(version: str, noise: float = 0.1, **options: Any) -> RWKVBackbone:
+    """Build a small model with noise on its weights: at the author's initialization every block is the identity."""
     torch.manual_seed(0)
     made = VERSIONS[version](tokenizer=BYTES, **{"width": 128, "depth": 3, "head_size": 64, **options})
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter.add_(stir * torch.randn_like(parameter))
+            parameter.add_(noise * torch.randn_like(parameter))
     return made.eval()
 
 

@@ -47,7 +47,7 @@ def main(version: str) -> None:
 
     patch()
     ours, theirs = {"6": (wkv6, kernels.wkv6), "7": (wkv7, kernels.wkv7)}[version]
-    found = {}
+    distances = {}
     for name, cu_seqlens in {"rows": None, "packed": (0, 50, 70)}.items():
         torch.manual_seed(0)
         *inputs, state = VERSIONS[version][0]("mild", 1, 70, 1, 32)
@@ -62,8 +62,8 @@ def main(version: str) -> None:
             weights = torch.arange(out.numel()).view_as(out).cos(), torch.arange(end.numel()).view_as(end).sin()
             ((out * weights[0]).sum() + (end * weights[1]).sum()).backward()
             results.append([out.detach(), end.detach(), *(x.grad for x in leaves)])
-        found[name] = [distance(b, a) for a, b in zip(*results, strict=True)]
-    sys.stdout.write(json.dumps(found) + "\n")
+        distances[name] = [distance(b, a) for a, b in zip(*results, strict=True)]
+    sys.stdout.write(json.dumps(distances) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from composer_plugins.rwkv.backbone import RWKVBackbone
-from tests.plugins.rwkv.author import authors, distance, stirred
+from tests.plugins.rwkv.author import authors, distance, random_model
 
 TOLERANCE = 5e-6
 SIZES = {
@@ -23,7 +23,7 @@ Pair = tuple[RWKVBackbone, Any]
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """Our model and the author's with the same weights."""
     version, size = request.param
-    made = stirred(version, **SIZES[size])
+    made = random_model(version, **SIZES[size])
     return made, authors(made, tmp_path_factory.mktemp("rwkv") / "model.pth")
 
 
@@ -34,11 +34,11 @@ def random_ids(length: int) -> Tensor:
 @torch.no_grad()
 def read(made: RWKVBackbone, ids: Tensor, pieces: tuple[int, ...]) -> tuple[Tensor, Any]:
     """Logits [T, V] and the state after reading ids [1, T] in pieces of these lengths."""
-    found, state = [], None
+    logits, state = [], None
     for piece in ids.split(pieces, dim=1):
         hidden, state = made(made.embed(piece), None, state)
-        found.append(made.head(hidden)[0])
-    return torch.cat(found), state
+        logits.append(made.head(hidden)[0])
+    return torch.cat(logits), state
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_greedy_generation_says_the_authors_tokens(pair: Pair) -> None:
         expected.append(int(logits.argmax()))
         logits, theirs = author.forward([expected[-1]], theirs)
     hidden, state = made(made.embed(prompt))
-    said = []
+    tokens = []
     for _ in range(40):
-        said.append(int(made.head(hidden[:, -1]).argmax()))
-        hidden, state = made(made.embed(torch.tensor([[said[-1]]])), None, state)
-    assert said == expected
-    assert len(set(said)) > 3, "a model that repeats itself would hide differences"
+        tokens.append(int(made.head(hidden[:, -1]).argmax()))
+        hidden, state = made(made.embed(torch.tensor([[tokens[-1]]])), None, state)
+    assert tokens == expected
+    assert len(set(tokens)) > 3, "a model that repeats itself would hide differences"

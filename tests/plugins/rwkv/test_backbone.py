@@ -16,7 +16,7 @@ from composer_plugins.rwkv.backbone import RWKVBackbone
 from composer_plugins.rwkv.rwkv6 import RWKV6
 from composer_plugins.rwkv.rwkv7 import RWKV7
 from composer_plugins.rwkv.sizes import RWKV6Sizes, RWKV7Sizes
-from tests.plugins.rwkv.author import BYTES, VERSIONS, distance, stirred
+from tests.plugins.rwkv.author import BYTES, VERSIONS, distance, random_model
 
 IDS = torch.randint(0, 257, (1, 150), generator=torch.Generator().manual_seed(0))
 CONFIGS = {"6": RWKV6Config, "7": RWKV7Config}
@@ -47,7 +47,7 @@ def test_its_own_tokenizer_is_worlds(version: str) -> None:
 
 
 def test_visual_embeddings_pass_the_input_norm(version: str) -> None:
-    made, x = stirred(version), torch.randn(1, 5, 128)
+    made, x = random_model(version), torch.randn(1, 5, 128)
     with torch.no_grad():
         torch.testing.assert_close(made(x)[0], made(x * 50 + 3)[0], atol=1e-3, rtol=0)
 
@@ -58,7 +58,7 @@ def test_visual_embeddings_pass_the_input_norm(version: str) -> None:
 @pytest.fixture
 def official(version: str, tmp_path: Path) -> tuple[RWKVBackbone, Path]:
     """A random model and its file in the author's layout."""
-    made = stirred(version)
+    made = random_model(version)
     torch.save(made.model.state_dict(), tmp_path / "model.pth")
     return made, tmp_path / "model.pth"
 
@@ -130,7 +130,7 @@ def test_the_published_rwkv7_models_have_their_published_sizes(
 
 @pytest.mark.parametrize(("version", "fastest"), [("6", "time_decay"), ("7", "w0")], indirect=["version"])
 def test_optimizer_groups_follow_the_authors_rules(version: str, fastest: str) -> None:
-    made = stirred(version)
+    made = random_model(version)
     names = {id(parameter): name for name, parameter in made.named_parameters()}
     decayed, rest, fast = made.parameter_groups()
     assert {names[id(p)].rpartition(".")[2] for p in fast["params"]} == {fastest}
@@ -151,40 +151,40 @@ def gradients(made: RWKVBackbone, loss: Callable[[Tensor], Tensor]) -> dict[str,
     made.zero_grad()
     loss(embeds).backward()
     assert embeds.grad is not None
-    found = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
-    return found | {"embeds": embeds.grad}
+    result = {name: p.grad.clone() for name, p in made.named_parameters() if p.grad is not None}
+    return result | {"embeds": embeds.grad}
 
 
 @pytest.mark.parametrize("segment", [1, 7, 64, 149, 150, 1000])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_segments_change_neither_values_nor_gradients(version: str, segment: int, checkpointing: bool) -> None:
-    whole = stirred(version, depth=2)
-    cut = stirred(version, depth=2, segment_length=segment)
-    expected, expected_state = whole(whole.embed(IDS))
-    wanted = gradients(whole, lambda embeds: whole(embeds)[0].square().sum())
+    full = random_model(version, depth=2)
+    cut = random_model(version, depth=2, segment_length=segment)
+    expected, expected_state = full(full.embed(IDS))
+    expected_gradients = gradients(full, lambda embeds: full(embeds)[0].square().sum())
     if checkpointing:
         apply_activation_checkpointing(cut, check_fn=lambda module: isinstance(module, cut.block_classes))
     hidden, state = cut(cut.embed(IDS))
     assert distance(hidden, expected) < 1e-5  # measured: 2e-6
     for (name, part), other in zip(state.tensors().items(), expected_state.tensors().values(), strict=True):
         assert distance(part, other) < 1e-5, name
-    found = gradients(cut, lambda embeds: cut(embeds)[0].square().sum())
-    assert {name.replace("_checkpoint_wrapped_module.", "") for name in found} == set(wanted)
-    for name, gradient in found.items():
-        assert distance(gradient, wanted[name.replace("_checkpoint_wrapped_module.", "")]) < 1e-4, (
+    result = gradients(cut, lambda embeds: cut(embeds)[0].square().sum())
+    assert {name.replace("_checkpoint_wrapped_module.", "") for name in result} == set(expected_gradients)
+    for name, gradient in result.items():
+        assert distance(gradient, expected_gradients[name.replace("_checkpoint_wrapped_module.", "")]) < 1e-4, (
             name
         )  # measured: 3e-5
 
 
 def test_a_packed_row_of_one_sequence_is_cut_into_segments(version: str) -> None:
     """A sample longer than a pack has a packed row of its own, the very row that segments are for."""
-    made = stirred(version, depth=2, segment_length=64)
+    made = random_model(version, depth=2, segment_length=64)
     read: list[int] = []
     made.model.blocks[0].register_forward_pre_hook(lambda block, inputs: read.append(inputs[0].shape[1]))
-    whole = (0, 150)
-    hidden, state = made(made.embed(IDS), cu_seqlens=whole)
+    full = (0, 150)
+    hidden, state = made(made.embed(IDS), cu_seqlens=full)
     assert read == [64, 64, 22]
-    expected, expected_state = stirred(version, depth=2)(made.embed(IDS))
+    expected, expected_state = random_model(version, depth=2)(made.embed(IDS))
     assert distance(hidden, expected) < 1e-5
     for (name, part), other in zip(state.tensors().items(), expected_state.tensors().values(), strict=True):
         assert part.shape == other.shape, name
@@ -195,7 +195,7 @@ def test_a_packed_row_of_one_sequence_is_cut_into_segments(version: str) -> None
 
 def test_right_padding_is_bit_exact(version: str) -> None:
     """Each row of a batch is what a batch of the same shape without padding gives, and so is its state."""
-    made = stirred(version)
+    made = random_model(version)
     with torch.no_grad():
         embeds = made.embed(IDS[:, :80].view(2, 40))
         mask = torch.arange(40)[None] < torch.tensor([[40], [23]])
@@ -211,7 +211,7 @@ def test_right_padding_is_bit_exact(version: str) -> None:
 
 
 def test_packed_sequences_keep_their_gradients_apart(version: str) -> None:
-    made = stirred(version, depth=2)
+    made = random_model(version, depth=2)
     cu_seqlens = (0, 60, 61, 150)
     packed = gradients(made, lambda embeds: made(embeds, cu_seqlens=cu_seqlens)[0].square().sum())
     pieces = [(0, 60), (60, 61), (61, 150)]
@@ -225,7 +225,7 @@ def test_packed_sequences_keep_their_gradients_apart(version: str) -> None:
 
 
 def test_the_states_size_does_not_depend_on_what_was_read(version: str) -> None:
-    made = stirred(version)
+    made = random_model(version)
     with torch.no_grad():
         sizes = [
             sum(part.numel() for part in made(made.embed(IDS[:, :length]))[1].tensors().values()) for length in (1, 150)
@@ -239,7 +239,7 @@ def test_the_states_size_does_not_depend_on_what_was_read(version: str) -> None:
 @torch.no_grad()
 def test_one_position_without_gradients_is_one_position_with(version: str) -> None:
     """The step of generation against the path that training takes, for several rows."""
-    made = stirred(version)
+    made = random_model(version)
     _, state = made(made.embed(IDS.view(3, 50)))
     embeds = made.embed(torch.tensor([[1], [2], [3]]))
     fast, fast_state = made(embeds, None, state)
@@ -253,13 +253,13 @@ def test_one_position_without_gradients_is_one_position_with(version: str) -> No
 
 @torch.no_grad()
 def test_one_position_in_bf16(version: str) -> None:
-    made = stirred(version).bfloat16()
+    made = random_model(version).bfloat16()
     hidden, state = made(made.embed(IDS[:, :20]))
     step, after = made(made.embed(IDS[:, 20:21]), None, state)
-    whole, _ = made(made.embed(IDS[:, :21]))
+    full, _ = made(made.embed(IDS[:, :21]))
     assert step.dtype == hidden.dtype == torch.bfloat16
     assert {part.dtype for name, part in after.tensors().items() if name.endswith("wkv")} == {torch.float32}
-    assert distance(step[:, 0].float(), whole[:, -1].float()) < 0.1  # measured: 0.02
+    assert distance(step[:, 0].float(), full[:, -1].float()) < 0.1  # measured: 0.02
 
 
 # bf16 autocast, as `--trainer.precision=bf16-mixed` trains and `composer ask` may answer.
@@ -277,7 +277,7 @@ def off(got: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize("layout", ["dense", "padded", "packed"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_training_in_bf16_autocast_is_near_fp32(version: str, layout: str, checkpointing: bool) -> None:
-    made = stirred(version, 0.02).train()  # stirred more, its gradients change by more when its weights are rounded
+    made = random_model(version, 0.02).train()  # with more noise, rounding changes gradients more
     lengths = {
         "dense": {},
         "padded": {"mask": torch.arange(150)[None] < 101},
@@ -290,25 +290,27 @@ def test_training_in_bf16_autocast_is_near_fp32(version: str, layout: str, check
         return nn.functional.cross_entropy(logits.float()[mask[:, 1:]], IDS[:, 1:][mask[:, 1:]])
 
     expected, expected_state = made(made.embed(IDS), **lengths)
-    wanted = gradients(made, loss)
+    expected_gradients = gradients(made, loss)
     if checkpointing:
         apply_activation_checkpointing(made, check_fn=lambda module: isinstance(module, made.block_classes))
     with autocast():
         hidden, state = made(made.embed(IDS), **lengths)
-        found = gradients(made, loss)
+        result = gradients(made, loss)
     assert off(hidden[mask], expected[mask]) < 0.005  # measured: 0.0013
     for name, part in state.tensors().items():
         assert part.dtype == torch.float32, name
         assert off(part, expected_state.tensors()[name]) < 0.02, name  # measured: 0.0045
-    assert {name.replace("_checkpoint_wrapped_module.", "") for name in found} == set(wanted)
-    for name, gradient in found.items():
-        assert off(gradient, wanted[name.replace("_checkpoint_wrapped_module.", "")]) < 0.05, name  # measured: 0.021
+    assert {name.replace("_checkpoint_wrapped_module.", "") for name in result} == set(expected_gradients)
+    for name, gradient in result.items():
+        assert off(gradient, expected_gradients[name.replace("_checkpoint_wrapped_module.", "")]) < 0.05, (
+            name
+        )  # measured: 0.021
 
 
 @torch.no_grad()
 def test_decoding_in_bf16_autocast_is_as_near_fp32_as_reading(version: str) -> None:
     """The state stays fp32 and does not drift: 140 steps are as far from fp32 as one forward over all positions."""
-    made = stirred(version)
+    made = random_model(version)
     expected, expected_state = made(made.embed(IDS))
     with autocast():
         read, read_state = made(made.embed(IDS))
@@ -327,7 +329,7 @@ def test_decoding_in_bf16_autocast_is_as_near_fp32_as_reading(version: str) -> N
 @pytest.mark.slow
 @torch.no_grad()
 def test_the_compiled_step_is_the_step(version: str) -> None:
-    plain, compiled = stirred(version, depth=2), stirred(version, depth=2, compile_decoding=True)
+    plain, compiled = random_model(version, depth=2), random_model(version, depth=2, compile_decoding=True)
     _, state = plain(plain.embed(IDS))
     for place in range(3):
         hidden, after = compiled(compiled.embed(IDS[:, place : place + 1]), None, state)

@@ -5,13 +5,13 @@ import torch
 from torch import Tensor
 
 from composer_plugins.rwkv.backbone import RWKVBackbone
-from tests.plugins.rwkv.author import stirred
+from tests.plugins.rwkv.author import random_model
 
 WIDTH, DEPTH, HEAD = 64, 4, 32
 
 
 def fresh(version: str) -> RWKVBackbone:
-    return stirred(version, 0.0, width=WIDTH, depth=DEPTH, head_size=HEAD)
+    return random_model(version, 0.0, width=WIDTH, depth=DEPTH, head_size=HEAD)
 
 
 def require_values(parameter: Tensor, expected: list[float]) -> None:

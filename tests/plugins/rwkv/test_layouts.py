@@ -13,7 +13,7 @@ from torch import Tensor
 from composer_plugins.rwkv.convert import _fla_config, _hf_config
 from composer_plugins.rwkv.layouts import detect, from_official, to_official
 from composer_plugins.rwkv.sizes import RWKV6Sizes, RWKV7Sizes
-from tests.plugins.rwkv.author import stirred
+from tests.plugins.rwkv.author import random_model
 
 ROOT = Path(__file__).parents[3]
 OF_FLA = """
@@ -29,7 +29,7 @@ print(json.dumps([eps, {{name: list(value.shape) for name, value in model.state_
 
 
 def official(version: str) -> dict[str, Tensor]:
-    return stirred(version, width=64, depth=2, head_size=32, ffn_width=96).model.state_dict()
+    return random_model(version, width=64, depth=2, head_size=32, ffn_width=96).model.state_dict()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from torch import Tensor
 from composer.errors import CheckpointError
 from composer_plugins.rwkv.layouts import from_official
 from composer_plugins.rwkv.weights import check_weights, read_weights
-from tests.plugins.rwkv.author import stirred
+from tests.plugins.rwkv.author import random_model
 
 
 @pytest.fixture(scope="module", params=["6", "7"])
@@ -24,7 +24,7 @@ def version(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def weights(version: str) -> dict[str, Tensor]:
-    return stirred(version, width=64, depth=2, head_size=32).model.state_dict()
+    return random_model(version, width=64, depth=2, head_size=32).model.state_dict()
 
 
 def require_equal(got: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -55,14 +55,14 @@ def test_any_split_into_pieces_is_the_whole(cuts: list[int], kind: str, version:
     *inputs, state = made(version, kind, 151, B=1)
     operator = OPERATORS[version]
     timed = [i for i, x in enumerate(inputs) if x.ndim == 4]
-    whole, end = operator(*inputs, state)
-    found = []
+    full, end = operator(*inputs, state)
+    outputs = []
     places = [0, *sorted(set(cuts)), 151]
     for start, stop in pairwise(places):
         piece = [x[:, start:stop] if i in timed else x for i, x in enumerate(inputs)]
         out, state = operator(*piece, state)
-        found.append(out)
-    assert distance(torch.cat(found, dim=1), whole) < 1e-5
+        outputs.append(out)
+    assert distance(torch.cat(outputs, dim=1), full) < 1e-5
     assert distance(state, end) < 1e-5
 
 

@@ -183,14 +183,14 @@ def test_what_is_trained_is_what_is_said(name: str, kind: str, special: bool) ->
     tokenizer = own(name, kind, special)
     template = template_of(tokenizer)
     turns = conversation(("user", "assistant") * 2)
-    said, transcript = [""], Transcript(PretrainedTokenizer(tokenizer), template, 999)
+    answers, transcript = [""], Transcript(PretrainedTokenizer(tokenizer), template, 999)
     for piece, ids in read(tokenizer, template, turns, False):
         for i in ids if piece.loss else []:
-            said[-1] += transcript.push(i)
+            answers[-1] += transcript.push(i)
             if transcript.done:
-                said.append("")
+                answers.append("")
                 transcript = Transcript(PretrainedTokenizer(tokenizer), template, 999)
-    assert said == [template.content(text) for role, text in turns if role == "assistant"] + [""]
+    assert answers == [template.content(text) for role, text in turns if role == "assistant"] + [""]
 
 
 @cache

@@ -64,7 +64,7 @@ def right(doc, results):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint stirred so that answers depend on pictures, which two steps of training do not teach."""
+    """A checkpoint with noise on its weights, so that answers depend on images after two steps of training."""
     path = locate(train(tmp_path_factory.mktemp("run")))
     checkpoint = read_checkpoint(path)
     generator = torch.Generator().manual_seed(0)
