@@ -1,4 +1,4 @@
-"""What travels from the data to the model. Legend: B rows, T positions, F frames of one grid, S packed sequences."""
+"""Examples and batches, the model's input. Legend: B rows, T positions, F frames of one grid, S packed sequences."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
@@ -9,17 +9,19 @@ from torch import Tensor
 Value = TypeVar("Value")
 
 MEDIA_ID = -1
-"""Stands in `ids` for one visual token; it is no vocabulary entry."""
+"""Represents one visual token in `ids`; it is not an entry of the vocabulary."""
 
 IGNORE_LABEL = -100
-"""Stands in `labels` where there is no loss (PyTorch's default `ignore_index`)."""
+"""Label of a position without loss (PyTorch's default `ignore_index`)."""
 
 
 class FrameGroup(NamedTuple):
     """All frames of a batch that share one grid.
 
-    pixels: [F, 3, H, W] uint8. clip: [F] int64, the clip's place among the media of the whole batch, row by row.
-    time: [F] fp32 seconds, increasing within a clip.
+    Attributes:
+        pixels: [F, 3, H, W] uint8.
+        clip: [F] int64, the index of the frame's clip among the media of the batch, row by row.
+        time: [F] fp32 seconds, increasing within a clip.
     """
 
     pixels: Tensor
@@ -35,10 +37,16 @@ class Clip(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One sample, ready to be batched. ids, labels: [T] int64 with `MEDIA_ID` / `IGNORE_LABEL`; clips in their order.
+    """One sample, ready to be batched.
 
-    visual: the visual tokens of each clip, which add up to the `MEDIA_ID` in `ids`.
-    answer: the last assistant turn's text if the example is a question to be answered, else "".
+    Attributes:
+        sample_id: The sample's id.
+        ids: [T] int64, `MEDIA_ID` for each visual token.
+        labels: [T] int64, `IGNORE_LABEL` for positions without loss.
+        clips: The media, in order.
+        visual: The number of visual tokens of each clip; their sum is the number of `MEDIA_ID` in `ids`.
+        answer: Text of the last assistant turn if the example is a question to answer, else "".
+        question_type: The question's type; "" if it has none.
     """
 
     sample_id: str
@@ -53,15 +61,20 @@ class Example(NamedTuple):
 class Batch(NamedTuple):
     """B right-padded examples, or S examples packed into one row.
 
-    ids: [B, T] int64, `MEDIA_ID` at every visual token, 0 at padding; labels: [B, T] int64; mask: [B, T] bool, True
-    where real. sample_ids, answers, question_types: one entry per example.
+    It includes what a model would otherwise have to read back from its device: `visual` and `predicting`, positions in
+    the flattened ids [B * T], and `cu_seqlens`.
 
-    What a model would have to read back from its device to know, the batch brings along. Positions are those of the
-    flattened ids, [B * T]:
-
-    visual: for each group of frames, [V] int64, the position of each of its tokens, frame after frame.
-    predicting: [N] int64, the positions whose next one has a label.
-    cu_seqlens: None, or the S + 1 numbers of `composer.packing`: B is 1 and nothing is padded.
+    Attributes:
+        ids: [B, T] int64, `MEDIA_ID` for each visual token, 0 at padding.
+        labels: [B, T] int64, `IGNORE_LABEL` for positions without loss.
+        mask: [B, T] bool, False at padding.
+        frames: Frames by grid.
+        visual: For each group of frames, [V] int64, the position of each of its tokens, frame after frame.
+        predicting: [N] int64, the positions whose next position has a label.
+        sample_ids: Id of each example.
+        answers: `Example.answer` of each example.
+        question_types: `Example.question_type` of each example.
+        cu_seqlens: None, or the S + 1 numbers of `composer.packing`; B is then 1 and nothing is padded.
     """
 
     ids: Tensor
@@ -77,12 +90,12 @@ class Batch(NamedTuple):
 
 
 def sample_ids(batch: Batch | Sequence[Batch]) -> list[str]:
-    """The samples in a batch, or in all micro-batches of one optimizer step."""
+    """List the samples in a batch, or in all micro-batches of an optimizer step."""
     return [name for one in ([batch] if isinstance(batch, Batch) else batch) for name in one.sample_ids]
 
 
 def to_device(value: Value, device: torch.device | str) -> Value:
-    """A batch, or a part of one, with all its tensors on this device."""
+    """Copy a batch, or a part of one, to a device."""
     if isinstance(value, Tensor):
         return value.to(device)  # type: ignore[return-value]
     if isinstance(value, tuple):

@@ -1,16 +1,18 @@
-"""What an encoder runs its blocks with, so that a reducer can work inside them.
+"""Runs an encoder's blocks with a reducer inside them.
 
-Legend: F frames of one grid, P patches of a frame, N tokens of a frame, D channels.
+Legend: F frames of one grid, P patches per frame, N tokens per frame, D channels.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from composer.errors import ComposeError
 from composer.parts import BlockReducer, BlockTokens, Grid, VisualTokens
+
+Blocks = TypeVar("Blocks", nn.ModuleList, nn.Sequential)
 
 
 def run_blocks(
@@ -23,16 +25,27 @@ def run_blocks(
     reducer: BlockReducer | None = None,
     keep_sources: bool = False,
 ) -> VisualTokens:
-    """An encoder's blocks and its last norm, with a reducer inside the blocks: [F, prefix + P, D] to finished tokens.
+    """Run an encoder's blocks and last norm, with a reducer inside the blocks.
 
-    Every block is called as `block(tokens, reducer, r, prefix) -> BlockTokens`, r being the tokens to merge away."""
+    Args:
+        blocks: Modules that are called as `block(tokens, reducer, r, prefix) -> BlockTokens`, with r tokens to merge.
+        x: [F, prefix + P, D] input of the first block.
+        grid: Rows and columns of the patches.
+        prefix: Number of class and register tokens at the front, which are never merged.
+        norm: The last norm.
+        reducer: Reducer to run in the blocks, or None.
+        keep_sources: True to return `VisualTokens.sources`.
+
+    Returns:
+        The tokens after the last norm, without prefix.
+    """
     frames, patches = x.shape[0], x.shape[1] - prefix
     blocks = list(blocks)
     schedule = (0,) * len(blocks) if reducer is None else reducer.schedule(patches)
     sources = None
     if keep_sources or (reducer is not None and reducer.needs_sources):
         sources = torch.arange(patches, device=x.device).expand(frames, -1)
-    # A convolution's patches come channels first, and without merges the residual stream would keep that layout.
+    # The patches of a convolution are channels-first, and without merges the residual stream would keep that layout.
     tokens = BlockTokens(x.contiguous(), None, sources)
     for block, r in zip(blocks, schedule, strict=True):
         tokens = block(tokens, reducer, r, prefix)
@@ -51,12 +64,21 @@ def run_blocks(
         finished = reducer.finish(finished)
     if keep_sources:
         return finished
-    features, sizes, _, left, clip, time = finished
-    return VisualTokens(features, sizes, None, left, clip, time)  # torch 2.11 cannot compile `return x._replace(...)`
+    features, sizes, _, final_grid, clip, time = finished
+    # torch 2.11 cannot compile `return finished._replace(...)`.
+    return VisualTokens(features, sizes, None, final_grid, clip, time)
 
 
-def blocks_up_to(layer: int, blocks: Any) -> Any:
-    """A tower's blocks (a list of modules) up to block `layer`, from the end: -1 keeps all. Raises ComposeError."""
+def blocks_up_to(layer: int, blocks: Blocks) -> Blocks:
+    """Keep a tower's blocks up to and including `layer`.
+
+    Args:
+        layer: Negative index from the end; -1 keeps all blocks.
+        blocks: All blocks.
+
+    Raises:
+        ComposeError: If the tower has fewer blocks.
+    """
     count = len(blocks)
     if -layer > count:
         raise ComposeError(f"model.encoder.layer: got {layer}, expected -{count} to -1, since there are {count} blocks")
@@ -72,19 +94,19 @@ def host(
     attention: Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]],
     mlp: Callable[[Tensor], Tensor],
 ) -> BlockTokens:
-    """One residual block of an encoder, with a reducer between its attention and its MLP.
+    """Run one residual block of an encoder, with a reducer between its attention and its MLP.
 
     Args:
-        tokens: What the block before left.
-        reducer: The reducer to host, or None.
-        r: Tokens to merge away in this block.
-        prefix: Class and register tokens at the front, which are never merged.
-        attention: (x [F, N, D], sizes [F, N] or None) to (what attention adds to x, its keys [F, heads, N, d]). Norms
-            and layer scales are the caller's. Sizes, if any, weigh the keys (`proportional_attention`).
-        mlp: x to what the MLP adds to it.
+        tokens: Tokens of the previous block.
+        reducer: Reducer to run, or None.
+        r: Number of tokens to merge in this block.
+        prefix: Number of class and register tokens at the front, which are never merged.
+        attention: Maps x [F, N, D] and sizes ([F, N] or None) to the term that is added to x and the keys
+            [F, heads, N, d]. Includes norms and layer scales. Sizes weight the keys (`proportional_attention`).
+        mlp: Maps x to the term that is added to it. Includes norms and layer scales.
 
     Returns:
-        The block's tokens, at most r fewer.
+        The block's tokens, at most r fewer per frame.
     """
     x, sizes, sources = tokens
     added, keys = attention(x, sizes if reducer is not None and reducer.proportional else None)
@@ -96,15 +118,17 @@ def host(
 
 
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor | None, dropout: float = 0.0) -> Tensor:
-    """softmax(q k^T / sqrt(d) + log sizes) v, the sizes per *key* (ToMe, Bolya et al., ICLR 2023; eq. 1).
+    """Compute softmax(q k^T / sqrt(d) + log sizes) v, with a size per *key* (ToMe, Bolya et al., ICLR 2023; eq. 1).
 
-    A bias per key rules out FlashAttention, so log sizes are channels of k against ones in q, as the sum of two
-    numbers of k's dtype: in bf16 and fp16 more exact than a bias (docs/decisions/gpu.md).
+    FlashAttention has no bias per key, so log sizes are additional channels of k, multiplied by ones in q. Each is the
+    sum of two numbers of k's dtype, which is more exact than a bias in bf16 and fp16 (docs/decisions/gpu.md).
 
     Args:
-        q: [F, heads, N, d]; k and v: the same.
+        q: Queries [F, heads, N, d].
+        k: Keys [F, heads, N, d].
+        v: Values [F, heads, N, d].
         sizes: [F, N] positive numbers, or None for plain attention.
-        dropout: Share of the attention weights to drop.
+        dropout: Probability that an attention weight is dropped.
 
     Returns:
         [F, heads, N, d].

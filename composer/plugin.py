@@ -1,30 +1,30 @@
-"""What a plugin author imports: the hook, `Component`, and the base of a component's options. No torch here.
+"""API for plugin authors: the hook, `Component`, and the base class of a component's options. Does not import torch.
 
-A plugin is a *light* module (importing it imports no torch, transformers, open_clip, timm, fla or lightning), named
-by an entry point of the group `composer.plugins`:
+A plugin is a *light* module (importing it does not import torch, transformers, open_clip, timm, fla or lightning) that
+an entry point of the group `composer.plugins` names:
 
     from composer.plugin import Component, ComponentConfig, hookimpl
 
     class ShrinkConfig(ComponentConfig):
-        factor: int = Field(2, ge=1, description="Side of the window of tokens that becomes one.")
+        factor: int = Field(2, ge=1, description="Side of the window of tokens that are averaged.")
 
     @hookimpl
     def composer_components():
         yield Component("reducer", "shrink", "Average windows of tokens.", ShrinkConfig, "my_plugin.shrink:Shrink")
 
-The target is imported only when a model is built, then called with the options as keyword arguments and with what
-composer knows from the neighbors:
+The target is imported only when a model is built. It is called with the options as keyword arguments, and with values
+that composer derives from the neighboring parts:
 
 | kind | composer adds | the target returns |
 |---|---|---|
 | encoder | nothing | `composer.parts.Encoder` |
-| reducer | `dim` (channels of the tokens it gets), `depth` (blocks of the encoder) | `Reducer` or `BlockReducer` |
+| reducer | `dim` (channels of its input tokens), `depth` (blocks of the encoder) | `Reducer` or `BlockReducer` |
 | projector | `in_dim`, `out_dim` | `composer.parts.Projector` |
-| backbone | `tokenizer` (a `composer.tokenizer.Tokenizer`, or None: bring your own) | `composer.parts.Backbone` |
+| backbone | `tokenizer` (a `composer.tokenizer.Tokenizer`, or None for its own) | `composer.parts.Backbone` |
 | reader | nothing | `composer.reader.Reader` |
 | benchmark | nothing | `composer.benchmark.Benchmark` |
 
-A part whose class overrides `composer.parts.Part.resolved` is also called with `resolved`, if it is restored from a
+A part whose class overrides `composer.parts.Part.resolved` is also called with `resolved` if it is restored from a
 checkpoint.
 """
 
@@ -37,11 +37,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Slot = Literal["encoder", "reducer", "projector", "backbone"]
 SLOTS: tuple[Slot, ...] = get_args(Slot)
-"""The parts of a model: what fills `model:`."""
+"""The parts of a model, which are the keys of `model:`."""
 
 Kind = Literal["encoder", "reducer", "projector", "backbone", "reader", "benchmark"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""The parts of a model, how data files are read, and what a model is measured on."""
+"""All kinds of components: the parts of a model, readers of data files, and benchmarks."""
 
 RESERVED: dict[Kind, frozenset[str]] = {
     "encoder": frozenset({"resolved"}),
@@ -53,10 +53,10 @@ RESERVED: dict[Kind, frozenset[str]] = {
         {"benchmark", "output", "batch_size", "num_workers", "device", "limit", "condition", "model", "help"}
     ),
 }
-"""Names that no option of a kind can have: what composer adds, and for a benchmark the flags of `composer evaluate`."""
+"""Names that options of a kind cannot have: arguments that composer adds, and flags of `composer evaluate`."""
 
 HEAVY = ("torch", "torchvision", "transformers", "open_clip", "timm", "fla", "lightning")
-"""What a plugin's module must not import: commands that build no model would wait for it."""
+"""Packages that a plugin's module must not import, because commands that do not build a model would wait for them."""
 
 PROJECT = "composer"
 ENTRY_POINT_GROUP = "composer.plugins"
@@ -66,9 +66,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class ComponentConfig(BaseModel):
-    """Base of a component's options: unknown options are refused, values never change, every field is described.
+    """Base class of a component's options: immutable; unknown options are errors; every field has a description.
 
-    renamed: options that had another name once, {old: new}. An old name is refused with the new one.
+    renamed: renamed options, {old: new}. The error for an old name tells the new one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -77,14 +77,14 @@ class ComponentConfig(BaseModel):
 
 
 class SlotConfig(BaseModel):
-    """A selected component. The concrete class, made at run time, adds the component's own options."""
+    """A selected component. The concrete class, created at run time, adds the component's own options."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="An installed component: its name, or distribution/name where two provide it.")
+    name: str = Field(description="An installed component: its name, or distribution/name if two provide it.")
 
     def without_pretrained(self) -> Self:
-        """The same component with random weights: if it has an option `pretrained`, that is null."""
+        """Copy the selection with random weights: the option `pretrained`, if there is one, is set to null."""
         if getattr(self, "pretrained", None) is None:
             return self
         return self.model_copy(update={"pretrained": None})
@@ -92,10 +92,12 @@ class SlotConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Converter:
-    """What `composer convert` calls to write a component's weights in another layout.
+    """Function that writes a component's weights in a different layout, for `composer convert`.
 
-    target: "package.module:callable", called as (source, target, layout, revision): `source` as the component's option
-    `pretrained`, `target` a pathlib.Path, `layout` one of `layouts`, `revision` a string or None.
+    Attributes:
+        target: "package.module:callable", called as (source, target, layout, revision): `source` as in the component's
+            option `pretrained`, `target` a pathlib.Path, `layout` one of `layouts`, `revision` a string or None.
+        layouts: Names of the layouts that it writes.
     """
 
     target: str
@@ -104,16 +106,17 @@ class Converter:
 
 @dataclass(frozen=True)
 class Component:
-    """One part that a plugin offers.
+    """A component that a plugin provides.
 
-    kind: which slot of `model:` it fills, or `reader`, `benchmark`.
-    name: how a recipe names it: lower case, digits and hyphens.
-    summary: one line for `composer plugins list`.
-    config: its options.
-    target: "package.module:callable", imported only when the part is built.
-    requires: pip requirements beyond those of the plugin's own distribution, such as "timm>=1.0".
-    in_blocks: an encoder that lets a reducer work inside its blocks; a reducer that works there.
-    converter: how its weights are written in other layouts, None where they have but one.
+    Attributes:
+        kind: Its slot of `model:`, or `reader`, `benchmark`.
+        name: Its name in a recipe: lower case, digits and hyphens.
+        summary: One line for `composer plugins list`.
+        config: Class of its options.
+        target: "package.module:callable", imported only when the component is built.
+        requires: pip requirements in addition to those of the plugin's distribution, such as "timm>=1.0".
+        in_blocks: For an encoder, whether its blocks can run a reducer; for a reducer, whether it runs in blocks.
+        converter: Writes its weights in other layouts; None if there is only one layout.
     """
 
     kind: Kind
@@ -131,4 +134,4 @@ class HookSpec:
 
     @hookspec
     def composer_components(self) -> Iterable[Component]:  # type: ignore[empty-body]
-        """The components that this plugin offers."""
+        """Yield the components that the plugin provides."""

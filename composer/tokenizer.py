@@ -1,60 +1,64 @@
-"""Text to ids and back. No torch here."""
+"""Tokenizers: text to ids and back. Does not import torch."""
 
 import ast
 import importlib.util
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from composer.errors import ConfigError, PluginError
 from composer.prompt import Piece
 
 TokenizerSpec = Literal["bytes", "world"] | Sequence[str]
-"""How a recipe names a tokenizer; a list of words is the byte tokenizer plus these words."""
+"""A tokenizer in a recipe; a list of words is the byte tokenizer plus these words."""
 
 WORLD_FILE = "rwkv_vocab_v20230424.txt"
 
 
 class Tokenizer(Protocol):
-    """What composer asks of a tokenizer.
-
-    vocab_size: one more than the highest id. end_id: the id that ends a text.
-    """
+    """Interface of tokenizers."""
 
     @property
-    def vocab_size(self) -> int: ...
+    def vocab_size(self) -> int:
+        """The highest id plus one."""
 
     @property
-    def end_id(self) -> int: ...
+    def end_id(self) -> int:
+        """The id that ends a text."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text alone: no begin or end mark is added, and no text is read as a special token's name."""
+        """Encode text without adding begin or end tokens and without parsing names of special tokens."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids; bytes that are not UTF-8 become U+FFFD."""
+        """Decode ids; bytes that are not UTF-8 become U+FFFD."""
 
 
 @runtime_checkable
 class PieceTokenizer(Tokenizer, Protocol):
-    """A tokenizer with special tokens, which it reads in the marks of a template and nowhere else."""
+    """A tokenizer with special tokens, which it parses only in the marks of a template."""
 
     def encode_pieces(self, pieces: Sequence[Piece]) -> list[list[int]]:
-        """Ids of each piece of one prompt, none for media; together they are the ids of the prompt as one text."""
+        """Encode the pieces of a prompt, media as []. Joined, the ids are those of the prompt as one text."""
 
 
 def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[list[int]]:
-    """Ids of each piece of one prompt, none for media."""
+    """Encode the pieces of a prompt, media as []."""
     if isinstance(tokenizer, PieceTokenizer):
         return tokenizer.encode_pieces(pieces)
     return [tokenizer.encode(piece.content) if isinstance(piece.content, str) else [] for piece in pieces]
 
 
 class GreedyTokenizer:
-    """At every place the longest entry of the vocabulary that matches the text's bytes (RWKV World's rule).
+    """Tokenizer that takes the longest vocabulary entry at each position of the text's bytes (as RWKV World).
 
-    vocabulary: id -> bytes, ids from 1; it holds all 256 single bytes, so that every text has ids. Id 0 ends a text
-    and decodes to nothing; an id without an entry decodes to U+FFFD.
+    Id 0 ends a text and decodes to nothing; an id without an entry decodes to U+FFFD.
+
+    Args:
+        vocabulary: Bytes by id, ids from 1, with all 256 single bytes, so that every text can be encoded.
+
+    Raises:
+        ConfigError: If an id is below 1 or a byte is missing.
     """
 
     end_id = 0
@@ -65,40 +69,40 @@ class GreedyTokenizer:
         missing = [byte for byte in range(256) if bytes([byte]) not in self._ids]
         if missing or min(self._entries) < 1:
             raise ConfigError(
-                f"A vocabulary needs ids from 1 and all 256 single bytes: got ids from {min(self._entries, default=0)}"
-                f", {len(missing)} bytes missing."
+                f"tokenizer: got a vocabulary with ids from {min(self._entries, default=0)} and {len(missing)} bytes "
+                "missing, expected ids from 1 and all 256 single bytes"
             )
         self.vocab_size = max(self._entries) + 1
-        # Few lengths occur after a given pair of bytes, so trying those alone, longest first, needs no trie.
+        # Only few lengths occur after a given pair of bytes, so they are tried in turn, longest first, without a trie.
         lengths: dict[bytes, set[int]] = {}
         for entry in self._ids:
             if len(entry) > 1:
                 lengths.setdefault(entry[:2], set()).add(len(entry))
-        self._lengths = {pair: tuple(sorted(found, reverse=True)) for pair, found in lengths.items()}
+        self._lengths = {pair: tuple(sorted(options, reverse=True)) for pair, options in lengths.items()}
 
     def encode(self, text: str) -> list[int]:
         source = text.encode()
-        found, place = [], 0
-        while place < len(source):
-            for length in self._lengths.get(source[place : place + 2], ()):
-                token = self._ids.get(source[place : place + length])
+        ids, start = [], 0
+        while start < len(source):
+            for length in self._lengths.get(source[start : start + 2], ()):
+                token = self._ids.get(source[start : start + length])
                 if token is not None:
                     break
             else:
-                token, length = self._ids[source[place : place + 1]], 1
-            found.append(token)
-            # The last slice may be shorter than `length`, and then ends the text.
-            place += length
-        return found
+                token, length = self._ids[source[start : start + 1]], 1
+            ids.append(token)
+            # The last slice may be shorter than `length`; it ends the text.
+            start += length
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        # 0xFF occurs nowhere in UTF-8, so it always decodes to U+FFFD.
+        # 0xFF never occurs in UTF-8, so it always decodes to U+FFFD.
         entries = (self._entries.get(i, b"\xff") for i in ids if i != self.end_id)
         return b"".join(entries).decode(errors="replace")
 
 
 class WorldTokenizer(GreedyTokenizer):
-    """RWKV World's tokenizer; the package pyrwkv_tokenizer encodes, some 25 times faster, where it is installed."""
+    """RWKV World's tokenizer. If the package pyrwkv_tokenizer is installed, it encodes, about 25 times faster."""
 
     def __init__(self) -> None:
         super().__init__(_world_vocabulary())
@@ -109,70 +113,79 @@ class WorldTokenizer(GreedyTokenizer):
 
 
 class TextStream:
-    """Ids in, one by one; text out as soon as it is whole characters. The pieces join to `decode` of all ids."""
+    """Decodes ids one by one to complete characters. The joined pieces are equal to `decode` of all ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._decode = tokenizer.decode
-        self._said: list[int] = []
-        self._held: list[int] = []
+        self._context: list[int] = []
+        self._pending: list[int] = []
 
     def push(self, token: int) -> str:
-        """The text that this id completes, "" while its bytes are not yet a whole character."""
-        self._held.append(token)
+        """Add an id. Returns the text that it completes, "" if its bytes are not yet a complete character."""
+        self._pending.append(token)
         text = self._text()
         return "" if text.endswith("\ufffd") else self._release(text)
 
     def flush(self) -> str:
-        """What is held back at the end: an unfinished character as U+FFFD."""
+        """Return the pending text at the end; an incomplete character is U+FFFD."""
         return self._release(self._text())
 
     def _text(self) -> str:
-        # Some tokenizers drop a text's leading space, so the ids before it give the context.
-        return self._decode(self._said + self._held)[len(self._decode(self._said)) :]
+        # Some tokenizers drop a text's leading space, so the previous ids are the context.
+        return self._decode(self._context + self._pending)[len(self._decode(self._context)) :]
 
     def _release(self, text: str) -> str:
-        self._said, self._held = self._held or self._said, []
+        self._context, self._pending = self._pending or self._context, []
         return text
 
 
 def tokenizer_from(spec: TokenizerSpec) -> GreedyTokenizer:
-    """The tokenizer that a recipe's `prompt.tokenizer` names.
+    """Make the tokenizer of a recipe's `prompt.tokenizer`.
 
-    "bytes": ids 1 to 256 are the bytes. A list of words: ids from 257 are these words, each as given and, unless it
-    starts with white space, once more with a space before it. "world": RWKV World's 65,529 entries.
-    Raises ConfigError on another name or an empty word, PluginError where World's vocabulary file is not installed.
+    Args:
+        spec: "bytes": ids 1 to 256 are the bytes. A list of words: ids from 257 are these words, each as given and,
+            unless it starts with white space, also with a space before it. "world": RWKV World's 65,529 entries.
+
+    Raises:
+        ConfigError: If the name is unknown or a word is empty.
+        PluginError: If World's vocabulary file is not installed.
     """
     if spec == "world":
         return WorldTokenizer()
     if spec == "bytes":
         return GreedyTokenizer(_with_words(()))
     if isinstance(spec, str):
-        raise ConfigError(f"prompt.tokenizer: got {spec!r}, expected 'bytes', 'world' or a list of words.")
+        raise ConfigError(f"prompt.tokenizer: got {spec!r}, expected 'bytes', 'world' or a list of words")
     return GreedyTokenizer(_with_words(spec))
 
 
 def _with_words(words: Sequence[str]) -> dict[int, bytes]:
-    """The 256 bytes, then the words; an entry that is there already gets no second id."""
+    """The 256 bytes, then the words; a duplicate gets no second id."""
     entries = {bytes([byte]): byte + 1 for byte in range(256)}
     for word in words:
         if not word:
-            raise ConfigError("prompt.tokenizer: got an empty word: remove it.")
+            raise ConfigError("prompt.tokenizer: got an empty word, expected text: remove it")
         for variant in (word,) if word[0].isspace() else (word, " " + word):
             entries.setdefault(variant.encode(), len(entries) + 1)
     return {i: entry for entry, i in entries.items()}
 
 
-@cache
-def _fast_world() -> Any:
-    """The encoder of pyrwkv_tokenizer (Rust, Apache-2.0), None where it is not installed.
+class _Encoder(Protocol):
+    def encode(self, text: str) -> list[int]: ...
 
-    It decodes neither unfinished characters nor ids without an entry (it stops the process), so it only encodes.
+
+@cache
+def _fast_world() -> _Encoder | None:
+    """The encoder of pyrwkv_tokenizer (Rust, Apache-2.0); None if it is not installed.
+
+    It is not used to decode: incomplete characters and ids without an entry make it stop the process.
     """
     try:
         from pyrwkv_tokenizer import RWKVTokenizer
     except ImportError:
         return None
-    return RWKVTokenizer()
+    encoder: _Encoder = RWKVTokenizer()
+    return encoder
 
 
 @cache

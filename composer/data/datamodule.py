@@ -1,11 +1,12 @@
-"""The Lightning data module: which data, how many frames, in which order, in which batches."""
+"""Lightning data module of a recipe's `data:` section."""
 
 import math
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -28,31 +29,38 @@ BAD_SAMPLES = "bad_samples.jsonl"
 Loader = DataLoader[Example | ComposerError]
 
 OPEN_FILES = 2**16
-"""A data worker hands each tensor over as an open file, and a step may have thousands; 1024 are usually allowed."""
+"""Open files of a process: data workers pass each tensor as one, so a step may need thousands; the default is 1024."""
+
+
+class DataState(TypedDict):
+    """State of the data module in a checkpoint. consumed: trained samples; the others identify their order."""
+
+    consumed: int
+    seed: int
+    samples: int
+    order: str
 
 
 class MultimodalDataModule(LightningDataModule):
-    """Conversations about images and videos, as a recipe's `data:` section describes them.
-
-    For training and validation, which compute the loss of whole conversations.
-    """
+    """Conversations about images and videos for training and validation, with loss on all answers."""
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__()
         self.config = config
         self.frames = config.frames
         self.consumed = 0
-        """Samples of the stream that are trained, over all ranks."""
+        """Samples that were trained on, over all ranks."""
         self._configs: dict[Split, list[SourceConfig]] = {}
         self._sources: dict[Split, list[Reader]] = {}
-        self._restored: dict[str, Any] | None = None
+        self._restored: DataState | None = None
 
     @property
     def eval_batch_size(self) -> int:
+        """Samples in a validation batch."""
         return self.config.eval_batch_size or self.config.batch_size
 
     def setup(self, stage: str) -> None:
-        """Open the sources that a stage reads, once. Raises ConfigError if there are none, DataError."""
+        """Open the sources of a stage, once. Raises ConfigError if there are none, DataError."""
         self.config.require(SPLITS_OF[stage][0])
         for split in SPLITS_OF[stage]:
             if split not in self._sources:
@@ -66,7 +74,7 @@ class MultimodalDataModule(LightningDataModule):
         data = self._data("train", repeats=self._repeats(), bad_samples=bad_samples, too_long=config.too_long)
         check_total(data.mixture.sizes, [source.name for source in self._configs["train"]], config.expected_samples)
         self._resume(len(data))
-        samples = self._samples_a_step(self.trainer.world_size)
+        samples = self._samples_per_step(self.trainer.world_size)
         sampler = StreamSampler(
             data,
             lambda: self.consumed,
@@ -86,7 +94,7 @@ class MultimodalDataModule(LightningDataModule):
         if samples == config.batch_size and config.max_tokens is None:
             return self._loader(data, batch_size=samples, sampler=sampler)
         chunks = StepChunks(sampler, samples, config.batch_size)
-        # Workers run ahead by about a step, not by steps of their own each: one has gigabytes of frames.
+        # All workers together prefetch about one step, because the frames of a step may be gigabytes.
         per_step = chunks.chunks_per_step
         ahead = {"prefetch_factor": max(2, math.ceil(per_step / config.num_workers))} if config.num_workers else {}
         if config.max_tokens is None:
@@ -95,8 +103,8 @@ class MultimodalDataModule(LightningDataModule):
         loader = self._loader(data, batch_sampler=chunks, collate_fn=list, **ahead)
         return StepLoader(loader, per_step, partial(packed_rows, max_tokens=config.max_tokens))
 
-    def _samples_a_step(self, devices: int) -> int:
-        """A device's share of an optimizer step. Raises ConfigError if the devices cannot share it evenly."""
+    def _samples_per_step(self, devices: int) -> int:
+        """Samples per device and optimizer step. Raises ConfigError if the devices cannot share a step evenly."""
         batch_size = self.config.global_batch_size
         if batch_size is None:
             return self.config.batch_size
@@ -108,35 +116,33 @@ class MultimodalDataModule(LightningDataModule):
     def val_dataloader(self) -> Loader | list[Loader]:
         if self._sources["validation"]:
             return self._loader(self._data("validation"), batch_size=self.eval_batch_size)
-        warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # on purpose
+        warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # as intended
         return []
 
     def on_before_batch_transfer(
         self, batch: Batch | list[Batch] | ComposerError, dataloader_idx: int
     ) -> Batch | list[Batch]:
-        """Raises what a data worker met."""
+        """Raise the error of a data worker."""
         if isinstance(batch, ComposerError):
             raise batch
         return batch
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """A step's micro-batches stay where they are: the module moves each when its turn comes."""
+        """Move a batch, but not a step's micro-batches, which the module moves one by one."""
         return batch if isinstance(batch, list) else super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def trained(self, samples: int) -> None:
-        """Called in every training step with its number of samples.
-
-        What the sampler has handed out does not count: workers run ahead of training.
-        """
+        """Count the samples of a training step. The sampler cannot, because workers run ahead of training."""
         assert self.trainer is not None
         self.consumed += samples * self.trainer.world_size
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         samples = sum(mixed_sizes([len(source) for source in self._sources.get("train", [])], self._repeats()))
-        return {"consumed": self.consumed, "seed": self.config.seed, "samples": samples, "order": self.config.order}
+        order = self.config.order
+        return dict(DataState(consumed=self.consumed, seed=self.config.seed, samples=samples, order=order))
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._restored = state_dict
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        self._restored = cast(DataState, state_dict)
 
     def _repeats(self) -> list[float]:
         return [source.repeat for source in self._configs.get("train", [])]
@@ -145,14 +151,13 @@ class MultimodalDataModule(LightningDataModule):
         """Resume the stream where the checkpoint stopped. Raises CheckpointError if it is a different stream."""
         if self._restored is None:
             return
-        here = {"seed": self.config.seed, "samples": samples, "order": self.config.order}
-        differing = [
-            f"{key} {self._restored[key]}, now {here[key]}" for key in here if self._restored[key] != here[key]
-        ]
-        if differing:
+        before: Mapping[str, object] = {**self._restored}
+        now = {"seed": self.config.seed, "samples": samples, "order": self.config.order}
+        differences = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+        if differences:
             raise CheckpointError(
-                f"the checkpoint was trained on other data ({'; '.join(differing)}): resume with the same data.train, "
-                "data.order and data.seed, or start a new run from its weights (training.initial_weights)"
+                f"the checkpoint was trained on other data ({'; '.join(differences)}): resume with the same "
+                "data.train, data.order and data.seed, or start a new run from its weights (training.initial_weights)"
             )
         self.consumed, self._restored = self._restored["consumed"], None
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")  # this one is
@@ -174,14 +179,14 @@ class MultimodalDataModule(LightningDataModule):
 
 
 def _allow_open_files() -> None:
-    """Let this process and its data workers open up to `OPEN_FILES` files, as far as the system lets them."""
+    """Allow this process and its data workers to open up to `OPEN_FILES` files, or as many as the system allows."""
     try:
         import resource
-    except ImportError:  # Windows, where workers hand tensors over in another way
+    except ImportError:  # Windows, where workers pass tensors in a different way
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    endless = resource.RLIM_INFINITY
-    wanted = OPEN_FILES if hard == endless else min(hard, OPEN_FILES)
-    if soft != endless and soft < wanted:
-        with suppress(ValueError, OSError):  # macOS allows fewer than it says
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    unlimited = resource.RLIM_INFINITY
+    limit = OPEN_FILES if hard == unlimited else min(hard, OPEN_FILES)
+    if soft != unlimited and soft < limit:
+        with suppress(ValueError, OSError):  # macOS allows fewer than its hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -1,4 +1,4 @@
-"""Records to examples: the map-style data set that loaders read, and what stands between it and a batch."""
+"""Map-style data set that converts records to examples."""
 
 import random
 from abc import ABC, abstractmethod
@@ -22,17 +22,17 @@ from composer.transform import PAD_VALUE
 
 
 class Examples(Dataset[Example | ComposerError], ABC):
-    """Examples by number, whose errors come out of data workers whole."""
+    """Examples by number. Data workers return their errors unchanged."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def example(self, index: int) -> Example:
-        """Raises ComposerError for what cannot become one."""
+        """Make an example. Raises ComposerError if it cannot be made."""
 
     def __getitem__(self, index: int) -> Example | ComposerError:
-        """An example. In a data worker an error is returned, for PyTorch would bury it in a traceback."""
+        """Make an example. A data worker returns an error, because PyTorch would wrap it in a traceback."""
         try:
             return self.example(index)
         except ComposerError as error:
@@ -44,11 +44,17 @@ class Examples(Dataset[Example | ComposerError], ABC):
 class Conversations(Examples):
     """Conversations of one or several sources, ready for a batch.
 
-    repeats: copies of each source, see `Mixture`; one of each if not given.
-    processor, frames: how media and text become an example, and the frames taken of a video.
-    answer: True to ask for the last answer (test, predict), False to learn from the whole conversation.
-    bad_samples: where samples that cannot be trained on are counted; each is replaced by an example without loss.
-    Without it they raise DataError. too_long: what happens to samples that exceed the context, see `TooLong`.
+    Args:
+        sources: Readers of the sources.
+        processor: Converts samples to examples.
+        frames: Number of frames per video.
+        repeats: Copies of each source, see `Mixture`; one of each if empty.
+        answer: True to ask for the last answer (test, predict), False to train on the complete conversation.
+        condition: Condition that media are shown under.
+        seed: Seed of fractions of `repeats` and of shuffled frames.
+        bad_samples: Counts samples that cannot be trained on; each is replaced by an example without loss. If None,
+            they raise DataError.
+        too_long: What to do with training samples that exceed the context.
     """
 
     def __init__(
@@ -73,7 +79,12 @@ class Conversations(Examples):
         return len(self.mixture)
 
     def example(self, index: int) -> Example:
-        """Raises DataError for a bad sample (MediaError for its media) or, in training, TrainingError for too many."""
+        """Make an example.
+
+        Raises:
+            DataError: The sample is bad (MediaError: its media), and bad samples are not counted.
+            TrainingError: Too many samples are bad.
+        """
         if self.bad_samples is not None:
             return self._trained(index, self.bad_samples)
         sample = self.sample(index)
@@ -83,6 +94,7 @@ class Conversations(Examples):
             raise MediaError(f"{error} (sample {sample.id!r} of {sample.source})") from None
 
     def sample(self, index: int) -> Sample:
+        """Read a sample. Raises DataError."""
         source, record = self.mixture[index]
         sample = self.sources[source][record]
         return sample if self.answer else drop_unanswered_turns(sample)
@@ -93,9 +105,9 @@ class Conversations(Examples):
             sample = self.sample(index)
         except DataError as error:
             source, record = self.mixture[index]
-            place = self.sources[source].location(record)
-            bad_samples.bad(place, place.rpartition(":")[0], error)
-            return without_loss(place)
+            location = self.sources[source].location(record)
+            bad_samples.bad(location, location.rpartition(":")[0], error)
+            return without_loss(location)
         try:
             example = self._encoded(sample)
         except DataError as error:
@@ -108,32 +120,32 @@ class Conversations(Examples):
 
     def _encoded(self, sample: Sample) -> Example:
         clips = [load_clip(media, self.processor.transform, self.frames) for media in sample.media]
-        shown = [show(clip, self.condition, f"{self.seed} {sample.id}") for clip in clips]
+        clips = [show(clip, self.condition, f"{self.seed} {sample.id}") for clip in clips]
         try:
-            return self.processor.encode(sample, shown, answer=self.answer)
+            return self.processor.encode(sample, clips, answer=self.answer)
         except ContextLengthError:
-            example = self._truncated(sample, shown) if self.too_long == "truncate-text" else None
+            example = self._truncated(sample, clips) if self.too_long == "truncate-text" else None
             if example is None:
                 raise
             return example
 
     def _truncated(self, sample: Sample, clips: Sequence[Clip]) -> Example | None:
-        """The conversation up to the last answer's token that fits. None if no answer or not all media fit."""
+        """The conversation up to the last token of an answer that fits. None if no answer or not all media fit."""
         example = replace(self.processor, context_length=None).encode(sample, clips)
-        learned = (example.labels[: self.processor.context_length] != IGNORE_LABEL).nonzero()
-        end = int(learned[-1]) + 1 if len(learned) else 0
+        targets = (example.labels[: self.processor.context_length] != IGNORE_LABEL).nonzero()
+        end = int(targets[-1]) + 1 if len(targets) else 0
         if not end or (example.ids[end:] == MEDIA_ID).any():
             return None
         return example._replace(ids=example.ids[:end], labels=example.labels[:end])
 
 
 def without_loss(sample_id: str) -> Example:
-    """What represents a bad sample in its batch: one token that nothing is learned from."""
+    """Make the replacement of a bad sample: one token without loss."""
     return Example(sample_id, torch.zeros(1, dtype=torch.int64), torch.full((1,), IGNORE_LABEL), ())
 
 
 def show(clip: Clip, condition: Condition, key: str) -> Clip:
-    """A clip as a condition shows it. Times stay as they are; `key` seeds the order of shuffled frames."""
+    """Apply a condition to a clip. Times do not change; `key` is the seed of shuffled frames."""
     if condition == "blind":
         return clip._replace(pixels=torch.full_like(clip.pixels, PAD_VALUE))
     if condition == "shuffled":
@@ -144,7 +156,7 @@ def show(clip: Clip, condition: Condition, key: str) -> Clip:
 
 
 def collate_or_error(examples: Sequence[Example | ComposerError]) -> Batch | ComposerError:
-    """`collate`, or the first error that a data worker met."""
+    """Make a batch, or return the first error of a data worker."""
     for example in examples:
         if isinstance(example, ComposerError):
             return example

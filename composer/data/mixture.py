@@ -1,4 +1,4 @@
-"""How often each source is learned: a pure function from a place in the mixture to a record of a source."""
+"""Mixture of sources by passes per epoch: a pure function from an index to a record of a source."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -7,18 +7,21 @@ from itertools import accumulate
 from composer.data.sampler import permutation
 
 FIRST_ROUND = 2**62
-"""Rounds of permutations from here on choose what a fraction holds; those below order the passes of training."""
+"""First round of the permutations that select records for fractions; lower rounds order the passes of training."""
 
 
 def mixed_sizes(lengths: Sequence[int], repeats: Sequence[float]) -> tuple[int, ...]:
-    """What sources of these lengths contribute: at least one record each."""
+    """Compute the number of records that each source contributes, at least one."""
     return tuple(max(round(n * repeat), 1) for n, repeat in zip(lengths, repeats, strict=True))
 
 
 class Mixture:
-    """Sources one after the other, each repeated: whole copies, then for the fraction a part that the seed chooses.
+    """Concatenation of sources, each repeated: complete copies, then a random part for the fraction.
 
-    lengths, repeats: records of each source, and copies of it. sizes: what each source contributes.
+    Args:
+        lengths: Number of records of each source.
+        repeats: Copies of each source.
+        seed: Seed of the random parts.
     """
 
     def __init__(self, lengths: Sequence[int], repeats: Sequence[float], seed: int) -> None:
@@ -34,11 +37,11 @@ class Mixture:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> tuple[int, int]:
-        """The source of a place, and the record's number in it."""
+        """Source and record number of an index."""
         index = range(len(self))[index]
         source = bisect_right(self._ends, index)
-        place = index - (self._ends[source - 1] if source else 0)
-        copy, record = divmod(place, self.lengths[source])
+        offset = index - (self._ends[source - 1] if source else 0)
+        copy, record = divmod(offset, self.lengths[source])
         part = self._parts[source]
         if part is not None and copy == self.sizes[source] // self.lengths[source]:
             record = int(part[record])

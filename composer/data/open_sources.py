@@ -1,4 +1,4 @@
-"""Opens the sources of `data:`: their readers, and the checks that hold for all of them."""
+"""Opens the readers of the sources in `data:`, and checks their sizes and ids."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,23 +11,23 @@ from composer.sample import Sample
 
 
 def open_sources(sources: Sequence[SourceConfig]) -> list[Reader]:
-    """The reader of each source. Raises DataError for one that cannot be opened or is of another size."""
-    return [_opened(source) for source in sources]
+    """Open the reader of each source. Raises DataError if one cannot be opened or its size is not as stated."""
+    return [_open_checked(source) for source in sources]
 
 
 def open_source(source: SourceConfig) -> Reader:
-    """Its reader, of whatever size. Raises DataError where it cannot be opened."""
+    """Open a source's reader, of any size. Raises DataError if it cannot be opened."""
     return load_registry().build("reader", source.reader)
 
 
-def _opened(source: SourceConfig) -> Reader:
+def _open_checked(source: SourceConfig) -> Reader:
     reader = open_source(source)
     check_size(source, len(reader))
     return reader
 
 
 def check_size(source: SourceConfig, size: int) -> None:
-    """Raises DataError for more or fewer samples than stated, and warns of a difference that is rounding."""
+    """Raise DataError if the number of samples is not as stated; warn if the difference is within the tolerance."""
     if source.samples is None or size == source.samples:
         return
     text = f"source {source.name!r}: got {size:,} samples, expected {source.samples:,}"
@@ -40,7 +40,16 @@ def check_size(source: SourceConfig, size: int) -> None:
 
 
 def check_total(sizes: Sequence[int], names: Sequence[str], expected: int | None) -> None:
-    """Raises DataError if the samples of one pass over all sources, repeats included, are not as many as expected."""
+    """Check the number of samples of one pass over all sources, repeats included.
+
+    Args:
+        sizes: Number of samples of each source.
+        names: Name of each source.
+        expected: Expected total, or None.
+
+    Raises:
+        DataError: The total is not as expected.
+    """
     total = sum(sizes)
     if is_off(total, expected):
         listed = ", ".join(f"{name} {size:,}" for name, size in zip(names, sizes, strict=True))
@@ -51,9 +60,10 @@ def check_total(sizes: Sequence[int], names: Sequence[str], expected: int | None
 
 
 def unique_samples(sources: Sequence[Reader]) -> Iterator[Sample]:
-    """Every sample of all sources, in order.
+    """Yield the samples of all sources, in order.
 
-    Raises DataError for a record that cannot be read, and for two with one id, whose answers could not be told apart.
+    Raises:
+        DataError: A record cannot be read, or two have the same id, so that their answers cannot be distinguished.
     """
     locations: dict[str, str] = {}
     for source in sources:
@@ -61,8 +71,8 @@ def unique_samples(sources: Sequence[Reader]) -> Iterator[Sample]:
             sample, location = source[number], source.location(number)
             if sample.id in locations:
                 raise DataError(
-                    f"{location}: id {sample.id!r} is already that of {locations[sample.id]}; give each record an id "
-                    "of its own"
+                    f"{location}: id {sample.id!r} is already that of {locations[sample.id]}; give each record a "
+                    "unique id"
                 )
             locations[sample.id] = location
             yield sample

@@ -1,4 +1,4 @@
-"""Batches on their way to the device while the ones before them are computed with."""
+"""Copies batches to the device while the previous ones are computed."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -15,28 +15,28 @@ from composer.errors import ComposerError
 
 T = TypeVar("T")
 Arrive = Callable[[], Batch]
-"""Gives the batch on the device, once it is needed there."""
+"""Returns the batch on the device, when it is needed."""
 
 Start = Callable[[Batch], Arrive]
-"""Begins a batch's way to the device."""
+"""Starts to copy a batch to the device."""
 
 
 def start_on(device: torch.device) -> Start:
-    """A `Start` to this device: on CUDA by a stream of its own, which the host does not wait for."""
+    """Make a `Start` to a device; on CUDA it copies in a separate stream, which the host does not wait for."""
     if device.type != "cuda":
         return lambda batch: partial(move_data_to_device, batch, device)
     return partial(_start, torch.cuda.Stream(device))
 
 
 def ahead(batches: Iterable[Batch], start: Start) -> Iterator[Batch]:
-    """The batches on the device, each started before the one before it is handed over."""
+    """Move batches to the device, starting each copy before the previous batch is returned."""
     return (arrive() for arrive in _one_ahead(map(start, batches)))
 
 
 class Prefetcher:
-    """A loader's steps. The first batch of each is started before the step before it is handed over.
+    """A loader's steps. The copy of a step's first batch starts before the previous step is returned.
 
-    The other micro-batches of a step stay where they are: together they may not fit on the device.
+    The other micro-batches of a step are not moved: together they may not fit on the device.
     """
 
     def __init__(self, loader: Any, start: Start) -> None:
@@ -60,18 +60,18 @@ class Prefetcher:
 
 
 def _one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The items, each taken before the one before it is handed over."""
-    taken: deque[T] = deque()
+    """The items, each taken before the previous one is returned."""
+    queue: deque[T] = deque()
     for item in items:
-        taken.append(item)
-        if len(taken) > 1:
-            yield taken.popleft()
-    yield from taken
+        queue.append(item)
+        if len(queue) > 1:
+            yield queue.popleft()
+    yield from queue
 
 
 def _start(stream: torch.cuda.Stream, batch: Batch) -> Arrive:
     def copy(tensor: Tensor) -> Tensor:
-        pinned = tensor if tensor.is_cuda or tensor.is_pinned() else tensor.pin_memory()  # a packed row is not yet
+        pinned = tensor if tensor.is_cuda or tensor.is_pinned() else tensor.pin_memory()  # packed rows are not
         return pinned.to(stream.device, non_blocking=True)
 
     with torch.cuda.stream(stream):
@@ -82,5 +82,5 @@ def _start(stream: torch.cuda.Stream, batch: Batch) -> Arrive:
 def _arrive(batch: Batch, copied: torch.cuda.Event) -> Batch:
     current = torch.cuda.current_stream()
     current.wait_event(copied)
-    tree_map_only(Tensor, lambda tensor: tensor.record_stream(current), batch)  # its memory is not the side stream's
+    tree_map_only(Tensor, lambda tensor: tensor.record_stream(current), batch)  # not to be reused by the side stream
     return batch

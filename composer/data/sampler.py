@@ -1,4 +1,4 @@
-"""The order of training: a pure function of the seed and of how many samples are trained already."""
+"""Order of training samples: a pure function of the seed and the number of trained samples."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -10,23 +10,31 @@ from torch.utils.data import DistributedSampler
 
 
 def permutation(seed: int, round: int, size: int) -> NDArray[np.int64]:
-    """The order of one pass over `size` samples: the same on every machine and with every NumPy.
+    """Make the order of one pass over `size` samples, the same on every machine and with every version of NumPy.
 
-    Philox's stream is guaranteed to stay (NEP 19), `Generator.permutation` is not: hence the sort of raw numbers.
+    It sorts raw numbers, because NumPy guarantees Philox's stream (NEP 19), but not `Generator.permutation`.
     """
     return np.random.Philox(key=[seed, round]).random_raw(size).argsort(kind="stable")
 
 
 class StreamSampler(DistributedSampler[int]):
-    """An infinite stream of samples, pass after pass, cut into epochs of whole global batches.
+    """An infinite stream of samples, pass after pass, split into epochs of complete global batches.
 
-    `sizes` cuts the data into parts that are learned in turn: pass p goes over part p, and all further passes over the
-    last part. One part, the default, is all of the data. Sample i of pass p is `permutation(seed, p, size)[i]`, counted
-    from the part's first sample. An iterator goes on where training stands, from sample `consumed()` of the stream, and
-    takes every `world`-th: any number of ranks sees each sample once, in the same order. What an epoch's last
-    incomplete batch would leave out opens the next one.
+    Sample i of pass p is `permutation(seed, p, size)[i]`. An iterator starts at sample `consumed()` of the stream and
+    takes every `world`-th: any number of ranks sees each sample once, in the same order. Samples of an epoch's last,
+    incomplete batch are the first of the next epoch.
 
-    It is a DistributedSampler so that Lightning takes it as it is.
+    It is a DistributedSampler so that Lightning does not replace it.
+
+    Args:
+        data: The data set.
+        consumed: Returns the number of trained samples, over all ranks.
+        batch_size: Samples per step and rank.
+        seed: Seed of the order.
+        rank: Number of this process.
+        world: Number of processes.
+        sizes: Sizes of parts of the data that are trained on in turn: pass p is over part p, and all further passes
+            over the last part. One part with all data if empty.
     """
 
     def __init__(
@@ -51,16 +59,16 @@ class StreamSampler(DistributedSampler[int]):
         return self.batches * self.batch_size
 
     def __iter__(self) -> Iterator[int]:
-        start, pass_at_hand, order = self.consumed(), -1, np.empty(0, np.int64)
+        start, current, order = self.consumed(), -1, np.empty(0, np.int64)
         for k in range(start + self.rank, start + self.batches * self.batch_size * self.world, self.world):
-            number, part, i = self._place(k)
-            if number != pass_at_hand:
-                pass_at_hand = number
+            number, part, i = self._locate(k)
+            if number != current:
+                current = number
                 order = sum(self.sizes[:part]) + permutation(self.seed, number, self.sizes[part])
             yield int(order[i])
 
-    def _place(self, k: int) -> tuple[int, int, int]:
-        """The pass that sample k of the stream is in, the part that it goes over, and the sample's place in it."""
+    def _locate(self, k: int) -> tuple[int, int, int]:
+        """Pass, part and index in the part of sample k of the stream."""
         starts = list(accumulate(self.sizes[:-1], initial=0))
         part = bisect_right(starts, k) - 1
         repeats, i = divmod(k - starts[part], self.sizes[part])

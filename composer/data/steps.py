@@ -1,4 +1,4 @@
-"""From the examples of one optimizer step to micro-batches: padded rows, or packed rows up to a budget of tokens."""
+"""Converts the examples of an optimizer step to micro-batches: padded rows, or packed rows of limited length."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
@@ -13,9 +13,9 @@ from composer.model.processor import collate, predicting
 
 
 class StepChunks(Sampler[list[int]]):
-    """A sampler's order in chunks of at most `size`, none of which crosses from one step of `step` samples to the next.
+    """A sampler's order in chunks of at most `size` samples, each of which is in one step of `step` samples.
 
-    Chunks are what data workers hand over: all workers share the decoding of one step, and none holds a complete step.
+    Data workers return chunks, so that all of them decode one step and none has a complete step in memory.
     """
 
     def __init__(self, sampler: Sized, step: int, size: int) -> None:
@@ -33,7 +33,7 @@ class StepChunks(Sampler[list[int]]):
 
 
 class StepLoader:
-    """A loader of `StepChunks`, as many at a time as one optimizer step has, joined by `join`."""
+    """A loader of `StepChunks` whose chunks of each optimizer step are joined by `join`."""
 
     def __init__(self, loader: DataLoader[Any], chunks_per_step: int, join: Callable[[list[Any]], Any]) -> None:
         self.loader, self.chunks_per_step, self.join = loader, chunks_per_step, join
@@ -48,46 +48,46 @@ class StepLoader:
 
 
 def micro_batches(chunks: Sequence[Batch | ComposerError]) -> list[Batch] | ComposerError:
-    """Padded batches whose gradients add up to one step's, or the first error that a data worker met."""
+    """List the padded batches of a step, whose gradients add up, or return the first error of a data worker."""
     error = next((chunk for chunk in chunks if isinstance(chunk, ComposerError)), None)
     return error or list(chunks)  # type: ignore[arg-type]
 
 
 def packed_rows(chunks: Sequence[Sequence[Example | ComposerError]], max_tokens: int) -> list[Batch] | ComposerError:
-    """The examples of one step as packed rows of at most `max_tokens`, whose gradients add up to the step's.
+    """Pack the examples of a step into rows, whose gradients add up, or return the first error of a data worker.
 
-    An example that is longer has a row of its own. Or the first error that a data worker met.
+    max_tokens: maximum length of a row; a longer example has its own row.
     """
     good: list[Example] = []
     for example in chain.from_iterable(chunks):
         if isinstance(example, ComposerError):
             return example
         good.append(example)
-    return [packed([good[i] for i in row]) for row in first_fit([len(example.ids) for example in good], max_tokens)]
+    return [pack_row([good[i] for i in row]) for row in first_fit([len(example.ids) for example in good], max_tokens)]
 
 
 def first_fit(lengths: Sequence[int], limit: int) -> list[list[int]]:
-    """Places of `lengths` in rows that sum to `limit` at most: each in the first row with room, in their order."""
+    """Assign the indices of `lengths` to rows whose sums are at most `limit`: each to the first row with room."""
     rows: list[list[int]] = []
     room: list[int] = []
-    for place, length in enumerate(lengths):
-        row = next((row for row, left in enumerate(room) if length <= left), None)
+    for index, length in enumerate(lengths):
+        row = next((row for row, space in enumerate(room) if length <= space), None)
         if row is None:
-            rows.append([place])
+            rows.append([index])
             room.append(limit - length)
         else:
-            rows[row].append(place)
+            rows[row].append(index)
             room[row] -= length
     return rows
 
 
-def packed(examples: Sequence[Example]) -> Batch:
-    """Examples one after the other in one row; `cu_seqlens` says where each starts, so that none sees another."""
+def pack_row(examples: Sequence[Example]) -> Batch:
+    """Join examples to one row; `cu_seqlens` has the start of each, so that they do not affect each other."""
     padded = collate(examples)
     starts = tuple(accumulate((len(example.ids) for example in examples), initial=0))
     labels = padded.labels[padded.mask][None].clone()
     labels[0, list(starts[:-1])] = IGNORE_LABEL  # the position before it belongs to another example
-    row = padded.mask.flatten().cumsum(0) - 1  # where each real position of the padded rows goes
+    row = padded.mask.flatten().cumsum(0) - 1  # index in the packed row of each real position of the padded rows
     return padded._replace(
         ids=padded.ids[padded.mask][None],
         labels=labels,

@@ -1,4 +1,4 @@
-"""Exact-match accuracy per question type, under each condition in which the questions were asked. No torch here."""
+"""Exact-match accuracy per question type and condition. Does not import torch."""
 
 import json
 from collections import defaultdict
@@ -18,7 +18,14 @@ from composer.evaluation.report import RESULTS
 
 @dataclass(frozen=True)
 class TypeAccuracy:
-    """One question type. count: questions; chance: 1 / distinct right answers; accuracy: under each condition."""
+    """Accuracy of one question type.
+
+    Attributes:
+        question_type: The type.
+        count: Number of questions.
+        chance: 1 / number of distinct right answers.
+        accuracy: Share of right answers by condition.
+    """
 
     question_type: str
     count: int
@@ -28,7 +35,7 @@ class TypeAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Every question type in alphabetical order, and `overall`, the unweighted mean over them."""
+    """Accuracy of all question types in alphabetical order, and `overall`, their unweighted mean."""
 
     conditions: tuple[str, ...]
     types: tuple[TypeAccuracy, ...]
@@ -44,15 +51,16 @@ class Results(TypedDict):
 
 
 def is_correct(answer: Answer) -> bool:
-    """Whether the answer is its reference, apart from case and surrounding white space."""
+    """Whether the answer is one of its references, apart from case and surrounding white space."""
     return _normal(answer.answer) in map(_normal, answer.references)
 
 
 def measure(answers: Iterable[Answer]) -> Accuracy:
-    """Accuracy of these answers, each question once under each condition.
+    """Compute the accuracy of answers.
 
-    A question without a type is of the type "untyped". Every type must have been asked under every condition, and at
-    least one question asked.
+    Args:
+        answers: At least one answer, and of each question type some under every condition. A question without a type
+            has the type "untyped".
     """
     by_type: dict[str, dict[str, list[Answer]]] = defaultdict(lambda: defaultdict(list))
     conditions: dict[str, None] = {}
@@ -70,9 +78,9 @@ def measure(answers: Iterable[Answer]) -> Accuracy:
 
 
 def accuracy_table(result: Accuracy) -> Table:
-    """A row for each question type, one for each condition but the first, and `overall` as the last line.
+    """Make a table of a row for each question type, one for each condition but the first, and `overall` at the end.
 
-    Fits 80 columns and needs ASCII only.
+    It fits 80 columns and is plain ASCII.
     """
     plain, *ablated = result.conditions
     table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold")
@@ -90,7 +98,7 @@ def accuracy_table(result: Accuracy) -> Table:
 
 
 def write_results(result: Accuracy, folder: Path, checkpoint: Path | None) -> Path:
-    """Write `results.json` atomically: the table, and the checkpoint that was tested. Returns its path."""
+    """Write the table and the tested checkpoint to `results.json`, atomically. Returns its path."""
     results: Results = {
         "checkpoint": None if checkpoint is None else str(checkpoint),
         "overall": _record(result.overall),

@@ -1,4 +1,4 @@
-"""The durable store of answers: each is kept at once, a restart resumes, several processes share a folder."""
+"""Durable store of answers: each is written at once, a restart resumes, several processes share a folder."""
 
 import fcntl
 import re
@@ -39,7 +39,7 @@ class Answer:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the store keeps one answer of: the condition and the question's id."""
+        """Condition and question id, of which the store has one answer."""
         return self.condition, self.id
 
 
@@ -51,7 +51,7 @@ _CONTENTS = Contents("answers", "ask", _parse)
 
 
 class AnswerFile:
-    """The answers of one process of `world`, and those that all processes have kept before.
+    """Answers of one process of `world`, and those that all processes stored before.
 
     The first line of every file is the header, which identifies model and questions. A single process writes
     `NAME.jsonl`; of several, each writes `NAME.RANK.jsonl`, and `merge` makes one file of them.
@@ -96,13 +96,13 @@ class AnswerFile:
         self._own.__exit__(*error)
 
     def append(self, answer: Answer) -> None:
-        """Keep an answer; from here on it outlives the process."""
+        """Write an answer; it is durable when the method returns."""
         self._own.append(answer)
 
     def read(self) -> dict[tuple[str, str], Answer]:
-        """Every kept answer by its key, of all processes. Raises DataError as `__enter__` does.
+        """Read the answers of all processes, by key. Raises DataError as `__enter__` does.
 
-        To be called under `lock` if other processes may run: the last of them merges files and removes them.
+        Call it under `lock` if other processes may run: the last of them merges files and removes them.
         """
         paths = (self.merged, *self.shards())
         return {answer.key: answer for path in paths for answer in self._journal(path, self._own.header).read()}
@@ -116,15 +116,16 @@ class AnswerFile:
             path.unlink()
 
     def shards(self) -> list[Path]:
-        """The files of single processes that are not merged yet."""
+        """List the files of single processes that are not merged yet."""
         pattern = re.compile(re.escape(self.name) + r"\.[0-9]+\.jsonl")
         return sorted(path for path in self.folder.glob(f"{self.name}.*.jsonl") if pattern.fullmatch(path.name))
 
     @contextmanager
     def complete(self, keys: Sequence[tuple[str, str]]) -> Iterator[list[Answer] | None]:
-        """The answers to `keys`, in order, merged into one file; other processes wait until the block ends.
+        """Give the answers to `keys`, in order, merged into one file. Other processes wait until the block ends.
 
-        None if another process is still asking and will report, or has reported already.
+        Yields:
+            The answers, or None if another process is still asking and will report, or has reported already.
         """
         with self.lock():
             reported = not self.path.exists()
@@ -137,11 +138,11 @@ class AnswerFile:
             yield [answers[key] for key in keys]
 
     def lock(self) -> AbstractContextManager[None]:
-        """Let one process in at a time, also after another was killed inside."""
+        """Lock against the other processes; the lock ends with the block or the process."""
         return self._locked("lock", fcntl.LOCK_EX)
 
     def asking(self) -> AbstractContextManager[None]:
-        """Held while a process asks questions."""
+        """Mark this process as asking, until the block ends."""
         return self._locked("asking", fcntl.LOCK_SH)
 
     def wait_for_others(self) -> None:
@@ -170,7 +171,7 @@ class AnswerFile:
             sys.stderr.write(f"composer: {path} belongs to a different run ({differences}): renamed to {free.name}\n")
 
     @contextmanager
-    def _locked(self, name: str, how: int) -> Iterator[None]:
+    def _locked(self, name: str, operation: int) -> Iterator[None]:
         with (self.folder / f".{self.name}.{name}").open("w") as file:
-            fcntl.flock(file, how)
+            fcntl.flock(file, operation)
             yield

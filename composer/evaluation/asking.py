@@ -1,4 +1,4 @@
-"""Prompts that are asked of a model and whose answers are kept in the durable store as they are given."""
+"""Asks prompts of a model and stores each answer at once."""
 
 import sys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ REMEDY = "Fix the media files and rerun: only these questions are asked again"
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is kept of a question besides its answer, and the most tokens of the answer."""
+    """A question as the store has it with its answer, and the maximum length of the answer in tokens."""
 
     id: str
     task: str
@@ -37,16 +37,16 @@ def ask(
     title: str,
     quiet: bool = False,
 ) -> list[DataError]:
-    """Ask this process's share of the prompts that have no answer yet; each answer is kept at once.
+    """Ask this process's share of the prompts that have no answer yet; store each answer at once.
 
     Args:
-        store: An open store; the caller holds `store.asking()`.
-        model: On its device, in evaluation mode.
+        store: An open store; the caller is in `store.asking()`.
+        model: Model on its device, in evaluation mode.
         examples: The prompts as the model's input, in the same order, with their media shown as `condition` says.
-        prompts: All prompts, of every process.
-        share: Which of them this process asks, and how.
-        condition: What the answers are kept under.
-        title: Of the progress bar on standard error.
+        prompts: Prompts of all processes.
+        share: This process's share, and its batch size.
+        condition: Condition of the answers.
+        title: Title of the progress bar on standard error.
         quiet: True for no bar.
 
     Returns:
@@ -56,10 +56,10 @@ def ask(
     with store.lock():
         answered = store.read().keys()
     own = range(share.rank, len(prompts), share.world)
-    left = {n: prompts[n].max_new_tokens for n in own if (condition, prompts[n].id) not in answered}
+    remaining = {n: prompts[n].max_new_tokens for n in own if (condition, prompts[n].id) not in answered}
     problems: list[DataError] = []
-    with progress(title, len(own), len(own) - len(left), quiet=quiet or share.rank > 0) as advance:
-        texts = greedy_answers(model, examples, left, batch_size=share.batch_size, num_workers=share.num_workers)
+    with progress(title, len(own), len(own) - len(remaining), quiet=quiet or share.rank > 0) as advance:
+        texts = greedy_answers(model, examples, remaining, batch_size=share.batch_size, num_workers=share.num_workers)
         for number, text in texts:
             if isinstance(text, DataError):
                 if not problems:

@@ -1,9 +1,9 @@
-"""A benchmark's questions asked of a trained model: `composer.evaluation.evaluate`. torch is imported when needed."""
+"""Evaluation on a benchmark: `composer.evaluation.evaluate`. Imports torch only when a model is loaded."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from composer.atomic import check_writable
 from composer.benchmark import Benchmark, Question
@@ -25,14 +25,23 @@ if TYPE_CHECKING:
 
 
 class Header(TypedDict):
-    """The first line of a benchmark's `answers.jsonl`: what the answers depend on."""
+    """First line of a benchmark's `answers.jsonl`: everything that the answers depend on."""
 
     benchmark: str
-    options: dict[str, Any]
+    options: dict[str, object]
     condition: str
     questions: str
     checkpoint: str
-    model: dict[str, Any]
+    model: dict[str, object]
+
+
+class _Loaded(NamedTuple):
+    """A model, the checkpoint's file and fingerprint, and all options of the model as a header has them."""
+
+    network: "MultimodalModel"
+    file: Path
+    fingerprint: str
+    config: dict[str, object]
 
 
 def evaluate(
@@ -45,18 +54,18 @@ def evaluate(
     device: str = "auto",
     limit: int | None = None,
     condition: Condition = "normal",
-    model: Mapping[str, Any] | Layer = (),
-    **options: Any,
+    model: Mapping[str, object] | Layer = (),
+    **options: object,
 ) -> Result | None:
     """Ask a checkpoint the questions of a benchmark, grade the answers and write the result.
 
-    Every answer is kept as it is given: if the process is killed, the same call resumes. Of several processes (`RANK`
-    and `WORLD_SIZE`, as torchrun sets them) each asks its share, and the last one writes the result.
+    Each answer is stored at once: if the process is killed, the same call resumes. Of several processes (`RANK` and
+    `WORLD_SIZE`, as torchrun sets them) each asks its share, and the last one writes the result.
 
     Args:
         checkpoint: A checkpoint file, or a run folder, which stands for its newest checkpoint.
         benchmark: Name of an installed benchmark, or its validated options.
-        output: Folder of answers and result; `evaluation/NAME` next to the checkpoint if not given.
+        output: Folder for answers and result; `evaluation/NAME` next to the checkpoint if not given.
         batch_size: Questions that are answered together.
         num_workers: Processes that decode media.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` ...
@@ -82,56 +91,45 @@ def evaluate(
     every = read_questions(source)
     questions = first_of_each_task(every, limit) if limit else every
     check_media(questions)
-    file, network, identity = _load(Path(checkpoint), device, model)
-    header: Header = {
-        "benchmark": config.name,
-        "options": config.model_dump(mode="json", exclude={"name", *source.grading_options}),
-        "condition": condition,
-        "questions": digest(every),
-        **identity,
-    }
+    loaded = _load(Path(checkpoint), device, model)
+    header = _header(config, source, condition, digest(every), loaded)
+    about = _about(config, condition, limit, loaded)
     if limit:
         refuse_to_shrink(folder, len(questions))
     with AnswerFile(folder, header, share.rank, share.world, grading=source.grading_options) as store:
-        _ask(store, network, questions, condition, share, config.name)
-    del network  # a local judge needs its memory
+        _ask(store, loaded.network, questions, condition, share, config.name)
+    del loaded  # a local judge needs the model's memory
     with store.complete([(condition, question.id) for question in questions]) as answers:
         if answers is None:
             return None
-        about: About = {
-            "benchmark": config.name,
-            "options": config.model_dump(mode="json", exclude={"name"}),
-            "condition": condition,
-            "checkpoint": {"file": str(file), "fingerprint": identity["checkpoint"]},
-            "model": identity["model"],
-            "limit": limit,
-        }
         return _grade(source, questions, [answer.answer for answer in answers], folder, header, about)
 
 
 def default_folder(checkpoint: Path, benchmark: str, condition: str = "normal") -> Path:
-    """Where answers and results are stored if no folder is given: next to the checkpoint."""
+    """Folder for answers and results if none is given: next to the checkpoint."""
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     suffix = [] if condition == "normal" else [condition]
     return Path(folder, "evaluation", "-".join([benchmark.replace("/", "-"), *suffix]))
 
 
-def benchmark_options(benchmark: str | SlotConfig, options: Mapping[str, Any]) -> SlotConfig:
-    """Validate a benchmark's options, over those it has. Raises ConfigError with every problem, PluginError."""
+def benchmark_options(benchmark: str | SlotConfig, options: Mapping[str, object]) -> SlotConfig:
+    """Validate a benchmark's options.
+
+    Args:
+        benchmark: Name of an installed benchmark, or its validated options.
+        options: Options that override those.
+
+    Raises:
+        ConfigError: With every problem.
+        PluginError: The benchmark is not installed.
+    """
     before = benchmark.model_dump(exclude_unset=True) if isinstance(benchmark, SlotConfig) else {"name": benchmark}
     name = load_registry().canonical_name("benchmark", before["name"])
     return validated(slot_config("benchmark", name), name, located({**before, **options}, Origin("options")))
 
 
-class Identity(TypedDict):
-    """The checkpoint's fingerprint and the model with all its options, as a header has them."""
-
-    checkpoint: str
-    model: dict[str, Any]
-
-
-def _load(checkpoint: Path, device: str, model: Mapping[str, Any] | Layer) -> tuple[Path, "MultimodalModel", Identity]:
-    """The checkpoint's file, its model with the options that `model` replaces, and what identifies both."""
+def _load(checkpoint: Path, device: str, model: Mapping[str, object] | Layer) -> _Loaded:
+    """The model of a checkpoint, with the options that `model` replaces."""
     from composer.inference.device import device_of
     from composer.model.checkpoint import fingerprint, locate, read_checkpoint, restore_model
 
@@ -146,7 +144,29 @@ def _load(checkpoint: Path, device: str, model: Mapping[str, Any] | Layer) -> tu
     if resolved.note:
         sys.stderr.write(f"composer: {resolved.note}\n")
     network = restore_model(content, str(file), target, resolved.model)
-    return file, network, {"checkpoint": fingerprint(file), "model": recorded(resolved.model)}
+    return _Loaded(network, file, fingerprint(file), recorded(resolved.model))
+
+
+def _header(config: SlotConfig, source: Benchmark, condition: str, questions: str, loaded: _Loaded) -> Header:
+    return {
+        "benchmark": config.name,
+        "options": config.model_dump(mode="json", exclude={"name", *source.grading_options}),
+        "condition": condition,
+        "questions": questions,
+        "checkpoint": loaded.fingerprint,
+        "model": loaded.config,
+    }
+
+
+def _about(config: SlotConfig, condition: str, limit: int | None, loaded: _Loaded) -> About:
+    return {
+        "benchmark": config.name,
+        "options": config.model_dump(mode="json", exclude={"name"}),
+        "condition": condition,
+        "checkpoint": {"file": str(loaded.file), "fingerprint": loaded.fingerprint},
+        "model": loaded.config,
+        "limit": limit,
+    }
 
 
 def _ask(

@@ -1,11 +1,11 @@
-"""A recipe's held-out data, asked of its model: what `composer test` and `composer predict` do."""
+"""Evaluation on a recipe's held-out data, for `composer test` and `composer predict`."""
 
 import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import torch
 
@@ -27,20 +27,20 @@ from composer.recipe.resolve import recorded
 
 PREDICTIONS = "predictions"
 CASTS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-"""Precisions of Lightning that cast operations, and what to."""
+"""Data type of operations by Lightning's name of the precision."""
 FULL = (None, 32, "32", "32-true")
-"""Precisions of Lightning that cast nothing."""
+"""Lightning's names of full precision."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and what identifies it.
+    """A model with its options and the origin of its weights.
 
     Attributes:
-        model: On its device, in evaluation mode.
+        model: Model on its device, in evaluation mode.
         config: All its options.
-        checkpoint: The file of its weights; None for initial weights.
-        seed: Of initial weights; None if they come from a checkpoint.
+        checkpoint: File of its weights; None for initial weights.
+        seed: Seed of initial weights; None if they come from a checkpoint.
     """
 
     model: MultimodalModel
@@ -51,15 +51,15 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Conversations whose last answers are asked for.
+    """Conversations whose last answers are evaluated.
 
     Attributes:
         sources: The conversations.
-        frames: Frames taken of a video.
-        max_new_tokens: The most tokens of an answer.
-        conditions: How media are shown, one pass each.
-        seed: Of shuffled frames.
-        precision: Of operations, as Lightning's Trainer takes it.
+        frames: Number of frames per video.
+        max_new_tokens: Maximum length of an answer in tokens.
+        conditions: Conditions that media are shown under, one pass each.
+        seed: Seed of shuffled frames.
+        precision: Precision of operations, as Lightning's Trainer takes it.
     """
 
     sources: Sequence[Reader]
@@ -71,11 +71,11 @@ class HeldOut:
 
 
 class Header(TypedDict):
-    """The first line of `answers.jsonl` and `predictions.jsonl`: what the answers depend on."""
+    """First line of `answers.jsonl` and `predictions.jsonl`: everything that the answers depend on."""
 
     checkpoint: str | None
     initial_seed: int | None
-    model: dict[str, Any]
+    model: dict[str, object]
     questions: str
     frames: int
     max_new_tokens: int
@@ -86,7 +86,17 @@ class Header(TypedDict):
 def load_for_answers(
     config: ModelConfig, checkpoint: Path | None, device: torch.device, seed: int | None
 ) -> LoadedModel:
-    """Load a model with a checkpoint's weights, or build it with initial ones of a seed. Raises CheckpointError."""
+    """Load a model with a checkpoint's weights, or build it with initial weights.
+
+    Args:
+        config: All options of the model.
+        checkpoint: File of the weights, or None for initial ones.
+        device: The device.
+        seed: Seed of initial weights; random if None.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read or does not match the options.
+    """
     if checkpoint is not None:
         model = restore_model(read_checkpoint(checkpoint, resume=False), str(checkpoint), device, config)
         return LoadedModel(model, config, checkpoint, None)
@@ -98,16 +108,16 @@ def load_for_answers(
 def measure_accuracy(
     loaded: LoadedModel, data: HeldOut, folder: Path, share: Share, *, quiet: bool = False
 ) -> Accuracy | None:
-    """Ask for the last answer of each conversation, under each condition, and compare it with the conversation's own.
+    """Compare the model's last answer of each conversation, under each condition, with the conversation's own.
 
-    Every answer is kept in `answers.jsonl` as it is given: if the process is killed, the same call resumes. Answers of
-    another checkpoint, model or data are not mixed in: their file is renamed. The result is written to `results.json`.
+    Each answer is written to `answers.jsonl` at once: if the process is killed, the same call resumes. A file with
+    answers of a different checkpoint, model or data is renamed. The result is written to `results.json`.
 
     Args:
         loaded: The model.
         data: The conversations.
-        folder: Where the files are stored.
-        share: What this process asks, and how.
+        folder: Folder of the files.
+        share: This process's share of the questions.
         quiet: True for no progress bar on standard error.
 
     Returns:
@@ -129,7 +139,7 @@ def measure_accuracy(
 def predict_answers(
     loaded: LoadedModel, data: HeldOut, folder: Path, share: Share, *, quiet: bool = False
 ) -> Path | None:
-    """Ask for the last answer of each conversation and write all answers to `predictions.jsonl`.
+    """Write the model's last answer of each conversation to `predictions.jsonl`.
 
     Resumes as `measure_accuracy` does; arguments and errors are the same.
 
@@ -194,8 +204,12 @@ def _read(data: HeldOut, model: MultimodalModel) -> tuple[list[Prompt], str]:
     return prompts, content.hexdigest()[:16]
 
 
-def cast_operations(precision: str | int | None, device: torch.device) -> AbstractContextManager[Any]:
-    """A context that runs operations in a precision of Lightning. Raises ConfigError for one that casts weights."""
+def cast_operations(precision: str | int | None, device: torch.device) -> AbstractContextManager[object]:
+    """Make a context that runs operations in one of Lightning's precisions.
+
+    Raises:
+        ConfigError: The precision casts weights.
+    """
     if precision in FULL:
         return nullcontext()
     if precision not in CASTS:

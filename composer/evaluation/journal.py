@@ -1,4 +1,4 @@
-"""JSON Lines files that outlive the process that appends to them: a header that identifies the run, then records."""
+"""Durable JSON Lines files: a header that identifies the run, then records."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -19,10 +19,12 @@ Header = Mapping[str, object]
 
 
 class Contents(NamedTuple, Generic[Record]):
-    """What a journal holds.
+    """Kind of a journal's records.
 
-    noun, verb: for its errors, such as "answers" and "ask". parse: a record from its line's mapping; raises KeyError,
-    TypeError or ValueError for a mapping that is not a record.
+    Attributes:
+        noun: Name of the records in errors, such as "answers".
+        verb: What makes them, in errors, such as "ask".
+        parse: Converts a line's mapping to a record; raises KeyError, TypeError or ValueError if it is not one.
     """
 
     noun: str
@@ -31,14 +33,18 @@ class Contents(NamedTuple, Generic[Record]):
 
 
 class Journal(Generic[Record]):
-    """One file. A line that a killed process left unfinished does not count, and is overwritten.
+    """A journal file. An incomplete last line of a killed process is ignored and overwritten.
 
-    free: names in the header's `options` that may differ from the file's, or be missing from it.
+    Args:
+        path: The file.
+        header: Its header.
+        contents: Kind of its records.
+        free: Names in the header's `options` that may differ from the file's or be missing from it.
     """
 
     def __init__(self, path: Path, header: Header, contents: Contents[Record], free: Set[str] = frozenset()) -> None:
         self.path, self.contents, self.free = path, contents, free
-        self.header: dict[str, Any] = json.loads(json.dumps(header))
+        self.header: Header = json.loads(json.dumps(header))
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
@@ -56,11 +62,11 @@ class Journal(Generic[Record]):
                 self._file.close()
 
     def append(self, record: Record) -> None:
-        """Keep a record; from here on it outlives the process. Raises DiskFullError."""
+        """Write a record; it is durable when the method returns. Raises DiskFullError."""
         self._write(asdict(record))
 
     def read(self) -> list[Record]:
-        """The records so far. Raises DataError if the header differs, and for a line that is not a record."""
+        """Read all records. Raises DataError if the header differs, and for a line that is not a record."""
         if differences := self.differences():
             raise DataError(
                 f"{self.path} contains {self.contents.noun} of a different run ({'; '.join(differences)}): give "
@@ -69,7 +75,7 @@ class Journal(Generic[Record]):
         return [self._record(number, line) for number, line in enumerate(self._lines(), start=1) if number > 1]
 
     def differences(self) -> list[str]:
-        """How the file's header differs from this one; [] if the file has none yet."""
+        """Differences between the file's header and this one; [] if the file has no header yet."""
         first = next(self._lines(), None)
         if first is None:
             return []
@@ -81,13 +87,13 @@ class Journal(Generic[Record]):
         ]
 
     def _write(self, line: Header) -> None:
-        assert self._file is not None, "records are kept inside the with block"
+        assert self._file is not None, "records are written inside the with block"
         with writing(self.path):
             self._file.write(line_of(line))
             self._file.flush()
 
     def _lines(self) -> Iterator[bytes]:
-        """The finished lines."""
+        """The complete lines."""
         content = self.path.read_bytes() if self.path.exists() else b""
         return (line for line in content.splitlines(keepends=True) if line.endswith(b"\n"))
 
@@ -113,7 +119,7 @@ class Journal(Generic[Record]):
             f"file to {self.contents.verb} again"
         )
 
-    def _compared(self, header: dict[str, Any]) -> dict[str, Any]:
+    def _compared(self, header: Header) -> Header:
         """A header without the options that are free."""
         options = header.get("options")
         if not isinstance(options, dict):
@@ -122,7 +128,7 @@ class Journal(Generic[Record]):
 
 
 def line_of(mapping: Header) -> str:
-    """A mapping as its line."""
+    """Convert a mapping to a line."""
     return json.dumps(mapping, ensure_ascii=False) + "\n"
 
 

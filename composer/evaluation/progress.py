@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress(title: str, total: int, done: int, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Draw a bar on standard error, unless `quiet`. Gives a function that advances it by one, from any thread."""
+    """Draw a bar on standard error, unless `quiet`. Yields a function that advances it by one, from any thread."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("", total=total, completed=done)

@@ -1,4 +1,4 @@
-"""A benchmark's questions before they are asked: read, checked, hashed, limited. No torch here."""
+"""Reads, checks, hashes and limits a benchmark's questions. Does not import torch."""
 
 import hashlib
 import os.path
@@ -12,9 +12,10 @@ SHOWN = 3
 
 
 def read_questions(benchmark: Benchmark) -> list[Question]:
-    """Read the benchmark's questions, each with an id of its own; records that are not asked go to `benchmark.skipped`.
+    """Read the benchmark's questions. Of several questions with one id, all but the first go to `benchmark.skipped`.
 
-    Of several questions with one id the first is asked. Raises DataError if no question is left.
+    Raises:
+        DataError: No question remains.
     """
     benchmark.skipped.clear()
     unique: dict[str, Question] = {}
@@ -32,7 +33,7 @@ def read_questions(benchmark: Benchmark) -> list[Question]:
 
 
 def skipped_lines(skipped: Sequence[Skipped]) -> list[str]:
-    """A line for each of the first few skipped records, and one that counts the others."""
+    """Make a line for each of the first few skipped records, and one with the number of the others."""
     lines = [f"skipped: {place}: {reason}" for place, reason in skipped[:SHOWN]]
     return [*lines, f"skipped: {len(skipped) - SHOWN} more"] if len(skipped) > SHOWN else lines
 
@@ -50,13 +51,13 @@ def check_media(questions: Sequence[Question]) -> None:
 
 
 def digest(questions: Sequence[Question]) -> str:
-    """Content hash of these questions."""
+    """Content hash of questions."""
     contents = [(q.id, q.references, q.options, q.prefill, q.frames, repr(q.sample.messages)) for q in questions]
     return hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 
 
 def first_of_each_task(questions: Sequence[Question], limit: int) -> list[Question]:
-    """At most `limit` questions of each task, in their order."""
+    """Select at most `limit` questions of each task, in order."""
     seen: Counter[str] = Counter()
     first = []
     for question in questions:

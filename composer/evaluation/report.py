@@ -1,10 +1,10 @@
-"""A benchmark's result as a value, a file and a table. No torch here."""
+"""Result of a benchmark as a value, a file and a table. Does not import torch."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 from rich import box
 from rich.table import Table
@@ -24,9 +24,9 @@ class Result:
     Attributes:
         summary: Means per task, averages over tasks, and counts. Scores are from 0 to 1.
         metrics: The benchmark's metrics; the averages are of the first.
-        published: Rows that papers print, in percent: row -> task or average -> value.
-        skipped: Records that were not asked, with their reasons.
-        path: The file `results.json`.
+        published: Published rows in percent: row -> task or average -> value.
+        skipped: Skipped records, with their reasons.
+        path: Path of `results.json`.
     """
 
     summary: Summary
@@ -59,15 +59,15 @@ class EvaluatedCheckpoint(TypedDict):
 
 
 class About(TypedDict):
-    """What a result in `results.json` is the result of."""
+    """Benchmark, model and options of a result in `results.json`."""
 
     benchmark: str
-    options: dict[str, Any]
+    options: dict[str, object]
     condition: str
     checkpoint: EvaluatedCheckpoint
-    model: dict[str, Any]
+    model: dict[str, object]
     limit: int | None
-    judge: NotRequired[dict[str, Any]]
+    judge: NotRequired[dict[str, object]]
 
 
 class Scores(TypedDict):
@@ -96,7 +96,15 @@ def result_record(
     skipped: Sequence[Skipped],
     about: About,
 ) -> Results:
-    """A result as plain values. metric: the one of the averages. skipped: records that were not asked."""
+    """Convert a result to plain values.
+
+    Args:
+        summary: Means per task, averages and counts.
+        metric: Metric of the averages.
+        published: Published rows in percent.
+        skipped: Skipped records.
+        about: Benchmark, model and options.
+    """
     scores: Scores = {
         "metric": metric,
         "questions": sum(summary.counts.values()),
@@ -143,9 +151,13 @@ def result_table(
     published: Mapping[str, Mapping[str, float]],
     skipped: Sequence[Skipped] = (),
 ) -> Table:
-    """A line for each task, then the averages, the counts of what was not parsed, graded or asked, and the notes.
+    """Make a table of a line per task, the averages, the counts of what was not parsed, graded or asked, and the notes.
 
-    metrics: a column each; published rows are columns next to them.
+    Args:
+        summary: Means per task, averages and counts.
+        metrics: Metrics, a column each.
+        published: Published rows in percent, a column each.
+        skipped: Skipped records.
     """
     table = Table(box=box.ASCII2, show_edge=False, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("task")

@@ -1,4 +1,4 @@
-"""One process's share of the questions. No torch here."""
+"""One process's share of the questions. Does not import torch."""
 
 import os
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from composer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Share:
-    """What one process asks, and how.
+    """Share of one process.
 
     Attributes:
-        rank: This process's number; it asks every `world`-th question from this one on.
+        rank: This process's number; it asks every `world`-th question, starting with this one.
         world: The number of processes.
         batch_size: Questions that are answered together.
         num_workers: Processes that decode media.
@@ -25,7 +25,11 @@ class Share:
 
     @classmethod
     def of_this_process(cls, batch_size: int, num_workers: int) -> Self:
-        """The share that `RANK` and `WORLD_SIZE` say, as torchrun sets them. Raises ConfigError."""
+        """Make the share from `RANK` and `WORLD_SIZE`, as torchrun sets them.
+
+        Raises:
+            ConfigError: These variables are not a rank and a larger number of processes.
+        """
         texts = {name: os.environ.get(name, default) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"))}
         if not all(text.isdigit() for text in texts.values()) or not int(texts["RANK"]) < int(texts["WORLD_SIZE"]):
             raise ConfigError(f"$RANK, $WORLD_SIZE: got {texts}, expected a rank from 0 up to the number of processes")

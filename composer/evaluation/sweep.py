@@ -1,4 +1,4 @@
-"""Scores against the share of tokens kept, for each order of merged tokens: numbers and table. No torch here."""
+"""Scores by share of kept tokens and order of merged tokens: numbers and table. Does not import torch."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,15 @@ THRESHOLDS = (0.9, 0.8)
 
 @dataclass(frozen=True)
 class Point:
-    """One score of a sweep. task: a task, or the name of an average over tasks. keep_ratio: share of the tokens kept.
+    """One score of a sweep.
 
-    score: 0 to 1. share_of_best: of the task's best score over all ratios and orders; None if that best is 0.
+    Attributes:
+        benchmark: The benchmark.
+        task: A task, or the name of an average over tasks.
+        order: Order of the merged tokens.
+        keep_ratio: Share of kept tokens.
+        score: From 0 to 1.
+        share_of_best: Ratio to the task's best score over all ratios and orders; None if that is 0.
     """
 
     benchmark: str
@@ -32,10 +38,14 @@ class Point:
 
 
 def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Results]) -> list[Point]:
-    """Every score of a benchmark's results (`results.json`, see `composer.evaluation.report`) by ratio and order.
+    """List the scores of a benchmark: averages, then tasks, each in the order of `results`.
 
-    Averages first, then tasks, each with the orders and ratios in the order of `results`. Raises DataError if no
-    answer was graded.
+    Args:
+        benchmark: Name of the benchmark.
+        results: Content of `results.json` by ratio and order.
+
+    Raises:
+        DataError: No answer was graded.
     """
     scores: dict[str, dict[tuple[float, str], float]] = {}
     for cell, result in results.items():
@@ -58,14 +68,14 @@ def sweep_points(benchmark: str, results: Mapping[tuple[float, str], Results]) -
 
 
 def smallest_keep_ratio(points: Sequence[Point], threshold: float) -> float | None:
-    """The smallest kept ratio whose score is at least this share of the best one; None if there is none."""
+    """Find the smallest kept ratio whose score is at least this share of the best one; None if there is none."""
     # A share is a quotient of rounded numbers: 0.63 / 0.7 is meant to reach 0.9.
     reached = [p.keep_ratio for p in points if p.share_of_best is not None and p.share_of_best >= threshold - 1e-9]
     return min(reached, default=None)
 
 
 def write_points(points: Sequence[Point], path: Path) -> None:
-    """Write the numbers as CSV, atomically; an unknown share is empty."""
+    """Write the scores as CSV, atomically; an unknown share is empty."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([field.name for field in fields(Point)])
@@ -73,9 +83,9 @@ def write_points(points: Sequence[Point], path: Path) -> None:
 
 
 def sweep_table(points: Sequence[Point]) -> Table:
-    """The first average of a benchmark: for each ratio and order the score (and its share of the best) in percent.
+    """Make a table of a benchmark's first average: score (and share of the best) in percent by ratio and order.
 
-    The last lines say the smallest kept ratio that reaches each of `THRESHOLDS`.
+    The last lines are the smallest kept ratios that reach each of `THRESHOLDS`.
     """
     average = [point for point in points if point.task == points[0].task]
     orders = list(dict.fromkeys(point.order for point in average))

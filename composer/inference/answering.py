@@ -1,4 +1,4 @@
-"""Prompts answered batch by batch; a prompt that cannot be made stops no other."""
+"""Answers prompts batch by batch; a prompt that cannot be encoded does not stop the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
@@ -16,7 +16,7 @@ from composer.model.processor import Processor, collate
 from composer.recipe.data import Condition
 
 SHOWN = 5
-"""Problems of questions that an error lists; the others are counted."""
+"""Maximum number of problems that an error lists; it counts the others."""
 
 
 def greedy_answers(
@@ -31,12 +31,12 @@ def greedy_answers(
     """Answer prompts greedily, batch by batch.
 
     Args:
-        model: On its device, in evaluation mode.
+        model: Model on its device, in evaluation mode.
         examples: Prompts by number, see `Processor.encode(..., answer=True)`.
-        lengths: The most tokens of each answer, by the prompt's number. Other prompts are not asked.
+        lengths: Maximum length of each answer in tokens, by the prompt's number. Other prompts are not asked.
         batch_size: Prompts that are answered together; those of one batch have the same length.
         num_workers: Processes that make examples.
-        start_method: How these processes are started; Python's default if not given.
+        start_method: Start method of these processes; Python's default if None.
 
     Yields:
         Each number of `lengths`, in its order, with the answer, or with the DataError that prevents the prompt.
@@ -59,7 +59,7 @@ def greedy_answers(
 
 
 def refuse(problems: Sequence[DataError], total: int, remedy: str) -> None:
-    """Raise DataError if there are problems: the first few of them, and `remedy`."""
+    """Raise DataError if there are problems, with the first few of them and `remedy`."""
     if problems:
         listed = [f"  {problem}" for problem in problems[:SHOWN]]
         more = [f"  and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
@@ -67,7 +67,7 @@ def refuse(problems: Sequence[DataError], total: int, remedy: str) -> None:
 
 
 class _Attempts(Dataset[Example | DataError]):
-    """Examples, with the error instead of each that cannot be made, so that it stops no other."""
+    """Examples, or the errors of those that cannot be made, so that they do not stop the others."""
 
     def __init__(self, examples: Examples) -> None:
         self.examples = examples
@@ -80,10 +80,10 @@ class _Attempts(Dataset[Example | DataError]):
 
 
 def _collate(attempts: Sequence[Example | DataError]) -> tuple[Batch | None, list[DataError | None]]:
-    """The batch of what could be made, None if nothing could, and each attempt's problem."""
-    made = [attempt for attempt in attempts if not isinstance(attempt, DataError)]
+    """The batch of all examples, None if there are none, and the problem of each attempt."""
+    examples = [attempt for attempt in attempts if not isinstance(attempt, DataError)]
     problems = [attempt if isinstance(attempt, DataError) else None for attempt in attempts]
-    return collate(made) if made else None, problems
+    return collate(examples) if examples else None, problems
 
 
 class Questions(Examples):
@@ -96,19 +96,19 @@ class Questions(Examples):
         return len(self.questions)
 
     def example(self, index: int) -> Example:
-        """Raises MediaError with the question's id, DataError for a prompt that is too long."""
+        """Encode a question. Raises MediaError with its id, DataError for a prompt that is too long."""
         question = self.questions[index]
         sample = question.sample
         try:
             clips = [load_clip(media, self.processor.transform, question.frames) for media in sample.media]
         except MediaError as error:
             raise MediaError(f"{error} (question {question.id!r}, {sample.source})") from None
-        shown = [show(clip, self.condition, question.id) for clip in clips]
-        return self.processor.encode(sample, shown, answer=True, opening=question.prefill)
+        clips = [show(clip, self.condition, question.id) for clip in clips]
+        return self.processor.encode(sample, clips, answer=True, opening=question.prefill)
 
 
 def _batches(lengths: Mapping[int, int], batch_size: int) -> Iterator[list[int]]:
-    """Numbers of neighboring prompts that may be answered at the same length."""
+    """Numbers of neighboring prompts whose answers have the same maximum length."""
     for _, numbers in groupby(lengths, lengths.__getitem__):
         run = list(numbers)
         yield from (run[start : start + batch_size] for start in range(0, len(run), batch_size))

@@ -1,4 +1,4 @@
-"""One question about images and videos, answered as it is generated."""
+"""Answers a question about images and videos, piece by piece."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,15 +19,18 @@ def ask(
     max_new_tokens: int = 256,
     temperature: float = 0.0,
 ) -> Iterator[str]:
-    """Pieces of the answer's text, as they are generated. Media come before the question.
+    """Generate the answer to a question. Media precede the question.
 
     Args:
-        model: In evaluation mode.
+        model: Model in evaluation mode.
         question: Text of the question.
         media: Images and videos.
-        frames: Frames taken of each video, uniform in time.
-        max_new_tokens: Length of the answer at most, in tokens.
+        frames: Number of frames per video, uniform in time.
+        max_new_tokens: Maximum length of the answer in tokens.
         temperature: 0 for the most likely answer.
+
+    Yields:
+        Pieces of the answer's text.
 
     Raises:
         MediaError: A file cannot be decoded.

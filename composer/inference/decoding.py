@@ -1,4 +1,4 @@
-"""From the newest token of each row to the logits of the next. Legend: b rows that are still decoded, V vocabulary."""
+"""Decodes the next token of each row. Legend: b rows that are not finished, V vocabulary."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -12,23 +12,23 @@ from composer.parts import Backbone
 from composer.state import State
 
 EAGER_STEPS = 3
-"""Steps before a CUDA graph is captured: they compile and tune kernels, and a short answer needs no graph."""
+"""Steps before a CUDA graph is captured: they compile and tune kernels, and a short answer does not need a graph."""
 
 
 class Decoding(Protocol):
-    """Decodes a batch. ahead: whether a step runs before the host has read the tokens of the step before."""
+    """Decodes a batch. ahead: whether a step runs before the host has read the tokens of the previous step."""
 
     ahead: bool
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Read [b] ids; the logits after them, [b, V]. The next call may write over them."""
+        """Compute the logits [b, V] after ids [b]. The next call may overwrite them."""
 
     def select(self, rows: Tensor) -> None:
-        """Continue with these rows ([b] int64) alone."""
+        """Continue only with these rows ([b] int64)."""
 
 
 class Growing:
-    """Decodes with `Backbone.forward`, which every backbone has: each step returns another state."""
+    """Decodes with `Backbone.forward`, which every backbone has: each step returns a new state."""
 
     ahead = False
 
@@ -44,9 +44,13 @@ class Growing:
 
 
 class Reserved:
-    """Decodes with `Backbone.step`: no shape changes, and the state is updated in place.
+    """Decodes with `Backbone.step`: shapes do not change, and the state is updated in place.
 
-    On CUDA all steps after the first few are replays of one graph.
+    On CUDA all steps after the first few replay one graph.
+
+    Args:
+        backbone: The backbone.
+        state: A state from `Backbone.reserve`.
     """
 
     ahead = True
@@ -55,7 +59,6 @@ class Reserved:
     _eager: int
 
     def __init__(self, backbone: Backbone, state: State) -> None:
-        """state: as `Backbone.reserve` made it."""
         self.backbone = backbone
         self._prepare(state)
 
@@ -80,7 +83,7 @@ class Reserved:
 
 
 class Graph:
-    """A function as a CUDA graph: each call replays it on the tensors that it read when it was captured."""
+    """A function as a CUDA graph. Each call replays it on the tensors that it read when it was captured."""
 
     def __init__(self, run: Callable[[], Tensor]) -> None:
         self._graph = torch.cuda.CUDAGraph()
@@ -93,9 +96,14 @@ class Graph:
 
 
 def decoding_of(backbone: Backbone, state: State, positions: int) -> Decoding:
-    """How to decode up to `positions` tokens after `state`: on CUDA with a state in place, if the backbone has `step`.
+    """Choose how to decode: on CUDA with `Backbone.step` if the backbone has it, else with `Backbone.forward`.
 
-    On a CPU nothing is gained by fixed shapes, and rows that have ended are dropped at once.
+    On CPUs fixed shapes have no benefit, and finished rows are dropped at once.
+
+    Args:
+        backbone: The backbone.
+        state: State after the prompts.
+        positions: Maximum number of tokens to decode.
     """
     on_cuda = next(backbone.parameters()).is_cuda
     reserved = backbone.reserve(state, positions) if on_cuda else None
@@ -103,9 +111,9 @@ def decoding_of(backbone: Backbone, state: State, positions: int) -> Decoding:
 
 
 def is_static(backbone: Backbone, state: State) -> bool:
-    """Whether `Backbone.step`, `embed` and `head` depend on no tensor's value, as a CUDA graph needs it.
+    """Whether `Backbone.step`, `embed` and `head` depend on no tensor's value, so that a CUDA graph can be captured.
 
-    They are traced with fake tensors, once per backbone.
+    Traces them with fake tensors, once per backbone.
     """
     if backbone not in _STATIC:
         with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():

@@ -1,4 +1,4 @@
-"""The device that a model runs on."""
+"""Device of a model."""
 
 import os
 
@@ -8,15 +8,20 @@ from composer.errors import ConfigError
 
 
 def device_of(name: str, option: str = "--device") -> torch.device:
-    """The device of this name; `auto` is this process's GPU, or the CPU.
+    """Parse the name of a device.
 
-    Raises ConfigError, naming `option`, if it cannot be used.
+    Args:
+        name: `cpu`, `cuda`, `cuda:1` ...; `auto` is this process's GPU, or the CPU if there is none.
+        option: The option's name in errors.
+
+    Raises:
+        ConfigError: The device cannot be used.
     """
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # which fails for a GPU that does not exist
+        torch.zeros(1, device=device).item()  # fails for a GPU that does not exist
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Text generation for a batch of prompts. Legend: B rows, b rows that still speak, D width, V vocabulary."""
+"""Text generation for a batch of prompts. Legend: B rows, b rows that are not finished, D width, V vocabulary."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -21,17 +21,23 @@ def generate(
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> list[str]:
-    """The answer of each row, in order; greedy unless `temperature` is above 0.
+    """Generate an answer for each row, in order. The rows of a batch do not affect each other.
 
-    batch: prompts, as `Processor.encode(..., answer=True)` makes them. top_p: sample from the fewest tokens whose
-    probabilities sum to it. seed: makes sampling repeatable. A row answers as it would alone, and ends at the end of
-    a turn or of the text, after `max_new_tokens`, or where the backbone's context is full.
+    An answer ends at the end of the turn or text, after `max_new_tokens`, or if the backbone's context is full.
+
+    Args:
+        model: Model in evaluation mode.
+        batch: Prompts from `Processor.encode(..., answer=True)`, on the model's device.
+        max_new_tokens: Maximum length of an answer in tokens.
+        temperature: Temperature of sampling; 0 for the most likely tokens.
+        top_p: Sample from the fewest tokens whose probabilities sum to this.
+        seed: Seed of sampling; random if None.
     """
-    said = [""] * len(batch.ids)
+    texts = [""] * len(batch.ids)
     for pieces in _steps(model, batch, max_new_tokens, temperature, top_p, seed):
         for row, piece in pieces.items():
-            said[row] += piece
-    return [text.rstrip() for text in said]
+            texts[row] += piece
+    return [text.rstrip() for text in texts]
 
 
 def stream(
@@ -43,11 +49,11 @@ def stream(
     top_p: float = 1.0,
     seed: int | None = None,
 ) -> Iterator[str]:
-    """The answer to a batch of one prompt, in pieces of whole characters as they become certain.
+    """Generate the answer to a batch of one prompt, in pieces of complete characters.
 
-    Options as in `generate`.
+    Arguments are those of `generate`.
     """
-    assert len(batch.ids) == 1, "stream() speaks for one row; generate() takes more"
+    assert len(batch.ids) == 1, "stream() takes one row; generate() takes several"
     for pieces in _steps(model, batch, max_new_tokens, temperature, top_p, seed):
         if pieces[0]:
             yield pieces[0]
@@ -57,7 +63,7 @@ def stream(
 def _steps(
     model: MultimodalModel, batch: Batch, max_new_tokens: int, temperature: float, top_p: float, seed: int | None
 ) -> Iterator[dict[int, str]]:
-    """The next token of each row that still speaks, as pieces of text by row."""
+    """The next token of each row that is not finished, as pieces of text by row."""
     backbone = model.backbone
     limits = [_limit(max_new_tokens, backbone.context_length, length) for length in batch.mask.sum(dim=1).tolist()]
     transcripts = [Transcript(backbone.tokenizer, backbone.template, limit) for limit in limits]
@@ -65,7 +71,7 @@ def _steps(
     generator.seed() if seed is None else generator.manual_seed(seed)
 
     def choose(logits: Tensor) -> Tensor:
-        # Rows of the head beyond the tokenizer's ids pad the matrix and mean nothing.
+        # Rows of the head beyond the tokenizer's ids are padding.
         return _choose(logits[:, : backbone.tokenizer.vocab_size].float(), temperature, top_p, generator)
 
     rows = list(range(len(transcripts)))
@@ -74,26 +80,26 @@ def _steps(
     decoding = decoding_of(backbone, state, max(1, *limits))
     for count in itertools.count(1):
         read = _to_host(ids)
-        # The last token of a row is never read again: its position may be beyond the context.
+        # The last token of a row is not decoded, because its position may be beyond the context.
         ahead = decoding.ahead and all(count < limits[row] for row in rows)
         if ahead:
             ids = choose(decoding(ids))
-        speaking = [(row, token) for row, token in zip(rows, read(), strict=True) if not transcripts[row].done]
-        yield {row: transcripts[row].push(token) for row, token in speaking}
-        left = [place for place, row in enumerate(rows) if not transcripts[row].done]
-        if not left:
+        tokens = [(row, token) for row, token in zip(rows, read(), strict=True) if not transcripts[row].done]
+        yield {row: transcripts[row].push(token) for row, token in tokens}
+        active = [index for index, row in enumerate(rows) if not transcripts[row].done]
+        if not active:
             return
-        # Rows that have ended are dropped at once, but while steps run ahead only by the half: a graph has one shape.
-        if len(left) < len(rows) and (not ahead or 2 * len(left) <= len(rows)):
-            kept = torch.tensor(left, device=ids.device)
-            ids, rows = ids[kept], [rows[place] for place in left]
-            decoding.select(kept)
+        # Finished rows are dropped at once; if steps run ahead, only when half are finished: a graph has a fixed shape.
+        if len(active) < len(rows) and (not ahead or 2 * len(active) <= len(rows)):
+            selection = torch.tensor(active, device=ids.device)
+            ids, rows = ids[selection], [rows[index] for index in active]
+            decoding.select(selection)
         if not ahead:
             ids = choose(decoding(ids))
 
 
 def _to_host(ids: Tensor) -> Callable[[], list[int]]:
-    """Starts to copy ids to the host; calling what it returns waits for the copy, and for no later work."""
+    """Start to copy ids to the host. The returned function waits for the copy, but not for later work."""
     if not ids.is_cuda:
         return ids.tolist
     copy, copied = ids.to("cpu", non_blocking=True), torch.cuda.Event()
@@ -107,7 +113,7 @@ def _to_host(ids: Tensor) -> Callable[[], list[int]]:
 
 
 def _limit(max_new_tokens: int, context_length: int | None, prompt: int) -> int:
-    """Tokens that a row may say; the last of them is never read again, so it needs no place in the context."""
+    """Maximum number of tokens of a row. The last one is not decoded, so it needs no position in the context."""
     return max_new_tokens if context_length is None else min(max_new_tokens, context_length - prompt + 1)
 
 

@@ -1,8 +1,8 @@
-"""The Python surface: build or load a model, and ask it about images and videos."""
+"""Python API: builds or loads a model, and asks it about images and videos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Literal, Self, overload
 
 import torch
 
@@ -18,16 +18,16 @@ from composer.recipe.yamlfile import Located, Origin, located
 from composer.sample import Media
 
 Files = str | Path | Sequence[str | Path] | None
-Part = str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] | None
-"""A part as a recipe writes it: a name, a name with options, options alone, or for reducers a list of these."""
+Part = str | Mapping[str, object] | Sequence[str | Mapping[str, object]] | None
+"""A part as in a recipe: a name, a name with options, options without a name, or for reducers a list of these."""
 
 
 class Model:
     """A composed model that answers questions.
 
     Attributes:
-        network: The `torch.nn.Module`: its parts are `encoder`, `reducers`, `projector` and `backbone`.
-        frames: Frames taken of a video unless a call says otherwise.
+        network: The `torch.nn.Module`, with the parts `encoder`, `reducers`, `projector` and `backbone`.
+        frames: Default number of frames per video.
     """
 
     def __init__(self, network: MultimodalModel, frames: int) -> None:
@@ -35,6 +35,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
+        """Device of the network."""
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> Self:
@@ -79,14 +80,14 @@ class Model:
         temperature: float = 0.0,
         stream: bool = False,
     ) -> str | Iterator[str]:
-        """Answer a question about images and videos, which come before it, images first.
+        """Answer a question about images and videos. Media precede the question, images first.
 
         Args:
             question: Text of the question.
             video: One or more video files, or folders of frames.
             image: One or more image files.
-            frames: Frames taken of each video, uniform in time; as many as in training if None.
-            max_new_tokens: Length of the answer at most, in tokens.
+            frames: Number of frames per video, uniform in time; `Model.frames` if None.
+            max_new_tokens: Maximum length of the answer in tokens.
             temperature: 0 for the most likely answer.
             stream: Whether to return pieces of the answer as they are generated.
 
@@ -113,7 +114,7 @@ def load(path: str | Path, *, device: str = "auto", **parts: Part) -> Model:
     """Load a trained model.
 
     Args:
-        path: A checkpoint file, or a run folder: its newest checkpoint.
+        path: A checkpoint file, or a run folder, which stands for its newest checkpoint.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` ...
         **parts: Options of `encoder`, `reducer`, `projector`, `backbone` or `prompt` that change no weight, such as
             `reducer={"keep_ratio": 0.25}`.
@@ -133,7 +134,7 @@ def load(path: str | Path, *, device: str = "auto", **parts: Part) -> Model:
 
 
 def build(recipe: str | Path, *, device: str = "auto", **parts: Part) -> Model:
-    """Build the model of a recipe, with the weights that it names or random ones.
+    """Build the model of a recipe, with the weights that the recipe names or random ones.
 
     Args:
         recipe: A YAML file, `composer:NAME` for a recipe of the package, or a folder of stages (its last stage).

@@ -1,11 +1,11 @@
-"""One row's answer while it is generated: whole characters, without the text that opens and ends it."""
+"""Text of one row's answer during generation: complete characters, without the template's opening and end."""
 
 from composer.prompt import Piece, Template
 from composer.tokenizer import TextStream, Tokenizer, encode_pieces
 
 
 class Transcript:
-    """Takes ids, gives text. Done at the tokenizer's end id, at the template's end, or after `limit` ids."""
+    """Converts ids to text. Done at the tokenizer's end id, at the template's end, or after `limit` ids."""
 
     def __init__(self, tokenizer: Tokenizer, template: Template, limit: int) -> None:
         self.done = False
@@ -16,10 +16,10 @@ class Transcript:
             (Piece(template.answer_lead, mark=template.special),),
         )
         end, lead = (encode_pieces(tokenizer, run)[-1] for run in marks)
-        # A special token has an id and no text (alone, a space of SentencePiece has none either).
-        special = next((place for place, i in enumerate(end) if not tokenizer.decode([i, i])), None)
+        # A special token has an id but no text (a single space of SentencePiece has none either).
+        special = next((index for index, i in enumerate(end) if not tokenizer.decode([i, i])), None)
         self._ends = {tokenizer.end_id} if special is None else {tokenizer.end_id, end[special]}
-        # Of an end with a special token, the text before it ends nothing alone; it only waits.
+        # Text before the special token does not end the answer; it is only held back.
         before = end[:special]
         waits = tokenizer.decode(before + before)[len(tokenizer.decode(before)) :]
         self._stop = template.end if special is None else waits
@@ -30,7 +30,7 @@ class Transcript:
         self._begun = False
 
     def push(self, token: int) -> str:
-        """The text that is certain after this id. Text that may be the start of the end waits."""
+        """Add an id. Returns the text that is certain; text that may be the start of the end is held back."""
         self._left -= 1
         if token in self._ends:
             text = self._pending + self._stream.flush()
@@ -41,16 +41,16 @@ class Transcript:
         if self._left < 1:
             return self._finish(text + self._stream.flush())
         longest = len(self._stop) - self._stops
-        held = max((n for n in range(1, longest + 1) if text.endswith(self._stop[:n])), default=0)
-        self._pending = text[len(text) - held :]
-        return self._say(text[: len(text) - held])
+        pending = max((n for n in range(1, longest + 1) if text.endswith(self._stop[:n])), default=0)
+        self._pending = text[len(text) - pending :]
+        return self._emit(text[: len(text) - pending])
 
     def _finish(self, text: str) -> str:
         self.done = True
-        return self._say(text)
+        return self._emit(text)
 
-    def _say(self, text: str) -> str:
-        """Without what opens an answer in some templates: white space, an empty block of thoughts."""
+    def _emit(self, text: str) -> str:
+        """The text without the opening of some templates: white space, an empty thinking block."""
         if self._begun:
             return text
         text = (self._opening + text).lstrip()

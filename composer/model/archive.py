@@ -1,4 +1,4 @@
-"""torch's files, read once: mapped to memory, and verified as far as they are used."""
+"""Reads torch's files once: mapped to memory, the tensors that are used verified."""
 
 import pickle
 import zipfile
@@ -17,37 +17,37 @@ class DamagedError(CheckpointError):
     """A file that is not complete, or not what was written."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"Checkpoint {path} cannot be read: {reason}. Use another one of its folder.")
+        super().__init__(f"Checkpoint {path} cannot be read: {reason}. Use another checkpoint of its folder")
         self.reason = reason
 
 
 _verified: set[tuple[object, ...]] = set()
-"""Files that were verified in this process: reading gigabytes again would find the same."""
+"""Files that were verified in this process, so that gigabytes are not read again."""
 
 
 def read_archive(path: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """The dictionary in a file of `torch.save`, its tensors in memory that is mapped to the file.
+    """Read the dictionary in a file of `torch.save`, its tensors in memory that is mapped to the file.
 
     Args:
         path: The file.
-        without: Keys that are left out. Their tensors are neither read nor verified.
+        without: Keys to skip. Their tensors are neither read nor verified.
 
     Raises:
         DamagedError: The file is truncated, a checksum is wrong, or it is not such a file.
-        CheckpointError: It holds more than plain values and tensors.
+        CheckpointError: It contains more than plain values and tensors, or is not a dictionary.
     """
     checksums = _directory(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"Checkpoint {path} holds more than plain values and tensors, so reading it could run code; it was not "
-            f"read ({str(error).splitlines()[0]}). Checkpoints that composer writes are plain."
+            f"Checkpoint {path} contains more than plain values and tensors, so reading it could run code; it was not "
+            f"read ({str(error).splitlines()[0]}). Use a checkpoint written by composer"
         ) from error
     except (RuntimeError, OSError, EOFError, ValueError) as error:
         raise DamagedError(path, f"it is damaged ({str(error).partition(chr(10))[0]})") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is not a checkpoint written by `composer fit`: it holds no dictionary.")
+        raise CheckpointError(f"{path} is not a checkpoint written by `composer fit`: it does not contain a dictionary")
     content = {key: value for key, value in content.items() if key not in without}
     stat = path.stat()
     identity = (path.absolute(), stat.st_ino, stat.st_mtime_ns, stat.st_size, *without)
@@ -58,7 +58,7 @@ def read_archive(path: Path, *, without: Collection[str] = ()) -> dict[str, Any]
 
 
 def _directory(path: Path) -> set[tuple[int, int]]:
-    """Size and checksum of every record in one of torch's zip archives; those that hold no tensor are verified."""
+    """Size and checksum of every record in one of torch's zip archives. Verifies the records without tensors."""
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():

@@ -1,9 +1,9 @@
-"""Checkpoints: writing one completely or not at all, and reading one back.
+"""Checkpoints: written atomically, verified when they are read.
 
 A checkpoint is Lightning's dictionary of plain values and tensors, so that `torch.load(weights_only=True)` reads it and
-nothing in it can run code. composer adds the key `composer` (`Header`), and keeps the model's and the training's
-configuration in `hyper_parameters`, each component by its qualified name (see `composer.registry`). It holds all
-weights, those of frozen parts too, and what else the parts took from other files: restoring reads the checkpoint alone.
+nothing in it can run code. composer adds the key `composer` (`Header`), and stores the model's and the training's
+configuration in `hyper_parameters`, each component by its qualified name (see `composer.registry`). It contains all
+weights, those of frozen parts too, and what else the parts read from files: restoring reads only the checkpoint.
 """
 
 import hashlib
@@ -35,16 +35,19 @@ log = logging.getLogger(__name__)
 FORMAT = 2
 SUFFIX = ".ckpt"
 OF_TRAINING = ("optimizer_states", "lr_schedulers", "callbacks", "loops")
-"""Keys that only a resumed training needs."""
+"""Keys that only resuming the training needs."""
 
-_MODEL = "model."  # where the LightningModule keeps the model
+_MODEL = "model."  # prefix of the model's weights in the LightningModule
 
 
 class Header(TypedDict):
     """A checkpoint's key `composer`.
 
-    format: `FORMAT`. frames: of a video in training. distributions: what the model is made of, with versions.
-    resolved: what each part says of itself beyond its options (`Part.resolved`), by its name in the model.
+    Attributes:
+        format: `FORMAT`.
+        frames: Frames per video in training.
+        distributions: Version of each distribution that the model's components come from.
+        resolved: `Part.resolved` of each part, by its name in the model.
     """
 
     format: int
@@ -54,14 +57,14 @@ class Header(TypedDict):
 
 
 class HyperParameters(TypedDict):
-    """The sections of the recipe that made a checkpoint, as plain values."""
+    """Sections of a checkpoint's recipe as plain values."""
 
-    model: dict[str, Any]
-    training: NotRequired[dict[str, Any]]
+    model: dict[str, object]
+    training: NotRequired[dict[str, object]]
 
 
 class Checkpoint(TypedDict):
-    """What composer reads of a checkpoint; Lightning keeps the state of the training in other keys."""
+    """The keys of a checkpoint that composer reads; Lightning stores the state of the training in other keys."""
 
     composer: Header
     hyper_parameters: HyperParameters
@@ -70,7 +73,13 @@ class Checkpoint(TypedDict):
 
 
 def header(config: ModelConfig, frames: int, model: MultimodalModel) -> Header:
-    """The key `composer` of a checkpoint of `model`, which was composed from `config`."""
+    """Make the key `composer` of a checkpoint.
+
+    Args:
+        config: All options of the model.
+        frames: Frames per video in training.
+        model: The model that was composed from `config`.
+    """
     plugins = [load_registry().find(kind, slot.name).plugin for _, kind, slot in _slots(config)]
     distributions = {plugin.distribution: plugin.version for plugin in plugins}
     resolved = {name: part.resolved() for name, part in _parts(model).items()}
@@ -82,15 +91,15 @@ def header(config: ModelConfig, frames: int, model: MultimodalModel) -> Header:
     }
 
 
-def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint completely or not at all, however the process ends. Raises DiskFullError."""
-    # Given a file, torch raises from the failed write; given a path it says nothing of why it failed.
+def write_checkpoint(checkpoint: Mapping[str, object], path: Path) -> None:
+    """Write a checkpoint atomically. Raises DiskFullError."""
+    # Given a file, torch raises from the failed write; given a path, its error has no reason.
     with replacing(path) as temporary, temporary.open("wb") as file:
         torch.save(dict(checkpoint), file)
 
 
 def newest(folder: Path | str) -> Path | None:
-    """The intact checkpoint that was written last, in this folder or below it; None if there is none."""
+    """Find the intact checkpoint that was written last, in a folder or below it; None if there is none."""
     return next((path for path, _ in _intact(Path(folder), resume=True)), None)
 
 
@@ -98,22 +107,22 @@ def read_checkpoint(path: Path | str, *, resume: bool = True) -> Checkpoint:
     """Read a checkpoint. Its tensors are on the CPU, in memory that is mapped to the file.
 
     Args:
-        path: The file, or a folder: its newest intact checkpoint.
-        resume: Whether to read what only a resumed training needs; without it neither read nor verified.
+        path: The file, or a folder, which stands for its newest intact checkpoint.
+        resume: Whether to read and verify the keys that only resuming the training needs.
 
     Raises:
         CheckpointError: The file is missing, damaged, refused, or not a checkpoint of composer.
     """
     path, content = _open(Path(path), resume=resume)
     if not {"composer", "state_dict", "hyper_parameters"} <= content.keys():
-        raise CheckpointError(f"{path} is not a checkpoint written by `composer fit`: its key 'composer' is missing.")
+        raise CheckpointError(f"{path} is not a checkpoint written by `composer fit`: its key 'composer' is missing")
     checkpoint = cast(Checkpoint, content)
     written = checkpoint["composer"]["format"]
     distributions = checkpoint["composer"]["distributions"]
     if written != FORMAT:
         raise CheckpointError(
-            f"Checkpoint {path} has format {written}, and this composer reads format {FORMAT}: install "
-            f"multimodal-composer {distributions.get('multimodal-composer')}, which wrote it, or train again."
+            f"Checkpoint {path}: got format {written}, expected {FORMAT}: install multimodal-composer "
+            f"{distributions.get('multimodal-composer')}, which wrote it, or train again"
         )
     for distribution, version in distributions.items():
         _compare_version(distribution, version)
@@ -121,17 +130,19 @@ def read_checkpoint(path: Path | str, *, resume: bool = True) -> Checkpoint:
 
 
 def locate(path: Path | str) -> Path:
-    """The checkpoint file that `path` names: itself, or a folder's newest one whose weights are intact.
+    """Find the checkpoint file that `path` names: itself, or a folder's newest one whose weights are intact.
 
-    Raises CheckpointError.
+    Raises:
+        CheckpointError: There is no such file.
     """
     return _open(Path(path), resume=False)[0]
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> MultimodalModel:
-    """The model of a checkpoint file or of a folder's newest checkpoint, in evaluation mode on `device`.
+    """Load the model of a checkpoint file or of a folder's newest checkpoint, in evaluation mode.
 
-    Raises CheckpointError as `read_checkpoint` and `restore_model` do.
+    Raises:
+        CheckpointError: As `read_checkpoint` and `restore_model`.
     """
     return restore_model(read_checkpoint(path, resume=False), str(path), device)
 
@@ -142,33 +153,32 @@ def restore_model(
     device: torch.device | str = "cpu",
     config: ModelConfig | None = None,
 ) -> MultimodalModel:
-    """The model of a checkpoint, in evaluation mode, built around the checkpoint's own tensors.
+    """Build the model of a checkpoint around the checkpoint's own tensors, in evaluation mode.
 
     Args:
-        checkpoint: As `read_checkpoint` gives it.
+        checkpoint: Result of `read_checkpoint`.
         source: The checkpoint's name in errors.
-        device: Where the model will be.
-        config: Used instead of the checkpoint's own, to change options that change no weight.
+        device: Device of the model.
+        config: Replaces the checkpoint's own configuration, to change options that change no weight.
 
     Raises:
-        CheckpointError: As `compose_with` does.
+        CheckpointError: As `compose_with`.
     """
     config = config or model_config(checkpoint["hyper_parameters"]["model"])
     return compose_with(config, checkpoint, source).to(device).eval()
 
 
 def compose_with(config: ModelConfig, checkpoint: Checkpoint, source: str, *, copy: bool = False) -> MultimodalModel:
-    """The model that `config` names, with a checkpoint's weights instead of those that the options name.
+    """Build the model of a configuration with a checkpoint's weights instead of those that its options name.
 
     Args:
-        config: As in training, or with options that change no weight.
-        checkpoint: As `read_checkpoint` gives it.
+        config: The checkpoint's configuration, or one that differs in options that change no weight.
+        checkpoint: Result of `read_checkpoint`.
         source: The checkpoint's name in errors.
-        copy: Whether the weights are copied; otherwise the model is made of the checkpoint's own tensors.
+        copy: Whether the weights are copied; otherwise the model uses the checkpoint's own tensors.
 
     Raises:
-        CheckpointError: The weights do not match the model, or a part that stores nothing in a checkpoint cannot be
-            built again.
+        CheckpointError: The weights do not match the model, or a part whose `resolved` is None cannot be built again.
     """
     resolved = _resolved_for(config, checkpoint)
     try:
@@ -178,23 +188,23 @@ def compose_with(config: ModelConfig, checkpoint: Checkpoint, source: str, *, co
         if not again:
             raise
         raise CheckpointError(
-            f"Checkpoint {source} stores nothing that would build the {' and the '.join(again)} without these weights, "
-            f"so they are needed again: {error}"
+            f"Checkpoint {source} cannot build the {' and the '.join(again)} without these weights, so they are needed "
+            f"again: {error}"
         ) from error
     weights = model_weights(checkpoint)
     check_architecture(model, weights, source)
     for name, part in _parts(model).items():
         own = part.state_dict()
-        taken = {key: weights[f"{name}.{key}"].to(value.dtype, copy=copy) for key, value in own.items()}
+        values = {key: weights[f"{name}.{key}"].to(value.dtype, copy=copy) for key, value in own.items()}
         if name in resolved:
-            fill(part, taken)
+            fill(part, values)
         else:
-            part.load_state_dict(taken)
+            part.load_state_dict(values)
     return model
 
 
 def model_weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The weights in a checkpoint, with the keys of `MultimodalModel.state_dict`."""
+    """Extract the weights of a checkpoint, with the keys of `MultimodalModel.state_dict`."""
     return {
         key.removeprefix(_MODEL): value for key, value in checkpoint["state_dict"].items() if key.startswith(_MODEL)
     }
@@ -223,10 +233,10 @@ def check_architecture(model: MultimodalModel, weights: Mapping[str, Tensor], so
 
 
 def fingerprint(path: Path) -> str:
-    """Content hash of a checkpoint file, made of the names, sizes and checksums of the records in it."""
+    """Content hash of a checkpoint file, computed from the names, sizes and checksums of its records."""
     with zipfile.ZipFile(path) as archive:
         records = sorted((info.filename, info.file_size, info.CRC) for info in archive.infolist())
-    # torch names the archive's folder after the file, so that a copy by another name has the same fingerprint.
+    # The archive's folder has the file's name; without it a renamed copy has the same fingerprint.
     inside = [(name.partition("/")[2], size, checksum) for name, size, checksum in records]
     return hashlib.sha256(repr(inside).encode()).hexdigest()[:16]
 
@@ -248,22 +258,22 @@ def _compare_version(distribution: str, written: str) -> None:
 def _slots(config: ModelConfig) -> Iterator[tuple[str, Kind, SlotConfig]]:
     """Each part's name in the model, its kind and its configuration."""
     yield "encoder", "encoder", config.encoder
-    for place, slot in enumerate(config.reducer):
-        yield f"reducers.{place}", "reducer", slot
+    for index, slot in enumerate(config.reducer):
+        yield f"reducers.{index}", "reducer", slot
     yield "projector", "projector", config.projector
     yield "backbone", "backbone", config.backbone
 
 
 def _parts(model: MultimodalModel) -> dict[str, Part]:
-    """The parts by their names in the model, which begin the keys of their weights."""
-    reducers = {f"reducers.{place}": cast(Part, reducer) for place, reducer in enumerate(model.reducers)}
+    """The parts by their names in the model, which are the prefixes of their weights' keys."""
+    reducers = {f"reducers.{index}": cast(Part, reducer) for index, reducer in enumerate(model.reducers)}
     return {"encoder": model.encoder, **reducers, "projector": model.projector, "backbone": model.backbone}
 
 
 def _resolved_for(config: ModelConfig, checkpoint: Checkpoint) -> dict[str, Resolved]:
-    """What was stored of the parts that `config` still makes from the same component and weights as in training."""
+    """Stored values of the parts whose component and `pretrained` weights in `config` are the same as in training."""
 
-    def origin(slot: SlotConfig) -> tuple[str, Any]:
+    def origin(slot: SlotConfig) -> tuple[str, object]:
         return slot.name, getattr(slot, "pretrained", None)
 
     before = {name: origin(slot) for name, _, slot in _slots(model_config(checkpoint["hyper_parameters"]["model"]))}
@@ -278,18 +288,20 @@ def _read_again(config: ModelConfig, resolved: Mapping[str, Resolved]) -> list[t
 
 
 def _open(path: Path, *, resume: bool) -> tuple[Path, dict[str, Any]]:
-    """The file that `path` names, and what it holds. Raises CheckpointError."""
+    """The file that `path` names, and its content. Raises CheckpointError."""
     if not path.exists():
-        raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder.")
+        raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder")
     if not path.is_dir():
         return path, read_archive(path, without=() if resume else OF_TRAINING)
     for intact in _intact(path, resume=resume):
         return intact
-    raise CheckpointError(f"There is no complete checkpoint (*{SUFFIX}) in the folder {path}.")
+    raise CheckpointError(
+        f"There is no complete checkpoint (*{SUFFIX}) in the folder {path}: give another folder, or a checkpoint file"
+    )
 
 
 def _intact(folder: Path, *, resume: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The intact checkpoints in a folder and below it, the one written last first, and what they hold."""
+    """The intact checkpoints in a folder and below it with their contents, newest first."""
     files = [(path.stat().st_mtime_ns, path.name, path) for path in folder.rglob(f"*{SUFFIX}")]
     for *_, path in sorted(files, reverse=True):
         try:

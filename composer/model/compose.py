@@ -1,4 +1,4 @@
-"""A model from a configuration: build each part, pass it what follows from its neighbors, check that they fit."""
+"""Builds a model from a configuration: passes each part its neighbors' sizes and checks that the parts fit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +14,12 @@ from composer.tokenizer import tokenizer_from
 
 
 def compose(config: ModelConfig, resolved: Mapping[str, Resolved] | None = None) -> MultimodalModel:
-    """Build the model that `config` names.
+    """Build the model of a configuration.
 
     Args:
         config: Components, their options, and the prompt.
-        resolved: What a checkpoint stores of parts (`Part.resolved`), by their names in the model, such as
-            "reducers.0". These parts read no file, and their parameters are on the meta device until they are filled.
+        resolved: Values of parts from a checkpoint (`Part.resolved`), by their names in the model, such as
+            "reducers.0". These parts read no files, and their parameters are on the meta device until they are filled.
 
     Raises:
         PluginError: A part cannot be built.
@@ -37,7 +37,7 @@ def compose(config: ModelConfig, resolved: Mapping[str, Resolved] | None = None)
 
 
 class _Builder:
-    """Builds parts from a registry, those without parameters' values that a checkpoint has resolved."""
+    """Builds parts from a registry. Parts that a checkpoint has resolved have parameters without values."""
 
     def __init__(self, registry: Registry, resolved: Mapping[str, Resolved]) -> None:
         self.registry, self.resolved = registry, resolved
@@ -52,33 +52,33 @@ class _Builder:
 
 
 def _encoder(builder: _Builder, config: ModelConfig) -> Encoder:
-    where = "model.encoder: "
+    prefix = "model.encoder: "
     try:
         encoder: Encoder = builder.build("encoder", "encoder", config.encoder)
     except ConfigError as error:
-        raise ConfigError([where + problem.removeprefix(where) for problem in error.problems]) from error
+        raise ConfigError([prefix + problem.removeprefix(prefix) for problem in error.problems]) from error
     return encoder
 
 
 def _reducers(
     builder: _Builder, config: ModelConfig, encoder: Encoder
 ) -> tuple[list[BlockReducer | Reducer], TokenShape]:
-    """The chain of reducers, each built for the tokens that the one before it gives, and the tokens at its end."""
+    """The chain of reducers, each built for the output of the previous one, and the shape of its output."""
     side = encoder.transform.size
     tokens = encoder.shape(side, side)
     reducers: list[BlockReducer | Reducer] = []
-    for place, chosen in enumerate(config.reducer):
-        reducer = builder.build(f"reducers.{place}", "reducer", chosen, dim=tokens.dim, depth=encoder.depth)
-        where = f"model.reducer.{place}: reducer {chosen.name!r}"
-        if isinstance(reducer, BlockReducer) and place > 0:
-            raise ComposeError(f"{where} works inside the encoder's blocks, so it must come first in the chain.")
+    for index, slot in enumerate(config.reducer):
+        reducer = builder.build(f"reducers.{index}", "reducer", slot, dim=tokens.dim, depth=encoder.depth)
+        subject = f"model.reducer.{index}: reducer {slot.name!r}"
+        if isinstance(reducer, BlockReducer) and index > 0:
+            raise ComposeError(f"{subject} works inside the encoder's blocks, so it must come first in the chain")
         if isinstance(reducer, Reducer) and reducer.needs_grid and tokens.grid is None:
             raise ComposeError(
-                f"{where} needs tokens that lie on the patch grid, and {config.reducer[place - 1].name!r} before it "
-                "takes them off it: put it first, or leave one of the two out."
+                f"{subject} needs the patch grid, which {config.reducer[index - 1].name!r} before it does not keep: "
+                "put it first, or remove one of the two"
             )
         tokens = reducer.shape(tokens)
         if tokens.count < 1:
-            raise ComposeError(f"{where} leaves no token of a {side} x {side} frame: reduce less.")
+            raise ComposeError(f"{subject}: got no token per {side} x {side} frame, expected at least one: reduce less")
         reducers.append(reducer)
     return reducers, tokens

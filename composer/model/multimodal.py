@@ -16,7 +16,13 @@ from composer.state import State
 
 
 class Output(NamedTuple):
-    """loss: fp32 scalar, the mean over target tokens. targets: their number. correct: int64 scalar, those got right."""
+    """Result of a training or validation step.
+
+    Attributes:
+        loss: fp32 scalar, the mean over target tokens.
+        targets: Number of target tokens.
+        correct: int64 scalar, number of correctly predicted target tokens.
+    """
 
     loss: Tensor
     targets: int
@@ -26,13 +32,13 @@ class Output(NamedTuple):
 class MultimodalModel(nn.Module):
     """An encoder, reducers, a projector and a backbone as one trainable model.
 
-    forward:
-    1. encode every group of frames; a block reducer works inside the encoder's blocks
-    2. pass the tokens through the remaining reducers
-    3. project them to the backbone's width
-    4. splice them among the text's embeddings
-    5. run the backbone
-    6. cross-entropy on the labeled positions alone
+    The forward pass
+    1. encodes every group of frames, with a block reducer inside the encoder's blocks
+    2. runs the other reducers
+    3. projects the tokens to the backbone's width
+    4. inserts them into the text's embeddings
+    5. runs the backbone
+    6. computes the cross-entropy on the labeled positions
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class MultimodalModel(nn.Module):
         self.processor = Processor.of(encoder, reducers, backbone, layout)
 
     def parts(self) -> dict[str, nn.Module]:
-        """The parts by the names that a recipe's `training.trainable` uses."""
+        """List the parts by their names in a recipe's `training.trainable`."""
         return {
             "encoder": self.encoder,
             "reducer": self.reducers,
@@ -60,7 +66,7 @@ class MultimodalModel(nn.Module):
         }
 
     def forward(self, batch: Batch) -> Output:
-        """Loss and token accuracy of a batch of whole conversations."""
+        """Compute loss and token accuracy of a batch of conversations."""
         embeds = self.embed(batch)
         if batch.cu_seqlens is None:
             hidden, _ = self.backbone(embeds, batch.mask)
@@ -69,13 +75,13 @@ class MultimodalModel(nn.Module):
         return self._loss(hidden, batch.labels, batch.predicting)
 
     def prefill(self, batch: Batch) -> tuple[Tensor, State]:
-        """Read a batch of prompts: the hidden state at each row's last real position [B, D], and the state there."""
+        """Run prompts. Returns hidden states [B, D] and the backbone's state after each row's last real position."""
         hidden, state = self.backbone(self.embed(batch), batch.mask)
         last = batch.mask.sum(dim=1) - 1
         return hidden[torch.arange(len(last), device=last.device), last], state
 
     def embed(self, batch: Batch) -> Tensor:
-        """A batch's text and media as one sequence of embeddings [B, T, D]."""
+        """Embed a batch's text and media as one sequence [B, T, D]."""
         embeds = self.backbone.embed(batch.ids.clamp(min=0))
         if not batch.frames:
             return embeds
@@ -84,33 +90,34 @@ class MultimodalModel(nn.Module):
         return splice(embeds, torch.cat(visual), torch.cat(batch.visual))
 
     def encode(self, groups: Sequence[FrameGroup]) -> list[Tensor]:
-        """Each group's frames as projected tokens [V, D], frame after frame.
+        """Encode each group's frames to projected tokens [V, D], frame after frame.
 
-        Raises ComposeError if tokens have other channels than `shape` announced.
+        Raises:
+            ComposeError: The number of channels differs from that of `shape`.
         """
         tokens = [self.reduce(group) for group in groups]
         for t in tokens:
             if t.features.shape[-1] != self.projector.in_dim:
-                named = ", ".join(type(part).__name__ for part in (self.encoder, *self.reducers))
+                names = ", ".join(type(part).__name__ for part in (self.encoder, *self.reducers))
                 raise ComposeError(
-                    f"The encoder and reducers ({named}) gave tokens of {t.features.shape[-1]} channels, expected "
-                    f"{self.projector.in_dim}. A part's `shape` disagrees with its `forward`; run the part through "
-                    "composer.testing."
+                    f"The encoder and reducers ({names}) gave tokens of {t.features.shape[-1]} channels, expected "
+                    f"{self.projector.in_dim}. A part's `shape` does not match its `forward`; check the part with "
+                    "composer.testing"
                 )
         return [self.projector(t.features).flatten(0, 1) for t in tokens]
 
     def reduce(self, group: FrameGroup, *, keep_sources: bool = False) -> VisualTokens:
-        """One group's tokens after the encoder and all reducers, before the projector."""
+        """Run the encoder and all reducers on one group, without the projector."""
         reducers = list(self.reducers)
-        inside = reducers.pop(0) if reducers and isinstance(reducers[0], BlockReducer) else None
-        tokens: VisualTokens = self.encoder(group.pixels, inside, keep_sources=keep_sources)
+        in_blocks = reducers.pop(0) if reducers and isinstance(reducers[0], BlockReducer) else None
+        tokens: VisualTokens = self.encoder(group.pixels, in_blocks, keep_sources=keep_sources)
         tokens = tokens._replace(clip=group.clip, time=group.time)
         for reducer in reducers:
             tokens = reducer(tokens)
         return tokens
 
     def _loss(self, hidden: Tensor, labels: Tensor, predicting: Tensor) -> Output:
-        # The head runs on the predicting positions alone, since logits over a vocabulary of 65,536 are the largest
+        # The head runs only on the predicting positions, because logits over a vocabulary of 65,536 are the largest
         # tensor of a training step.
         targets = labels.flatten().index_select(0, predicting + 1)
         logits = self.backbone.head(hidden.flatten(0, 1).index_select(0, predicting)).float()

@@ -1,4 +1,4 @@
-"""From a sample and its decoded media to a batch. Runs in data workers: nothing here holds a weight."""
+"""Converts samples and decoded media to batches. Runs in data workers, without the model's weights."""
 
 import copy
 from collections.abc import Sequence
@@ -21,9 +21,15 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Processor:
-    """What a model knows about its input: how long a frame becomes, how text becomes ids, where media go.
+    """Converts samples to a model's input.
 
-    encoder, reducers: skeletons on the meta device, asked for shapes only.
+    Attributes:
+        encoder: Copy on the meta device, for shapes.
+        reducers: Copies on the meta device, for shapes.
+        tokenizer: The backbone's tokenizer.
+        template: The backbone's chat template.
+        layout: Position of media in a user turn.
+        context_length: The backbone's context in tokens; None if unknown.
     """
 
     encoder: Encoder
@@ -37,7 +43,7 @@ class Processor:
     def of(
         cls, encoder: Encoder, reducers: Sequence[BlockReducer | Reducer], backbone: Backbone, layout: Layout
     ) -> Self:
-        """The processor of a model made of these parts."""
+        """Make the processor of a model."""
         return cls(
             _skeleton(encoder),
             tuple(_skeleton(reducer) for reducer in reducers),
@@ -49,27 +55,34 @@ class Processor:
 
     @property
     def transform(self) -> FrameTransform:
-        """How a decoded frame becomes the encoder's input."""
+        """Converts a decoded frame to the encoder's input."""
         return self.encoder.transform
 
     def shape(self, height: int, width: int) -> TokenShape:
-        """Tokens of one frame of this size (pixels, after `transform`) when they reach the projector."""
+        """Shape of a frame's tokens at the projector. height, width: in pixels, after `transform`."""
         shape = self.encoder.shape(height, width)
         for reducer in self.reducers:
             shape = reducer.shape(shape)
         return shape
 
     def encode(self, sample: Sample, clips: Sequence[Clip], *, answer: bool = False, opening: str = "") -> Example:
-        """One sample as ids and labels around its media, which become runs of `MEDIA_ID`.
+        """Convert a sample to ids and labels, with a run of `MEDIA_ID` for each media item.
 
-        clips: one for each of `sample.media`, in order. answer: leave the last assistant turn out of the prompt and
-        keep its text as `Example.answer` (generation); otherwise the whole conversation, with loss on what the
-        assistant says (training). opening: text that the answer begins with; it stands in the prompt.
-        Raises DataError if media and clips differ in number, ContextLengthError if the prompt exceeds the context.
+        Args:
+            sample: The sample.
+            clips: A clip for each of `sample.media`, in order.
+            answer: False for the complete conversation with loss on the assistant's text (training). True for the
+                prompt without the last assistant turn, whose text is `Example.answer` (generation).
+            opening: Text at the end of the prompt that the answer starts with.
+
+        Raises:
+            DataError: The number of clips differs from that of the media.
+            ContextLengthError: The prompt exceeds the context.
         """
         if len(clips) != len(sample.media):
             raise DataError(
-                f"{sample.source}: sample {sample.id!r} names {len(sample.media)} media and {len(clips)} were given."
+                f"{sample.source}: sample {sample.id!r}: got {len(clips)} clips, expected {len(sample.media)}, one for "
+                "each media item"
             )
         prompt, expected = split_question(sample) if answer else (sample, "")
         ids: list[int] = []
@@ -101,7 +114,7 @@ class Processor:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """Right-pad examples into a batch and bucket their frames by size, so that every group has one grid."""
+    """Make a batch of examples: right-padded ids, and frames grouped by size."""
     clips = [clip for example in examples for clip in example.clips]
     counts = [count for example in examples for count in example.visual]
     buckets: dict[tuple[int, int], list[int]] = {}
@@ -126,7 +139,7 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def predicting(labels: Tensor) -> Tensor:
-    """The positions of the flattened labels [B, T] whose next one has a label."""
+    """Find the positions in the flattened labels [B, T] whose next position has a label."""
     row, position = (labels[:, 1:] != IGNORE_LABEL).nonzero().unbind(1)
     return row * labels.shape[1] + position
 

@@ -1,4 +1,4 @@
-"""Visual tokens into their places in the text's embeddings. Legend: B rows, T positions, V visual tokens, D width."""
+"""Inserts visual tokens into the text's embeddings. Legend: B rows, T positions, V visual tokens, D width."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,30 +10,41 @@ from composer.errors import ComposeError
 
 
 def splice(embeds: Tensor, visual: Tensor, positions: Tensor) -> Tensor:
-    """Put `visual` [V, D] at these positions of the flattened embeddings; returns [B, T, D] in embeds' dtype.
+    """Replace embeddings by visual tokens.
 
-    positions: [V] int64, each at most once.
+    Args:
+        embeds: [B, T, D].
+        visual: [V, D].
+        positions: [V] int64 positions in the flattened embeddings, each at most once.
+
+    Returns:
+        [B, T, D] in the dtype of `embeds`.
     """
-    spliced = embeds.flatten(0, 1).clone()
-    # In place, which autocast leaves alone on every device. On a CPU alone it would cast the operands of `index_copy`.
-    return spliced.index_copy_(0, positions, visual.to(embeds.dtype)).view_as(embeds)
+    result = embeds.flatten(0, 1).clone()
+    # In place, because autocast casts the operands of `index_copy` on CPUs, and those of `index_copy_` nowhere.
+    return result.index_copy_(0, positions, visual.to(embeds.dtype)).view_as(embeds)
 
 
 def check_counts(batch: Batch, counts: Sequence[int]) -> None:
-    """Raise ComposeError, naming the first samples, if a group of frames has more or fewer tokens than places.
+    """Check that each group of frames has as many visual tokens as the prompt has positions for it.
 
-    counts: the visual tokens that the parts made of each group. All frames of a group become equally many.
+    Args:
+        batch: The batch.
+        counts: Number of visual tokens of each group; each of its frames has the same share.
+
+    Raises:
+        ComposeError: A number differs; names the first samples.
     """
     for group, positions, count in zip(batch.frames, batch.visual, counts, strict=True):
         if len(positions) == count:
             continue
         frames, _, height, width = group.pixels.shape
         names = list(dict.fromkeys(_sample(batch, position) for position in positions.tolist()))
-        named = ", ".join(map(repr, names[:3])) + (f", and {len(names) - 3} more" if len(names) > 3 else "")
+        listed = ", ".join(map(repr, names[:3])) + (f", and {len(names) - 3} more" if len(names) > 3 else "")
         raise ComposeError(
             f"The encoder and reducers gave {count / frames:g} tokens per frame of {width}x{height} pixels, expected "
-            f"{len(positions) / frames:g}, for which the prompt has places (samples {named}). A part's `shape` "
-            "disagrees with its `forward`; run the part through composer.testing"
+            f"{len(positions) / frames:g} as in the prompt (samples {listed}). A part's `shape` does not match its "
+            "`forward`; check the part with composer.testing"
         )
 
 

@@ -1,4 +1,4 @@
-"""Building parts whose weights are loaded afterwards."""
+"""Builds parts whose weights are loaded later."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,16 +12,17 @@ from torch.overrides import TorchFunctionMode
 _FILLS = frozenset(
     {"add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_"}
 )
-"""Methods that write a tensor's values and nothing else."""
+"""Methods that only write a tensor's values."""
 
 
 @contextmanager
 def unfilled_parameters() -> Iterator[None]:
-    """Modules made inside have parameters without values, on the meta device; their buffers are computed as always.
+    """Create the parameters of modules on the meta device, without values, until the block ends.
 
-    A plain `torch.device("meta")` would also lose the buffers that no checkpoint holds, such as rotary tables.
+    Buffers are computed as usual: with `torch.device("meta")`, those that no checkpoint contains, such as rotary
+    tables, would be lost.
     """
-    memo: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # one for one: tied parameters stay tied
+    memo: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}  # by identity, so that tied parameters stay tied
 
     def unfilled(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
         if parameter.is_meta:
@@ -31,7 +32,7 @@ def unfilled_parameters() -> Iterator[None]:
             memo[id(parameter)] = parameter, empty
         return memo[id(parameter)][1]
 
-    handle = register_module_parameter_registration_hook(unfilled)  # type: ignore[arg-type]  # torch's own is wrong
+    handle = register_module_parameter_registration_hook(unfilled)  # type: ignore[arg-type]  # torch's own type is wrong
     try:
         with _NothingToFill():
             yield
@@ -40,7 +41,7 @@ def unfilled_parameters() -> Iterator[None]:
 
 
 class _NothingToFill(TorchFunctionMode):
-    """Skips what would fill tensors without values: the first such call imports the meta kernels, and sympy."""
+    """Skips functions that would fill meta tensors: the first such call imports the meta kernels and sympy."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
@@ -52,7 +53,7 @@ class _NothingToFill(TorchFunctionMode):
 
 
 def fill(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Make the tensors of a state dict the parameters and buffers of `module`; tied parameters stay tied."""
+    """Assign the tensors of a state dict to a module's parameters and buffers; tied parameters stay tied."""
     tied: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         tied.setdefault(id(parameter), []).append(name)

@@ -15,10 +15,10 @@ from composer.model.multimodal import MultimodalModel
 
 
 def checkpoint_blocks(model: MultimodalModel) -> None:
-    """Make every block that encoder and backbone name compute its activations again in the backward pass.
+    """Make every block of encoder and backbone (`block_classes`) recompute its activations in the backward pass.
 
-    Non-reentrant checkpoints, in place; state-dict keys stay as they are. A block that fails the second time raises
-    ComposeError.
+    Non-reentrant checkpoints, in place; state-dict keys do not change. A block whose recomputation fails raises
+    ComposeError in the backward pass.
     """
     blocks = (*model.encoder.block_classes, *model.backbone.block_classes)
     apply_activation_checkpointing(
@@ -31,24 +31,24 @@ def _wrapped(block: nn.Module) -> nn.Module:
 
 
 def _contexts(block: str) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds a block's forward, and the forward that is done again."""
-    return nullcontext(), _again(block)
+    """The contexts of a block's forward and of its recomputation."""
+    return nullcontext(), _recomputation(block)
 
 
 @contextmanager
-def _again(block: str) -> Iterator[None]:
+def _recomputation(block: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__ == "torch.utils.checkpoint":  # it ends early in this way
+        if type(error).__module__ == "torch.utils.checkpoint":  # it stops recomputation early with an exception
             raise
-        raise ComposeError(not_repeatable(f"block {block} fails when its forward is done again", error)) from error
+        raise ComposeError(not_repeatable(f"block {block} fails when its forward is repeated", error)) from error
 
 
-def not_repeatable(what: str, error: Exception) -> str:
-    """The message for a model whose blocks cannot be checkpointed."""
+def not_repeatable(problem: str, error: Exception) -> str:
+    """Make the message for a model whose blocks cannot be checkpointed."""
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     return (
-        f"training.gradient_checkpointing: {what} ({reason}): it changes what it is given, such as a cache. Set it to "
+        f"training.gradient_checkpointing: {problem} ({reason}): it changes its input, such as a cache. Set it to "
         "false, or report it to the authors of the plugin (composer.testing checks it)"
     )

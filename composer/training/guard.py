@@ -1,4 +1,4 @@
-"""No step on a loss that is not finite."""
+"""Skips optimizer steps whose loss or gradient is not finite."""
 
 import json
 import logging
@@ -20,19 +20,19 @@ LOG_NAME = "bad_steps.jsonl"
 
 
 class FiniteGuard(Callback):
-    """Skips every optimizer step whose loss or gradient norm is not finite, on all ranks alike.
+    """Skips every optimizer step whose loss or gradient norm is not finite on any rank, on all ranks.
 
     Each rank appends the samples of such a step to `bad_steps.jsonl` in the run folder. Raises TrainingError after
     `max_bad_steps` in a row.
 
-    For this the host waits for the device, once per optimizer step and nowhere else in one. So it reads what is to be
-    logged along with it: the module's `step_metrics`, by name. Logged as tensors of the CPU they are not read again.
+    The host must wait for the device to do this, once per optimizer step and nowhere else. It therefore also reads the
+    metrics to log, the module's `step_metrics`; they are logged as CPU tensors, so that they are not read again.
     """
 
     def __init__(self, max_bad_steps: int) -> None:
         self.max_bad_steps = max_bad_steps
         self._bad_in_a_row = 0
-        # Since the last optimizer step, which accumulated gradients put several batches ago.
+        # Since the last optimizer step; with accumulated gradients that is several batches.
         self._losses: list[Tensor] = []
         self._sample_ids: list[str] = []
 
@@ -55,12 +55,12 @@ class FiniteGuard(Callback):
         for name, value in logged.items():
             pl_module.log(name, torch.tensor(value), prog_bar=name != "train/gradient_norm")
         norm = logged["train/gradient_norm"]
-        # fp16 overflows on purpose while its scaler looks for the largest scale that does not, and skips those steps.
+        # fp16's scaler searches for the largest scale that does not overflow, and itself skips the steps that do.
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         if trainer.strategy.reduce_boolean_decision(all(map(math.isfinite, losses if scaled else [*losses, norm]))):
             self._bad_in_a_row = 0
         else:
-            # An optimizer leaves parameters without a gradient alone, their moments and weight decay included.
+            # An optimizer does not update parameters without a gradient, nor their moments, nor does weight decay.
             optimizer.zero_grad(set_to_none=True)
             self._bad_in_a_row += 1
             self._report(trainer, losses, norm)
@@ -79,17 +79,15 @@ class FiniteGuard(Callback):
         }
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        log.warning(
-            "Step %d skipped: loss or gradient is not finite; its samples are in %s.", trainer.global_step, path
-        )
+        log.warning("Step %d skipped: loss or gradient is not finite; its samples are in %s", trainer.global_step, path)
         if self._bad_in_a_row >= self.max_bad_steps:
             raise TrainingError(
                 f"Stopped at step {trainer.global_step}: {self._bad_in_a_row} steps in a row had a loss or a gradient "
                 f"that is not finite. Their samples are in {path}. Lower training.learning_rate, clip gradients "
-                "(trainer.gradient_clip_val), or look at those samples, then resume with --ckpt_path last"
+                "(trainer.gradient_clip_val), or fix those samples, then resume with --ckpt_path last"
             )
 
 
 def _plain(number: float) -> float | str:
-    """A number as JSON has it; JSON has no NaN and no infinity."""
+    """A number, or text if JSON cannot represent it (NaN, infinity)."""
     return number if math.isfinite(number) else str(number)

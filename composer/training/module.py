@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from composer.batch import Batch, sample_ids
@@ -37,17 +38,20 @@ from composer.training.throughput import Throughput
 
 
 class ComposerModule(LightningModule):
-    """A composed model with what a recipe's `training:` section says of it.
+    """A composed model, trained as a recipe's `training:` section says.
 
-    The model is built in `configure_model`, so on the device and in the precision that the trainer asks for. The run
-    folder is the trainer's `default_root_dir`. The trainer's data module is a `MultimodalDataModule` or its like: it is
-    told of every trained sample (`trained(count)`) inside `training_step`, because checkpoints are written before
-    `on_train_batch_end`; a checkpoint remembers its `frames`.
+    The model is built in `configure_model`, so on the device and in the precision of the trainer. The run folder is the
+    trainer's `default_root_dir`. The trainer's data module has the methods of `MultimodalDataModule`: `training_step`
+    calls `trained(count)`, because checkpoints are written before `on_train_batch_end`; a checkpoint stores `frames`.
+
+    Args:
+        model: All options of the model.
+        training: The recipe's `training:` section.
     """
 
     model: MultimodalModel
     step_metrics: dict[str, Tensor]
-    """What the last training step found, on the device; the guard reads and logs it, together with what it guards."""
+    """Metrics of the last training step, on the device; the guard reads and logs them along with the losses."""
 
     def __init__(self, model: ModelConfig, training: TrainingConfig) -> None:
         super().__init__()
@@ -57,12 +61,12 @@ class ComposerModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         check_strategy(self.trainer.strategy)
-        # A plugin of the trainer may bring an input and output of its own.
+        # A plugin of the trainer may have its own checkpoint IO.
         if type(self.trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             self.trainer.strategy.checkpoint_io = DurableCheckpointIO()
 
     def configure_model(self) -> None:
-        """Build the model once, with the weights of a checkpoint if there is one, and freeze what is not trained."""
+        """Build the model once, with the weights of a checkpoint if there is one, and freeze parts."""
         if "model" in self._modules:
             return
         source = self._source()
@@ -77,7 +81,7 @@ class ComposerModule(LightningModule):
             checkpoint_blocks(self.model)
 
     def _source(self) -> str | None:
-        """The checkpoint that the weights come from, if it is known before the model is built (`trainer.ckpt_path`)."""
+        """The checkpoint of the weights, if it is known before the model is built (`trainer.ckpt_path`)."""
         if self._trainer is None:
             return None
         if self.trainer.ckpt_path is not None:
@@ -87,19 +91,22 @@ class ComposerModule(LightningModule):
     def configure_callbacks(self) -> list[Callback]:
         callbacks: list[Callback] = [FiniteGuard(self.training_config.max_bad_steps), Throughput()]
         if self.trainer.checkpoint_callbacks:
-            # Lightning adds one without any option where checkpointing is on; RunCheckpoint takes its place.
+            # Lightning adds one without options if checkpointing is on; RunCheckpoint replaces it.
             self.trainer.callbacks = [c for c in self.trainer.callbacks if not _is_default(c)]
             callbacks.append(RunCheckpoint(self.training_config))
         return callbacks
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         total_steps = self.trainer.estimated_stepping_batches
         if total_steps == float("inf"):
-            raise TrainingError("The learning rate's schedule needs an end: set trainer.max_steps or max_epochs.")
+            raise TrainingError(
+                "trainer: got no end of training, expected max_steps or max_epochs, which the learning rate's schedule "
+                "needs"
+            )
         groups = parameter_groups(self.model, self.training_config)
         if not groups:
             parts = ", ".join(self.training_config.trainable)
-            raise TrainingError(f"training.trainable: {parts} has no parameter to train")
+            raise TrainingError(f"training.trainable: got {parts}, which has no parameters: add a part that has some")
         optimizer = RecipeAdamW(groups, betas=self.training_config.betas)
         schedule = WarmupCosine(optimizer, int(total_steps), self.training_config)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -125,7 +132,7 @@ class ComposerModule(LightningModule):
             print_parts(self.model.parts(), components, parameter_groups(self.model, self.training_config))
 
     def training_step(self, batch: Batch | list[Batch], batch_idx: int) -> Tensor:
-        """A step over one batch, or over micro-batches: their gradients add up to that of the mean over all targets."""
+        """Run a step over a batch or micro-batches, whose gradients add up to that of the mean over all targets."""
         optimizer = self.trainer.optimizers[0]
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             optimizer.zero_grad()
@@ -135,20 +142,21 @@ class ComposerModule(LightningModule):
         moved = ahead(batches, start_on(self.device))
         for micro in islice(moved, len(batches) - 1):
             part, right = self._weighted(micro, weight)
-            # Lightning divides what is returned in the same way.
+            # Lightning divides the returned loss in the same way.
             self.trainer.strategy.backward(part / self.trainer.accumulate_grad_batches, optimizer)
             loss, correct = loss + part.detach(), correct + right
-        part, right = self._weighted(next(moved), weight)  # Lightning does this one's backward, and what follows it
+        part, right = self._weighted(next(moved), weight)  # Lightning runs the backward of the last one
         metrics = torch.stack([loss + part.detach(), correct + right])
         if self.trainer.world_size > 1:
             metrics = self.trainer.strategy.reduce(metrics, reduce_op="mean")
         self.step_metrics = dict(zip(("train/loss", "train/token_accuracy"), metrics, strict=True))
-        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))  # of a number, a device's tensor
+        # A tensor, because Lightning would copy a number to the device.
+        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
         self.trainer.datamodule.trained(len(sample_ids(batch)))
         return part
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
-        """Nothing: Lightning calls it after `training_step`, whose micro-batches have left their gradients by then."""
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: object) -> None:
+        """Do nothing: Lightning calls it after `training_step`, which has computed gradients of micro-batches."""
 
     def validation_step(self, batch: Batch) -> None:
         out: Output = self.model(batch)
@@ -165,18 +173,18 @@ class ComposerModule(LightningModule):
         now = set(self.hparams["training"]["trainable"])
         if self.trainer.state.fn == TrainerFn.FITTING and before != now:
             raise CheckpointError(
-                f"Checkpoint {path} is of a run that trains {', '.join(sorted(before))}, and this one trains "
-                f"{', '.join(sorted(now))}: its optimizer's state does not fit. To start a new stage from its weights, "
-                f"leave --ckpt_path out, set training.initial_weights={path} and name a new folder with "
-                "--trainer.default_root_dir=DIR."
+                f"Checkpoint {path} does not match training.trainable: got {', '.join(sorted(now))}, expected "
+                f"{', '.join(sorted(before))}, which its optimizer's state is for. To start a new stage from its "
+                f"weights, remove --ckpt_path, set training.initial_weights={path} and name a new folder with "
+                "--trainer.default_root_dir=DIR"
             )
 
     def _weight(self, batches: list[Batch]) -> Tensor:
-        """What one target token weighs in the step's loss, so that the ranks' mean is the mean over all of them.
+        """Weight of one target token in the step's loss, so that the mean over ranks is that over all target tokens.
 
-        With gradients that Lightning accumulates, its batches count alike, whatever their number of target tokens.
+        If Lightning accumulates gradients, its batches have equal weights, whatever their number of target tokens.
         """
-        targets = torch.tensor(sum(len(batch.predicting) for batch in batches))  # a number of the host, like others
+        targets = torch.tensor(sum(len(batch.predicting) for batch in batches))
         if self.trainer.world_size > 1:
             targets = self.trainer.strategy.reduce(targets.to(self.device, non_blocking=True), reduce_op="sum")
         return self.trainer.world_size / targets.clamp(min=1)
@@ -186,25 +194,25 @@ class ComposerModule(LightningModule):
         out: Output = self.model(batch)
         loss = out.loss * (out.targets * weight)
         if not loss.requires_grad or (not batch.frames and isinstance(self.trainer.strategy, DDPStrategy)):
-            # Text alone runs no encoder. DDP waits for a gradient of every trained parameter; without DDP, a projector
-            # trained alone would leave nothing to differentiate.
+            # A batch without media does not use the encoder. DDP waits for a gradient of every trained parameter; and
+            # if only the projector is trained, the loss would depend on no trained parameter.
             loss = loss + 0 * sum(p.flatten()[0] for p in self.parameters() if p.requires_grad)
         return loss, out.correct * weight
 
 
 def check_strategy(strategy: str | Strategy) -> None:
-    """Raise ConfigError unless every process holds the whole model: `strategy` is the trainer's, by name or made."""
+    """Raise ConfigError unless each process has the complete model. strategy: the trainer's, or its name."""
     if isinstance(strategy, str):
         name, known = strategy, strategy in ("auto", "single_device") or strategy.startswith("ddp")
     else:
-        # Exactly these: Lightning derives DeepSpeed's and XLA's from them.
+        # Exactly these classes, because Lightning derives DeepSpeed's and XLA's from them.
         name, known = type(strategy).__name__, type(strategy) in (SingleDeviceStrategy, DDPStrategy)
     if not known:
         raise ConfigError(
             f"trainer.strategy: got {name}, expected auto, ddp or a variant of it such as "
-            "ddp_find_unused_parameters_true. Weight decay, gradient norms and checkpoints need the whole model in "
-            "every process. To need less memory, set training.gradient_checkpointing=true or freeze parts "
-            "(training.trainable)."
+            "ddp_find_unused_parameters_true. Weight decay, gradient norms and checkpoints need the complete model in "
+            "every process. To save memory, set training.gradient_checkpointing=true or freeze parts "
+            "(training.trainable)"
         )
 
 

@@ -1,20 +1,28 @@
-"""AdamW with a learning rate for each part, and a learning rate that is a pure function of the step."""
+"""AdamW with a learning rate per part, and a schedule that is a pure function of the step."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
+from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from composer.model.multimodal import MultimodalModel
-from composer.parts import Backbone, decay_groups
+from composer.parameters import decay_groups
+from composer.parts import Backbone
 from composer.recipe.training import TrainingConfig
 
 
 def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) -> float:
-    """The learning rate of optimizer step `step` (from 0) as a factor of the peak.
+    """Compute the learning rate of a step as a factor of the peak.
 
     Linear from `warmup_start_factor` to 1 over the first `warmup_ratio` of the steps, then a cosine to `min_lr_ratio`.
+
+    Args:
+        step: Number of the optimizer step, from 0.
+        total_steps: Number of steps of the run.
+        config: The recipe's `training:` section.
     """
     warmup_steps = round(config.warmup_ratio * total_steps)
     if step < warmup_steps:
@@ -23,12 +31,18 @@ def learning_rate_factor(step: int, total_steps: int, config: TrainingConfig) ->
     return config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dict[str, Any]]:
-    """One or more groups for each trained part: `params`, `lr`, `weight_decay` and the part's `name`.
+class OptimizerGroup(TypedDict):
+    """An optimizer group. name: the part of its parameters."""
 
-    A backbone says itself which of its parameters decay or learn at another rate (`lr_scale`).
-    """
-    groups = []
+    name: str
+    params: list[nn.Parameter]
+    lr: float
+    weight_decay: float
+
+
+def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[OptimizerGroup]:
+    """Make one or more groups for each trained part; a backbone's are those of `Backbone.parameter_groups`."""
+    groups: list[OptimizerGroup] = []
     rates = {str(part): rate for part, rate in config.learning_rates.items()}
     for name, part in model.parts().items():
         rate = rates.get(name, config.learning_rate)
@@ -42,15 +56,15 @@ def parameter_groups(model: MultimodalModel, config: TrainingConfig) -> list[dic
 
 
 class RecipeAdamW(AdamW):
-    """AdamW that takes only its moments from a checkpoint: rates, betas and decay are those of the current recipe.
+    """AdamW that restores only its moments from a checkpoint: rates, betas and decay are those of the current recipe.
 
     On CUDA one kernel updates all parameters.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], **options: Any) -> None:
+    def __init__(self, groups: Sequence[OptimizerGroup], betas: tuple[float, float] = (0.9, 0.999)) -> None:
         on_cuda = all(p.is_cuda for group in groups for p in group["params"])
-        super().__init__(groups, fused=on_cuda or None, **options)
-        # A fused step could undo the scale of fp16's gradients itself; clipping and the guard need them before that.
+        super().__init__([dict(group) for group in groups], betas=betas, fused=on_cuda or None)
+        # A fused step could unscale fp16's gradients itself, but clipping and the guard need them unscaled before it.
         self._step_supports_amp_scaling = False
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -62,15 +76,15 @@ class RecipeAdamW(AdamW):
 
 
 class WarmupCosine(LambdaLR):
-    """`learning_rate_factor` at every step. A checkpoint holds the step alone."""
+    """Learning rate schedule by `learning_rate_factor`. A checkpoint stores only the step."""
 
     def __init__(self, optimizer: Optimizer, total_steps: int, config: TrainingConfig) -> None:
         super().__init__(optimizer, lambda step: learning_rate_factor(step, total_steps, config))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, int]:
         return {"step": self.last_epoch}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.last_epoch = state_dict["step"]
         self._last_lr = [
             peak * factor(self.last_epoch) for peak, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)

@@ -1,10 +1,11 @@
-"""When and how a run saves itself, and how it resumes exactly."""
+"""Saves a run's checkpoints, and resumes it exactly."""
 
 import logging
 import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NotRequired, TypedDict, cast
@@ -25,37 +26,37 @@ FOLDER = "checkpoints"
 
 
 class RandomState(TypedDict):
-    """States of the random generators, of CUDA's if there is a GPU."""
+    """State of the random generators; `cuda` only if there is a GPU."""
 
     cpu: Tensor
     cuda: NotRequired[Tensor]
 
 
 class RunState(TypedDict):
-    """What a checkpoint stores of `RunCheckpoint`. saved: names of the files that the run still has, oldest first."""
+    """State of `RunCheckpoint` in a checkpoint. saved: names of the run's remaining checkpoints, oldest first."""
 
     saved: list[str]
     random_state: RandomState
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Lightning's reading and writing of checkpoints, done by `composer.model.checkpoint`."""
+    """Reads and writes Lightning's checkpoints with `composer.model.checkpoint`."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: object = None) -> None:
         write_checkpoint(checkpoint, Path(path))
 
     def load_checkpoint(
-        self, path: Path | str, map_location: Any = None, weights_only: bool | None = None
+        self, path: Path | str, map_location: object = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         return dict(read_checkpoint(path))
 
 
 class RunCheckpoint(Checkpoint):
-    """Saves `checkpoints/step-N.ckpt` in the run folder, and keeps the newest few that the run has written.
+    """Saves `checkpoints/step-N.ckpt` in the run folder, and keeps the run's newest `keep_checkpoints`.
 
-    It saves every `save_every_steps` and `save_every_minutes`, at the end of each epoch and of the run, and on SIGTERM
-    and Ctrl-C as soon as the step at hand is done; a second Ctrl-C stops at once. On one device the random generators
-    go on where they were. Raises TrainingError rather than save weights that are not finite.
+    It saves every `save_every_steps` and `save_every_minutes`, at the end of each epoch and of the run, and, on SIGTERM
+    and Ctrl-C, after the current step; a second Ctrl-C stops at once. On one device it also restores the random
+    generators. Raises TrainingError instead of saving weights that are not finite.
     """
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -65,7 +66,7 @@ class RunCheckpoint(Checkpoint):
         self._step = self._saved_step = 0
         self._saved_at = 0.0
         self._interrupted = False
-        self._handler: Any = None
+        self._handler: Callable[[int, FrameType | None], object] | int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = self._saved_step = trainer.global_step
@@ -75,7 +76,7 @@ class RunCheckpoint(Checkpoint):
         if threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._interrupt)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         # A checkpoint between two optimizer steps would lose the gradients accumulated so far.
         stepped, self._step = trainer.global_step > self._step, trainer.global_step
         due = stepped and (self._interrupted or trainer.received_sigterm or self._is_due(trainer.global_step))
@@ -94,7 +95,7 @@ class RunCheckpoint(Checkpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._release_interrupt()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         random_state: RandomState = {"cpu": torch.get_rng_state()}
         if torch.cuda.is_available():
             random_state["cuda"] = torch.cuda.get_rng_state()
@@ -117,8 +118,8 @@ class RunCheckpoint(Checkpoint):
         largest = torch.nn.utils.get_total_norm([p.detach() for p in pl_module.parameters()], norm_type=math.inf)
         if not largest.isfinite():
             raise TrainingError(
-                f"Weights are not finite after step {step}, so they were not saved. Resume from the checkpoint before "
-                f"them in {folder} (--ckpt_path last) with a lower training.learning_rate."
+                f"Weights are not finite after step {step}, so they were not saved. Resume from the previous "
+                f"checkpoint in {folder} (--ckpt_path last) with a lower training.learning_rate"
             )
         self._saved.append(f"step-{step:08d}{SUFFIX}")
         trainer.save_checkpoint(folder / self._saved[-1], weights_only=False)
@@ -130,7 +131,7 @@ class RunCheckpoint(Checkpoint):
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
-        log.warning("Interrupted: saving after this step. Interrupt again to stop at once.")
+        log.warning("Interrupted: saving after this step; interrupt again to stop at once")
 
     def _release_interrupt(self) -> None:
         if self._handler is not None:

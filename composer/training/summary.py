@@ -1,23 +1,27 @@
-"""The table at the start of a run: what is trained, and how fast it learns."""
+"""Table of a run's trained parts and learning rates."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from composer.training.optim import OptimizerGroup
+
 
 def print_parts(
     parts: Mapping[str, nn.Module],
     components: Mapping[str, str],
-    groups: Sequence[Mapping[str, Any]],
+    groups: Sequence[OptimizerGroup],
     console: Console | None = None,
 ) -> None:
-    """Print a row for each part: its component, its parameters, those trained, and their peak learning rate.
+    """Print a row for each part: component, number of parameters, number of trained ones, peak learning rate.
 
-    parts: as `MultimodalModel.parts` gives them. components: each part's component name. groups: the optimizer's,
-    with `name`, `params` and `lr`.
+    Args:
+        parts: Result of `MultimodalModel.parts`.
+        components: Component of each part.
+        groups: Groups of the optimizer.
+        console: Where to print; standard output if None.
     """
     table = Table("part", "component", box=None, padding=(0, 2), header_style="bold")
     for heading in ("parameters", "trained", "learning rate"):
@@ -35,5 +39,5 @@ def print_parts(
     (console or Console()).print(table)
 
 
-def _count(parameters: Any) -> int:
+def _count(parameters: Iterable[nn.Parameter]) -> int:
     return sum(p.numel() for p in parameters)

@@ -1,7 +1,6 @@
-"""How fast a run goes."""
+"""Logs a run's speed."""
 
 import time
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -10,7 +9,7 @@ from composer.batch import Batch, sample_ids
 
 
 class Throughput(Callback):
-    """Logs `train/samples_per_second`, all ranks together, over the steps since it was last logged."""
+    """Logs `train/samples_per_second` of all ranks, over the steps since it was last logged."""
 
     def __init__(self) -> None:
         self._samples = 0
@@ -20,7 +19,7 @@ class Throughput(Callback):
         self._samples, self._since = 0, time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch | list[Batch], batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch | list[Batch], batch_idx: int
     ) -> None:
         self._samples += len(sample_ids(batch)) * trainer.world_size
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:
@@ -30,5 +29,5 @@ class Throughput(Callback):
             self._samples, self._since = 0, now
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Validation between two steps is no training time.
+        # Time of validation between two steps does not count.
         self._samples, self._since = 0, time.monotonic()

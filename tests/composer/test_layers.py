@@ -17,7 +17,8 @@ LAYERS: tuple[str, ...] = (
     "registry",
     "recipe",
     # Torch.
-    "packing state",
+    "merging parameters state",
+    "packing",
     "batch parts",
     "blocks",
     "model",

@@ -143,7 +143,7 @@ def test_a_kept_cache_is_another_models_or_ones_own(tmp_path: Path) -> None:
     loaded = KVState.load(tmp_path / "state", fingerprint(made))
     step = made.embed(torch.tensor([[4]]))
     assert torch.equal(made(step, None, loaded)[0], made(step, None, state)[0])
-    with pytest.raises(CheckpointError, match="written by another model"):
+    with pytest.raises(CheckpointError, match="belongs to a different model"):
         KVState.load(tmp_path / "state", fingerprint(other))
 
 

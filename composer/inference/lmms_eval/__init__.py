@@ -1,6 +1,6 @@
-"""What lmms-eval's entry points find: `lmms-eval --model composer --model_args checkpoint=runs/mine`.
+"""Entry point for lmms-eval: `lmms-eval --model composer --model_args checkpoint=runs/mine`.
 
-Light, for lmms-eval asks every installed model for its manifest, whichever it runs.
+Light, because lmms-eval reads the manifests of all installed models.
 """
 
 from typing import TYPE_CHECKING

@@ -16,9 +16,9 @@ def sample_of(messages: Sequence[Mapping[str, Any]], document: str, source: str)
     """Convert a document's messages to a sample.
 
     Args:
-        messages: Each part of a message is a text, an image (a file's path or a Pillow image) or a video: a file's path
-            next to `start_time` and `end_time` in seconds, or a mapping of `path` or `url`, `video_start` and
-            `video_end`.
+        messages: Chat messages. A part of a message is a text, an image (a file's path or a Pillow image) or a video:
+            a file's path with `start_time` and `end_time` in seconds, or a mapping of `path` or `url`, `video_start`
+            and `video_end`.
         document: The sample's id.
         source: The sample's source.
 
@@ -46,7 +46,7 @@ def _part(part: Mapping[str, Any], where: str) -> str | Media:
     raise DataError(f"{where}: got {part['type']}, expected text, image or video")
 
 
-def _image(image: Any, where: str) -> Media:
+def _image(image: object, where: str) -> Media:
     if isinstance(image, Image.Image):
         return Media("image", f"an image of {where}", data=_encode(image))
     if isinstance(image, str):

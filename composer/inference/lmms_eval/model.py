@@ -23,20 +23,20 @@ from composer.recipe.resolve import resolve
 log = logging.getLogger(__name__)
 
 LONGEST = 1024
-"""Longest answer, in tokens, if the task sets no `max_new_tokens`; as in most of lmms-eval's own models."""
+"""Maximum answer length in tokens if the task sets no `max_new_tokens`; as in most of lmms-eval's own models."""
 
 BETWEEN_EXAMPLES = "\n\n"
-"""What lmms-eval writes into `until` if a task sets none; it would cut answers after their first paragraph."""
+"""lmms-eval's default of `until`, which is ignored: it would cut answers after their first paragraph."""
 
 
 class ComposedModel(lmms):
     """A checkpoint that answers lmms-eval's requests for text, greedily.
 
-    Several processes share the requests as lmms-eval deals them.
+    Of several processes, each answers the requests that lmms-eval gives it.
 
     Args:
         checkpoint: A file, or a run folder, which stands for its newest checkpoint.
-        frames: Frames taken of each video; as many as in training if not given.
+        frames: Number of frames per video; that of training if not given.
         num_workers: Processes that decode media.
         batch_size: lmms-eval's flag of this name.
         device: lmms-eval's flag of this name.
@@ -44,7 +44,7 @@ class ComposedModel(lmms):
 
     Raises:
         CheckpointError: As `read_checkpoint`.
-        ConfigError: An option does not exist or does not fit.
+        ConfigError: An option is unknown or has a wrong value.
     """
 
     is_simple = False
@@ -56,7 +56,7 @@ class ComposedModel(lmms):
         num_workers: int = 2,
         batch_size: str | int = 1,
         device: str | None = None,
-        **overrides: Any,
+        **overrides: object,
     ) -> None:
         super().__init__()
         flags, unknown = from_flags([f"--{key}={value}" for key, value in overrides.items()], "model")
@@ -106,7 +106,7 @@ class ComposedModel(lmms):
 
 
 class Requests(Examples):
-    """Requests as prompts. documents: of each task and split, as lmms-eval keeps them."""
+    """Requests as prompts. documents: by task and split, as lmms-eval stores them."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Requests(Examples):
         return len(self.requests)
 
     def example(self, index: int) -> Example:
-        """Raises DataError or MediaError with the task and the document."""
+        """Encode a request. Raises DataError or MediaError with the task and the document."""
         _, messages_of, _, number, task, split = self.requests[index].args
         sample = sample_of(messages_of(self.documents[task][split][number]), str(number), f"{task} ({split})")
         try:
@@ -138,7 +138,7 @@ def _positive(name: str, value: str | int) -> int:
 
 
 def _not_greedy(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's options that greedy decoding does not follow."""
+    """A task's options that greedy decoding ignores."""
     greedy = {"temperature": 0, "do_sample": False, "num_beams": 1}
     return {name: options[name] for name, value in greedy.items() if (options.get(name) or value) != value}
 

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from composer.errors import ConfigError
 from composer.packing import check_packed
+from composer.parameters import ParameterGroup
 from composer.parts import Backbone, Resolved, check_ids
 from composer.prompt import WORLD
 from composer.state import State
@@ -143,7 +144,7 @@ class RWKVBackbone(Backbone):
     def resolved(self) -> Resolved:
         return asdict(self.sizes)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         """Return the author's groups: weight decay for matrices only, twice the learning rate for the decay's bias."""
         decays: list[nn.Parameter] = []
         matrices: list[nn.Parameter] = []

@@ -207,9 +207,9 @@ def test_a_step_is_shared_by_the_devices(tmp_path: Path) -> None:
         trainer(tmp_path, max_steps=3, max_epochs=-1).fit(Steps(), data)
         assert [[len(micro) for micro in step] for step in seen] == [cut] * 3
         assert [name for step in seen for micro in step for name in micro] == stream(15)
-    assert data._samples_a_step(5) == 1
+    assert data._samples_per_step(5) == 1
     with pytest.raises(ConfigError, match=r"global_batch_size: got 5, expected a multiple of the 2 devices"):
-        data._samples_a_step(2)
+        data._samples_per_step(2)
 
 
 def test_a_pass_is_as_long_as_claimed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from composer.batch import IGNORE_LABEL, Batch, Clip, Example
-from composer.data.steps import StepChunks, StepLoader, first_fit, micro_batches, packed, packed_rows
+from composer.data.steps import StepChunks, StepLoader, first_fit, micro_batches, pack_row, packed_rows
 from composer.errors import DataError
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
@@ -84,7 +84,7 @@ def test_packed_rows_have_the_loss_and_the_gradients_of_padded_rows(backbone: st
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_planted_leak_changes_the_loss(backbone: str) -> None:
     model = model_with(backbone)
-    row = packed(examples(model))
+    row = pack_row(examples(model))
     leaking = row._replace(cu_seqlens=(0, row.ids.shape[1]))
     with torch.no_grad():
         assert abs(float(model(row).loss - model(leaking).loss)) > 1e-3
@@ -97,7 +97,7 @@ def test_what_begins_with_a_label_is_not_predicted_by_the_sample_before_it(backb
     made = [example._replace(labels=example.ids.where(example.ids >= 0, IGNORE_LABEL)) for example in examples(model)]
     made[2] = made[2]._replace(ids=made[0].ids, labels=made[0].ids, clips=(), visual=())  # a first position with a loss
     assert any(example.labels[0] != IGNORE_LABEL for example in made[1:])
-    row = packed(made)
+    row = pack_row(made)
     assert len(row.predicting) == len(collate(made).predicting)
     ends = {sum(len(example.ids) for example in made[:i]) - 1 for i in range(1, len(made) + 1)}
     assert not ends & set(row.predicting.tolist())
@@ -108,7 +108,7 @@ def test_what_begins_with_a_label_is_not_predicted_by_the_sample_before_it(backb
 def test_a_row_holds_what_its_samples_hold() -> None:
     model = model_with("rwkv6")
     made = examples(model, 3)
-    row = packed(made)
+    row = pack_row(made)
     assert row.cu_seqlens is not None
     starts = row.cu_seqlens
     for example, start, end in zip(made, starts, starts[1:], strict=False):

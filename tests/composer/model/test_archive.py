@@ -84,7 +84,7 @@ def test_what_is_left_out_may_be_damaged(path: Path) -> None:
 
 def test_other_content_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.ckpt")
-    with pytest.raises(CheckpointError, match="it holds no dictionary"):
+    with pytest.raises(CheckpointError, match="it does not contain a dictionary"):
         read_archive(tmp_path / "list.ckpt")
     (tmp_path / "text.ckpt").write_text("nothing")
     with pytest.raises(DamagedError, match="it is truncated, or not a checkpoint"):

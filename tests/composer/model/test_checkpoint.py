@@ -135,7 +135,7 @@ def test_what_is_no_checkpoint_of_ours_is_named(tmp_path: Path, run: Path) -> No
         other["composer"]["format"] = version
         other["composer"]["distributions"]["multimodal-composer"] = "0.0.7"
         torch.save(other, tmp_path / "other.ckpt")
-        message = f"has format {version}, and this composer reads format 2: install multimodal-composer 0.0.7"
+        message = f"got format {version}, expected 2: install multimodal-composer 0.0.7"
         with pytest.raises(CheckpointError, match=message):
             read_checkpoint(tmp_path / "other.ckpt")
 

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
 from composer.batch import Clip, Example
-from composer.data.steps import packed
+from composer.data.steps import pack_row
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
@@ -71,7 +71,7 @@ def test_forward_and_backward_can_be_traced_without_values(
     mode = FakeTensorMode(allow_non_fake_inputs=False)
     make_fake(model, mode, torch.device("cpu"), torch.float32)
     made = examples(model)
-    for batch in (collate(made), packed(made)) if encoder == "openclip" else (collate(made),):
+    for batch in (collate(made), pack_row(made)) if encoder == "openclip" else (collate(made),):
         fake = tree_map_only(Tensor, mode.from_tensor, batch)
         with mode, torch.autocast("cpu", dtype=torch.bfloat16):
             out = model(fake)
@@ -84,7 +84,7 @@ def test_forward_and_backward_can_be_traced_without_values(
 def test_a_real_step_reads_nothing_back(backbone: str, pack: bool, on_device: None) -> None:
     """transformers and others look for tracing, and read more of real tensors than of fake ones."""
     model = compose(config("openclip", "tome", backbone))
-    batch = (packed if pack else collate)(examples(model))
+    batch = (pack_row if pack else collate)(examples(model))
     with host_reads() as reads:
         model(batch).loss.backward()
     assert not reads

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from composer.batch import Batch
-from composer.data.steps import packed
+from composer.data.steps import pack_row
 from composer.model.compose import compose
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import collate
@@ -45,7 +45,7 @@ def step(model: MultimodalModel, batch: Batch, precision: torch.dtype) -> dict[s
 @pytest.mark.parametrize("train", STAGES, ids=["pretrain", "vision", "language"])
 def test_a_step_in_bf16_is_near_the_step_in_fp32(train: tuple[str, ...], backbone: str, pack: bool) -> None:
     model = trained(train, backbone)
-    batch = (packed if pack else collate)(examples(model))
+    batch = (pack_row if pack else collate)(examples(model))
     other = copy.deepcopy(model)
     before = copy.deepcopy(model)
     expected, found = step(model, batch, torch.float32), step(other, batch, torch.bfloat16)

@@ -92,7 +92,7 @@ def test_a_batch_without_any_label_has_a_loss_of_zero_and_zero_gradients() -> No
 def test_channels_that_shape_does_not_announce_are_refused() -> None:
     parts = model()
     parts.reducers[0].channels = 3
-    said = r"\(MeanEncoder, FirstTokens\) gave tokens of 3 channels, expected 2\. A part's `shape` disagrees"
+    said = r"\(MeanEncoder, FirstTokens\) gave tokens of 3 channels, expected 2\. A part's `shape` does not match"
     with pytest.raises(ComposeError, match=said):
         parts(collate([parts.processor.encode(s, clips) for s, clips in SAMPLES]))
 

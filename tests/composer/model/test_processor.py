@@ -54,7 +54,7 @@ def test_an_answer_is_kept_apart_from_the_prompt() -> None:
 
 
 def test_errors_name_the_sample_and_the_numbers() -> None:
-    with pytest.raises(DataError, match=r"train\.jsonl: sample 's1' names 1 media and 2 were given"):
+    with pytest.raises(DataError, match=r"train\.jsonl: sample 's1': got 2 clips, expected 1"):
         processor().encode(conversation(), [clip(1), clip(1)])
     with pytest.raises(ContextLengthError, match=r"sample 's1' is 231 tokens long \(200 visual\).*context is 100"):
         processor(context_length=100).encode(conversation(), [clip(100)])

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from composer.batch import MEDIA_ID, Batch, Clip
-from composer.data.steps import packed
+from composer.data.steps import pack_row
 from composer.errors import ComposeError
 from composer.model.multimodal import MultimodalModel
 from composer.model.processor import Processor, collate
@@ -54,14 +54,14 @@ def model_and_batch(rows: int, *, pack: bool) -> tuple[MultimodalModel, Batch]:
         clip = Clip(torch.zeros(1, 3, 8, 8 + 4 * (row % 2), dtype=torch.uint8), torch.zeros(1))
         examples.append(announcing.encode(Sample(f"clip-{row}", "f", turns), [clip]))
     model = MultimodalModel(MeanEncoder(), [reducer], LinearProjector(in_dim=3, out_dim=6), SumBackbone(), "inline")
-    return model, (packed if pack else collate)(examples)
+    return model, (pack_row if pack else collate)(examples)
 
 
 @pytest.mark.parametrize("pack", [False, True])
 def test_of_many_wrong_samples_three_are_named(pack: bool) -> None:
     model, batch = model_and_batch(32, pack=pack)
     named = r"\(samples 'clip-0', 'clip-2', 'clip-4', and 13 more\)\. A part's"
-    with pytest.raises(ComposeError, match=rf"gave 3 tokens per frame of 8x8 pixels, expected 2, .* {named}"):
+    with pytest.raises(ComposeError, match=rf"gave 3 tokens per frame of 8x8 pixels, expected 2 as .* {named}"):
         model(batch)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from composer.parameters import ParameterGroup
 from composer.state import State
 from composer.testing import check_backbone
 from tests.composer.stand_ins import Characters, SumBackbone, SumState
@@ -213,12 +214,12 @@ class Emptied(SumState):
 
 
 class GroupsTwice(SumBackbone):
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         return [*super().parameter_groups(), {"params": [self.output.bias]}]
 
 
 class GroupsTooFew(SumBackbone):
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         return super().parameter_groups()[:1]
 
 

@@ -85,6 +85,6 @@ def test_training_says_which_block_cannot_be_checkpointed() -> None:
     checkpoint_blocks(model)
     data = Colors(model.processor, 2)
     loss = model(collate([data[0], data[1]])).loss
-    with pytest.raises(ComposeError, match=r"block Fails fails when its forward is done again \(IndexError: one step"):
+    with pytest.raises(ComposeError, match=r"block Fails fails when its forward is repeated \(IndexError: one step"):
         loss.backward()
     assert torch.isfinite(loss)

@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from composer.model.multimodal import MultimodalModel
+from composer.parameters import ParameterGroup
 from composer.recipe.training import TrainingConfig
 from composer.training.optim import RecipeAdamW, WarmupCosine, learning_rate_factor, parameter_groups
 from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
@@ -16,7 +17,7 @@ from tests.composer.stand_ins import LinearProjector, MeanEncoder, SumBackbone
 class RecurrentBackbone(SumBackbone):
     """Wants its embedding to learn at twice the rate, without decay."""
 
-    def parameter_groups(self) -> list[dict[str, object]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         embedding = {"params": [self.embedding.weight], "lr_scale": 2.0, "weight_decay": 0.0}
         return [embedding, {"params": list(self.output.parameters())}]
 
@@ -96,6 +97,6 @@ def test_lightning_steps_the_schedule_once_an_optimizer_step(tmp_path, monkeypat
 def test_it_is_fused_on_cuda_alone_and_its_gradients_can_be_clipped(device: str) -> None:
     with FakeTensorMode():
         weight = torch.nn.Parameter(torch.ones(3, device=device))
-        made = RecipeAdamW([{"name": "projector", "params": [weight]}], lr=0.1)
+        made = RecipeAdamW([{"name": "projector", "params": [weight], "lr": 0.1, "weight_decay": 0.01}])
     assert bool(made.param_groups[0]["fused"]) == (device == "cuda")
     MixedPrecision("bf16-mixed", device).clip_gradients(made, 1.0)  # refused if the optimizer unscales gradients itself
