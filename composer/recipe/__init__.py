@@ -1,1 +1,1 @@
-"""A recipe: read, merged and validated before torch is imported."""
+"""Recipes: read, merged and validated before torch is imported."""

@@ -1,4 +1,4 @@
-"""Components that a recipe names: the config of each with its options, validated. No torch here."""
+"""Validates the options of components that a recipe names. Does not import torch."""
 
 from functools import cache
 from typing import Annotated, Literal
@@ -14,9 +14,9 @@ from composer.registry import load_registry
 
 @cache
 def slot_config(kind: Kind, name: str) -> type[SlotConfig]:
-    """The concrete class of a slot: the component's options, and its name first.
+    """Make the concrete config class of a component: its name, then its options.
 
-    It takes every name of the component, and keeps the canonical one.
+    It accepts every name of the component, and stores the canonical one.
     """
     registry = load_registry()
     provider = registry.find(kind, name)
@@ -34,7 +34,7 @@ def slot_config(kind: Kind, name: str) -> type[SlotConfig]:
 
 
 def installed_config(kind: Kind, key: str, name: Located) -> type[SlotConfig]:
-    """The config of the component that `name` selects. Raises ConfigError if it is not installed or lacks a package."""
+    """Find the config class of a component. Raises ConfigError if it or a package that it requires is not installed."""
     try:
         provider = load_registry().find(kind, name.value)
     except PluginError as error:
@@ -46,5 +46,5 @@ def installed_config(kind: Kind, key: str, name: Located) -> type[SlotConfig]:
 
 
 def component(kind: Kind, key: str, value: Located) -> SlotConfig:
-    """The component that a mapping with `name:` selects, with its options. Raises ConfigError with every problem."""
+    """Validate a mapping of a component's `name:` and options. Raises ConfigError with every problem."""
     return validated(installed_config(kind, key, value.value["name"]), key, value)

@@ -1,8 +1,8 @@
-"""The `data:` section of a recipe: which samples, in which order, in which batches. No torch here."""
+"""The `data:` section of a recipe: samples, their order and batches. Does not import torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, field_validator, model_serializer
 
@@ -21,10 +21,10 @@ SPLITS_OF: dict[str, tuple[Split, ...]] = {
     "test": ("test",),
     "predict": ("predict",),
 }
-"""The splits that a command reads; it needs the first one."""
+"""Splits that a command reads; the first one is required."""
 
 Condition = Literal["normal", "blind", "shuffled"]
-"""How a test shows its media: as they are; as gray frames of the same size; as their frames in random order."""
+"""Ablation of media in a test: none; gray frames of the same size; frames in random order."""
 
 Order = Literal["mixed", "in-turn"]
 TooLong = Literal["skip", "truncate-text", "error"]
@@ -34,7 +34,7 @@ Natural = Annotated[int, Field(strict=True, ge=0)]
 
 FILES = (".json", ".jsonl")
 FILE_READER = "multimodal-composer/llava"
-"""The reader of a file that is named by its path alone."""
+"""Reader of a file that is named only by its path."""
 
 TOLERANCE = 0.01
 """Largest relative difference between a count and the stated one: published counts are rounded."""
@@ -73,21 +73,22 @@ class Entry(BaseModel):
     )
 
     @model_serializer
-    def _as_written(self) -> str | dict[str, Any]:
+    def _as_written(self) -> str | dict[str, object]:
         return self.source if self.repeat is None else {"source": self.source, "repeat": self.repeat}
 
 
 class DataConfig(BaseModel):
-    """Conversations about images and videos, from sources that readers open. `data_config` makes one of a mapping.
+    """Conversations about images and videos, from sources that readers open. Made by `data_config`.
 
-    Training and validation compute the loss of whole conversations; test and predict ask for the last answer of each.
+    Training and validation compute the loss of all answers; test and predict ask for the last answer of each
+    conversation.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     renamed: ClassVar[Mapping[str, str]] = {"max_bad_media": "max_bad_samples"}
 
-    train: tuple[Entry, ...] = Field((), description="Files or sources that are trained on.")
+    train: tuple[Entry, ...] = Field((), description="Files or sources to train on.")
     order: Order = Field(
         "mixed",
         description="Order of several sources: mixed, or in-turn (a pass over each source in the order given, then "
@@ -159,7 +160,7 @@ class DataConfig(BaseModel):
             )
 
     def sources_of(self, split: Split) -> list[SourceConfig]:
-        """The sources of a split, in order, with paths relative to the current folder."""
+        """List the sources of a split, in order, with paths relative to the current folder."""
         return [self._source(entry) for entry in getattr(self, split)]
 
     def _source(self, entry: Entry) -> SourceConfig:
@@ -177,8 +178,8 @@ class DataConfig(BaseModel):
         return source.model_copy(update={"reader": reader, "repeat": repeat})
 
 
-def data_config(section: Located | Mapping[str, Any]) -> DataConfig:
-    """A `data:` section, validated. Raises ConfigError with every problem, of sources that no split names too."""
+def data_config(section: Located | Mapping[str, object]) -> DataConfig:
+    """Validate a `data:` section, including sources that no split uses. Raises ConfigError with every problem."""
     if not isinstance(section, Located):
         section = located(dict(section), Origin("configuration"))
     problems: list[str] = []

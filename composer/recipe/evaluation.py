@@ -1,6 +1,4 @@
-"""The `evaluation:` section of a recipe: benchmarks with their options, as `composer evaluate` takes them. No torch."""
-
-from typing import Any
+"""The `evaluation:` section of a recipe: benchmarks with the options of `composer evaluate`. Does not import torch."""
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_serializer
 
@@ -14,7 +12,7 @@ from composer.registry import load_registry
 
 
 class EvaluationConfig(BaseModel):
-    """One benchmark, how it is asked, and what it changes in the model."""
+    """One benchmark, its options, and changes to the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,13 +24,13 @@ class EvaluationConfig(BaseModel):
     batch_size: Count = Field(1, description="Questions asked at the same time.")
     num_workers: Natural = Field(2, description="Processes that decode media.")
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
-    model: dict[str, Any] = Field(
+    model: dict[str, object] = Field(
         default_factory=dict, description="Changes to the recipe's `model:`, such as {reducer: {order: none}}."
     )
 
     @model_serializer
-    def _as_written(self) -> dict[str, Any]:
-        """Flat, as a recipe has it: the benchmark's options are next to the others. Only what is not a default."""
+    def _as_written(self) -> dict[str, object]:
+        """Flat, as in a recipe: the benchmark's options are next to the others. Without defaults."""
         options = self.benchmark.model_dump(mode="json", exclude={"name"}, exclude_unset=True)
         own = {name: getattr(self, name) for name in OPTIONS if name in self.model_fields_set}
         return {"benchmark": self.benchmark.name, **options, **own}
@@ -42,7 +40,7 @@ OPTIONS = tuple(name for name in EvaluationConfig.model_fields if name != "bench
 
 
 def evaluation_configs(section: Located) -> tuple[EvaluationConfig, ...]:
-    """A list of `{benchmark: NAME, OPTION: VALUE ...}`, validated. Raises ConfigError with every problem."""
+    """Validate a list of `{benchmark: NAME, OPTION: VALUE ...}`. Raises ConfigError with every problem."""
     if not isinstance(section.value, list):
         raise ConfigError(got("evaluation", section, "a list such as [{benchmark: NAME}]"))
     problems: list[str] = []
@@ -80,16 +78,16 @@ def _evaluation(key: str, value: Located) -> EvaluationConfig:
 
 
 def split_commas(config: type[BaseModel], option: str, value: Located) -> Located:
-    """The value of an option that takes only lists, made a list if it is text: `a,b` is [a, b]."""
+    """Split text at commas if the option takes only lists: `a,b` is [a, b]."""
     field = config.model_fields.get(option)
     if field is None or not takes_only_lists(field.annotation) or isinstance(value.value, list | dict | None):
         return value
     return Located([parse_yaml(text.strip(), value.origin) for text in str(value.value).split(",")], value.origin)
 
 
-def _build(where: str, benchmark: SlotConfig) -> None:
-    """Raises ConfigError if the benchmark's constructor refuses its options, which reads no file."""
+def _build(position: str, benchmark: SlotConfig) -> None:
+    """Raise ConfigError if the benchmark's constructor, which reads no files, refuses its options."""
     try:
         load_registry().build("benchmark", benchmark)
     except ComposerError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{position}: {error}") from error

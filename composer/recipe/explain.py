@@ -1,10 +1,10 @@
-"""Messages about a recipe: where a value is, what was got, what was expected. No torch here."""
+"""Error messages about a recipe: position of a value, got, expected. Does not import torch."""
 
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -19,7 +19,16 @@ P = ParamSpec("P")
 
 
 def validated(model: type[M], key: str, value: Located) -> M:
-    """The model made of the value at `key`, "" for the top level. Raises ConfigError with every problem."""
+    """Validate a value.
+
+    Args:
+        model: The pydantic model.
+        key: Key of the value; "" for the top level.
+        value: The value.
+
+    Raises:
+        ConfigError: With every problem.
+    """
     try:
         return model.model_validate(value.plain())
     except ValidationError as error:
@@ -27,7 +36,7 @@ def validated(model: type[M], key: str, value: Located) -> M:
 
 
 def attempt(problems: list[str], make: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Call `make`. If it raises ConfigError, its problems join the others, to report all at once, and None returns."""
+    """Call `make`. If it raises ConfigError, add its problems to `problems`, to report all at once, and return None."""
     try:
         return make(*args, **kwargs)
     except ConfigError as error:
@@ -36,68 +45,68 @@ def attempt(problems: list[str], make: Callable[P, T], *args: P.args, **kwargs: 
 
 
 def place(origin: Origin, key: str) -> str:
-    """How a message begins: `FILE:LINE: KEY`, or the flag alone if it has the key's name."""
+    """Start of a message: `FILE:LINE: KEY`, or only the flag if it has the key's name."""
     return str(origin) if origin.source == f"--{key}" else f"{origin}: {key}"
 
 
 def got(key: str, value: Located, expected: str) -> str:
-    """The message for a value that cannot be used."""
-    shown = "no value" if value.value is None else repr(value.plain())
-    return f"{place(value.origin, key)}: got {shown}, expected {expected}"
+    """Message for a value that cannot be used."""
+    text = "no value" if value.value is None else repr(value.plain())
+    return f"{place(value.origin, key)}: got {text}, expected {expected}"
 
 
-def unknown(what: str, name: str, names: Iterable[str]) -> str:
-    """The end of a message for a name that does not exist: the nearest one, and all of them."""
+def unknown(kind: str, name: str, names: Iterable[str]) -> str:
+    """End of a message for a name that does not exist: the nearest name, and all names."""
     names = list(names)
-    return f"unknown {what}{nearest(name, names) or '.'} {what.capitalize()}s: {', '.join(names) or 'none'}"
+    return f"unknown {kind}{nearest(name, names) or '.'} {kind.capitalize()}s: {', '.join(names) or 'none'}"
 
 
-def explain(error: ValidationError, model: type[BaseModel], key: str, given: Located) -> list[str]:
-    """One message for each wrong key of the value `given` at `key` for `model`."""
+def explain(error: ValidationError, model: type[BaseModel], key: str, value: Located) -> list[str]:
+    """Make a message for each wrong key of the value at `key`, which `model` refused."""
     grouped: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        grouped.setdefault(_path(detail, given), []).append(detail)
+        grouped.setdefault(_path(detail, value), []).append(detail)
     keys = {path: ".".join(map(str, (key, *path))).lstrip(".") for path in grouped}
     return [
-        f"{place(given.at(path).origin, keys[path])}: {_sentence(details, model, path)}"
+        f"{place(value.at(path).origin, keys[path])}: {_sentence(details, model, path)}"
         for path, details in grouped.items()
     ]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'x'?` with the nearest name, or nothing."""
+    """Suggestion `; did you mean 'x'?` with the nearest name, or ""."""
     near = difflib.get_close_matches(name, list(names), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def differences(before: Any, now: Any, key: str) -> Iterator[str]:
-    """Where two dumps of a model differ, one line each."""
-    return (f"{place} is {new!r} and not {old!r}" for place, old, new in differing(before, now, key))
+def differences(before: object, now: object, key: str) -> Iterator[str]:
+    """Describe the differences between two dumps of a model, one line each."""
+    return (f"{path} is {new!r} and not {old!r}" for path, old, new in differing(before, now, key))
 
 
-def differing(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
-    """Each place below `key` where two dumps differ, with both values; of two components only their names."""
+def differing(before: object, now: object, key: str) -> Iterator[tuple[str, object, object]]:
+    """Yield each key below `key` whose values in two dumps differ, and the values; of two components only the names."""
     if isinstance(before, dict) and isinstance(now, dict):
         other = not _same_component(before.get("name"), now.get("name"))
         for name in ("name",) if other else dict.fromkeys((*before, *now)):
             if other or name != "name":
                 yield from differing(before.get(name), now.get(name), f"{key}.{name}")
     elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for place, (one, another) in enumerate(zip(before, now, strict=True)):
-            yield from differing(one, another, f"{key}.{place}")
+        for index, (one, another) in enumerate(zip(before, now, strict=True)):
+            yield from differing(one, another, f"{key}.{index}")
     elif before != now:
         yield key, before, now
 
 
-def _same_component(before: Any, now: Any) -> bool:
-    """Whether two dumps name one component; one of them may have its bare name and the other its qualified one."""
+def _same_component(before: object, now: object) -> bool:
+    """Whether two names are of the same component; one may be the plain name and the other the qualified name."""
     if not (isinstance(before, str) and isinstance(now, str)) or ("/" in before) == ("/" in now):
         return bool(before == now)
     return before.rpartition("/")[2] == now.rpartition("/")[2]
 
 
-def type_name(annotation: Any) -> str:
-    """A type as a recipe's author reads it: `number | null`, `a | b`, `list of text`."""
+def type_name(annotation: object) -> str:
+    """Describe a type for the author of a recipe: `number | null`, `a | b`, `list of text`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return type_name(arguments[0])
@@ -111,11 +120,12 @@ def type_name(annotation: Any) -> str:
         return f"mapping of {type_name(arguments[1])}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return str(annotation.model_config.get("title") or "mapping")
-    names = {str: "text", int: "integer", float: "number", bool: "true | false", NoneType: "null", dict: "mapping"}
+    names: dict[object, str] = {str: "text", int: "integer", float: "number", bool: "true | false", NoneType: "null"}
+    names |= {dict: "mapping", object: "any"}
     return names.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
-def takes_only_lists(annotation: Any) -> bool:
+def takes_only_lists(annotation: object) -> bool:
     """Whether a type is a list, tuple, set or sequence, or one of these or null."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -126,10 +136,10 @@ def takes_only_lists(annotation: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Collection) and not issubclass(kind, str | bytes | Mapping)
 
 
-def _path(detail: ErrorDetails, given: Located) -> tuple[str | int, ...]:
-    """The part of pydantic's location that is really in the input; unions add the names of their branches."""
+def _path(detail: ErrorDetails, value: Located) -> tuple[str | int, ...]:
+    """The part of pydantic's location that exists in the input; unions add the names of their branches."""
     path: tuple[str | int, ...] = ()
-    here = given
+    here = value
     for step in detail["loc"]:
         below = here.at([step])
         if below is here:

@@ -1,4 +1,4 @@
-"""Data files that are not there, found before anything is started. No torch here."""
+"""Checks that data files exist, before anything is started. Does not import torch."""
 
 import glob
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ SHOWN = 5
 
 
 def check_present(data: DataConfig, splits: Sequence[Split], recipe: Path | None) -> None:
-    """Check that the data of splits are there, those of the first one at least.
+    """Check that the data of splits exist.
 
     Args:
         data: The recipe's `data:` section.
-        splits: The splits that a command reads.
-        recipe: Path of the recipe, for the command that gets the data.
+        splits: Splits that a command reads; the first one is required.
+        recipe: Path of the recipe, for the command that downloads the data.
 
     Raises:
-        ConfigError: If the first split names no source.
-        DataError: If files of a source are missing, with what to do.
+        ConfigError: If the first split has no source.
+        DataError: If files of a source are missing, with a remedy.
     """
     data.require(splits[0])
     sources = {source.name: source for split in splits for source in data.sources_of(split)}
@@ -38,7 +38,7 @@ def check_present(data: DataConfig, splits: Sequence[Split], recipe: Path | None
 
 
 def _missing_path(source: SourceConfig) -> str | None:
-    """The path of the source's reader if nothing is there, or matches it."""
+    """The path of the source's reader if no file exists there or matches it."""
     path = getattr(source.reader, "path", None)
     is_there = not isinstance(path, str) or Path(path).exists() or bool(glob.glob(path, recursive=True))
     return None if is_there else path
@@ -48,5 +48,5 @@ def _remedy(source: SourceConfig, path: str, recipe: Path | None) -> str:
     if source.hub is not None:
         return f"Download what is on the Hugging Face hub with `composer data fetch {recipe or 'RECIPE'}`"
     if Path(path).name in SYNTHETIC:
-        return f"Make the synthetic data with `composer data synthesize {Path(path).parent}`"
+        return f"Generate the synthetic data with `composer data synthesize {Path(path).parent}`"
     return "Correct the path, or data.root"

@@ -1,4 +1,4 @@
-"""A resolved recipe's `model:` section. The resolver makes it, `compose` builds it, checkpoints hold its dump."""
+"""A resolved recipe's `model:` section. The resolver makes it, `compose` builds it, checkpoints contain its dump."""
 
 from typing import Literal, Self
 
@@ -9,13 +9,13 @@ from composer.prompt import Layout
 
 
 class PromptConfig(BaseModel):
-    """How a conversation becomes a prompt; the chat template comes from the backbone."""
+    """Conversion of conversations to prompts; the chat template is the backbone's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: Layout = Field(
         default="media-first",
-        description="Where a user turn's media go: before its text, between two copies of it, or where it names them.",
+        description="Position of a user turn's media: before its text, between two copies of it, or inside it.",
     )
     tokenizer: Literal["bytes", "world"] | tuple[str, ...] | None = Field(
         default=None,
@@ -26,8 +26,8 @@ class PromptConfig(BaseModel):
 class ModelConfig(BaseModel):
     """One selected component per slot, and the prompt.
 
-    The concrete class narrows each slot to the selected component's own options, so that
-    `model_dump(mode="json")` holds all of them and `composer.recipe.resolve.model_config` reads them back.
+    The concrete class of each slot has the selected component's own options, so that `model_dump(mode="json")` has all
+    of them and `composer.recipe.resolve.model_config` reads them back.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,7 +41,7 @@ class ModelConfig(BaseModel):
     prompt: PromptConfig = Field(default=PromptConfig(), description="Layout and tokenizer.")
 
     def without_pretrained(self) -> Self:
-        """The same model with random weights, so that nothing is read or downloaded."""
+        """Copy the configuration with random weights, so that nothing is read or downloaded."""
         return self.model_copy(
             update={
                 "encoder": self.encoder.without_pretrained(),

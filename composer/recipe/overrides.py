@@ -1,4 +1,4 @@
-"""Flags and environment variables that set values of a recipe. No torch here."""
+"""Flags and environment variables that set values of a recipe. Does not import torch."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,24 @@ _VARIABLE = re.compile(rf"COMPOSER_(\w+?__\w+|{'|'.join(name.upper() for name in
 
 
 def from_flags(arguments: Sequence[str], *sections: str) -> tuple[list[Located], list[str]]:
-    """The flags of these sections (all if none is named) as parts of a recipe, in order, and all other arguments.
+    """Parse the flags of sections.
 
-    Raises ConfigError for a flag without a key or a value.
+    Args:
+        arguments: Arguments of a command.
+        *sections: Names of sections; all if not given.
+
+    Returns:
+        The flags as parts of a recipe, in order, and all other arguments.
+
+    Raises:
+        ConfigError: A flag has no key or no value.
     """
     pairs, rest = take_flags(arguments, *sections)
     return as_parts(pairs), rest
 
 
 def take_flags(arguments: Sequence[str], *sections: str) -> tuple[list[tuple[str, str]], list[str]]:
-    """The same flags as they were typed, `--SECTION.KEY=VALUE` or `--SECTION.KEY VALUE`, each with its value."""
+    """Split arguments into flags (`--SECTION.KEY=VALUE` or `--SECTION.KEY VALUE`) with their values, and the others."""
     sections = sections or (*MAPPINGS, *SCALARS)
     pairs: list[tuple[str, str]] = []
     rest: list[str] = []
@@ -49,12 +57,12 @@ def take_flags(arguments: Sequence[str], *sections: str) -> tuple[list[tuple[str
 
 
 def as_parts(flags: Sequence[tuple[str, str]]) -> list[Located]:
-    """Flags with their values as parts of a recipe."""
+    """Convert flags and their values to parts of a recipe."""
     return [nested(flag[2:].split("."), parse_yaml(text, Origin(flag))) for flag, text in flags]
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Located]:
-    """Variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` as parts of a recipe."""
+    """Convert variables such as `COMPOSER_MODEL__BACKBONE__NAME=transformer` to parts of a recipe."""
     return [
         nested(match[1].lower().split("__"), parse_yaml(text, Origin(f"${name}")))
         for name, text in sorted(environment.items())

@@ -1,8 +1,8 @@
-"""From layers to a `Recipe`: checkpoint (lowest), files in order, environment, flags. No torch here."""
+"""Merges layers to a `Recipe`, in increasing priority: checkpoint, files, environment, flags. Does not import torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,7 +23,7 @@ CONFIGS: dict[str, type[BaseModel]] = {"training": TrainingConfig, "data": DataC
 """The sections whose options do not depend on installed components."""
 
 SECTIONS = (*MAPPINGS, *SCALARS, "evaluation")
-"""A recipe's top level, next to `include`. Only `run` and `sweep` carry out `evaluation:`."""
+"""Keys of a recipe besides `include`. Only `run` and `sweep` use `evaluation:`."""
 
 Layer = Sequence[Located]
 """Parts of a recipe, such as the flags; later ones override earlier ones."""
@@ -44,8 +44,16 @@ class RunConfig(BaseModel):
 class Recipe:
     """A complete, valid recipe.
 
-    note: options that were dropped with their component, or None. stated: what the layers say, with the origin of each
-    value, in the form of `plain()`.
+    Attributes:
+        model: Components and their options.
+        training: Options of training.
+        data: Sources, order and batches.
+        trainer: Arguments of Lightning's Trainer.
+        seed: Seed of all random generators.
+        ckpt_path: Checkpoint to resume; None for a new run.
+        evaluation: Benchmarks.
+        note: Options that were dropped with their component, or None.
+        stated: Values that the layers state, with their origins, in the form of `plain()`.
     """
 
     model: ModelConfig
@@ -58,8 +66,8 @@ class Recipe:
     note: str | None
     stated: Located
 
-    def plain(self) -> dict[str, Any]:
-        """Every value, also those that no layer states, as a recipe that says all of them."""
+    def plain(self) -> dict[str, object]:
+        """Dump every value, defaults included, in the form of a recipe."""
         sections = {name: getattr(self, name).model_dump(mode="json") for name in MAPPINGS}
         evaluation = [config.model_dump(mode="json") for config in self.evaluation]
         return {**sections, "seed_everything": self.seed, "ckpt_path": self.ckpt_path, "evaluation": evaluation}
@@ -70,16 +78,16 @@ def resolve(
     *,
     flags: Layer = (),
     environment: Layer = (),
-    checkpoint: Mapping[str, Any] | None = None,
+    checkpoint: Mapping[str, object] | None = None,
 ) -> Recipe:
     """Merge and validate all sections.
 
     Args:
         files: Recipes, see `composer.recipe.yamlfile.load_recipes`.
         flags: Flags, see `composer.recipe.overrides`.
-        environment: Environment variables, see the same.
-        checkpoint: The lowest layer: a mapping with dumps of a `ModelConfig` (`model`) and a `TrainingConfig`
-            (`training`), one of them or both. What else it holds is ignored.
+        environment: Environment variables, see `composer.recipe.overrides`.
+        checkpoint: The layer of lowest priority: a mapping with a dump of a `ModelConfig` (`model`), a
+            `TrainingConfig` (`training`), or both. Other keys are ignored.
 
     Raises:
         ConfigError: With every problem of every section, each with its origin and key.
@@ -107,9 +115,10 @@ def resolve(
 
 
 def resolve_data(files: Sequence[Located], environment: Layer = ()) -> DataConfig:
-    """The `data:` section of files that need no `model:`. Other sections are checked too, if they are there.
+    """Resolve the `data:` section of files that may have no `model:`. Other sections are checked too.
 
-    Raises ConfigError with every problem.
+    Raises:
+        ConfigError: With every problem.
     """
     if any("model" in part.value for part in (*files, *environment)):
         return resolve(files, environment=environment).data
@@ -122,7 +131,7 @@ def resolve_data(files: Sequence[Located], environment: Layer = ()) -> DataConfi
 
 
 def merge_sections(parts: Iterable[Located]) -> Located:
-    """All sections but `model:`, merged; later parts override earlier ones. Unusable sections are skipped."""
+    """Merge all sections but `model:`; later parts override earlier ones. Invalid sections are skipped."""
     sections = Located({}, Origin("default"))
     for part in parts:
         usable = {key: value for key, value in part.value.items() if key != "model" and _is_usable(key, value)}
@@ -130,14 +139,14 @@ def merge_sections(parts: Iterable[Located]) -> Located:
     return sections
 
 
-def model_config(mapping: Mapping[str, Any]) -> ModelConfig:
-    """A complete `model:` mapping, such as a dump of a `ModelConfig`, validated. Raises ConfigError."""
+def model_config(mapping: Mapping[str, object]) -> ModelConfig:
+    """Validate a complete `model:` mapping, such as a dump of a `ModelConfig`. Raises ConfigError."""
     model, _, _ = resolve_model([[located(dict(mapping), Origin("configuration"))]])
     return model
 
 
-def recorded(model: ModelConfig) -> dict[str, Any]:
-    """The model as files keep it: a dump with each component by its qualified name (see `composer.registry`)."""
+def recorded(model: ModelConfig) -> dict[str, object]:
+    """Dump a model for a file, each component by its qualified name (see `composer.registry`)."""
     dump = model.model_dump(mode="json")
     for kind in SLOTS:
         for slot in dump[kind] if kind == "reducer" else [dump[kind]]:
@@ -158,7 +167,7 @@ def _evaluation(sections: Located) -> tuple[EvaluationConfig, ...]:
 
 
 def _wrong_sections(part: Located) -> list[str]:
-    """What is wrong at the top level of a part."""
+    """Problems at the top level of a part."""
     problems = []
     for key, value in part.value.items():
         if key not in SECTIONS:

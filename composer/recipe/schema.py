@@ -1,4 +1,4 @@
-"""The JSON Schema of a recipe: what editors complete and check, third-party components included."""
+"""JSON Schema of a recipe for editors, third-party components included."""
 
 from typing import Any
 
@@ -13,6 +13,9 @@ from composer.recipe.model import ModelConfig, PromptConfig
 from composer.recipe.resolve import CONFIGS, RunConfig
 from composer.registry import load_registry
 
+Schema = dict[str, Any]
+"""A JSON Schema, or a part of one."""
+
 KINDS: tuple[Kind, ...] = (*SLOTS, "reader", "benchmark")
 PLAIN: tuple[type[BaseModel], ...] = (PromptConfig, *CONFIGS.values(), SourceConfig, Entry, EvaluationConfig, RunConfig)
 
@@ -24,16 +27,16 @@ _INCLUDED = {
 }
 
 
-def recipe_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a recipe, or of one layer of it, so that no slot and no option is required."""
+def recipe_schema() -> Schema:
+    """Make the JSON Schema (draft 2020-12) of a recipe or one of its layers, so that no slot or option is required."""
     installed = {kind: [slot_config(kind, name) for name in load_registry().selectable(kind)] for kind in KINDS}
     models = [*PLAIN, *(config for configs in installed.values() for config in configs)]
     refs, schema = models_json_schema([(model, "validation") for model in models])
-    links: dict[type[BaseModel], dict[str, Any]] = {model: refs[model, "validation"] for model in models}
+    links: dict[type[BaseModel], Schema] = {model: refs[model, "validation"] for model in models}
     definitions = {model: schema["$defs"][link["$ref"].rpartition("/")[2]] for model, link in links.items()}
     for config in (config for configs in installed.values() for config in configs):
         definitions[config]["required"] = ["name"]
-    slots: dict[str, Any] = {kind: _slot(kind, [links[config] for config in installed[kind]]) for kind in SLOTS}
+    slots: Schema = {kind: _slot(kind, [links[config] for config in installed[kind]]) for kind in SLOTS}
     model = {"type": "object", "additionalProperties": False, "properties": {**slots, "prompt": links[PromptConfig]}}
     _data(definitions, links, [links[config] for config in installed["reader"]])
     _evaluation(definitions, installed["benchmark"], model)
@@ -60,7 +63,7 @@ def recipe_schema() -> dict[str, Any]:
     }
 
 
-def _slot(kind: Kind, links: list[dict[str, Any]]) -> dict[str, Any]:
+def _slot(kind: Kind, links: list[Schema]) -> Schema:
     one = [_names(kind, "An installed component with its default options."), _YAML_FILE, *links]
     choices = [*one, {"type": "object", "not": {"required": ["name"]}, "description": "Options without a name."}]
     if kind == "reducer":
@@ -68,14 +71,16 @@ def _slot(kind: Kind, links: list[dict[str, Any]]) -> dict[str, Any]:
     return {"description": ModelConfig.model_fields[kind].description, "anyOf": choices}
 
 
-def _names(kind: Kind, description: str) -> dict[str, Any]:
+def _names(kind: Kind, description: str) -> Schema:
     registry = load_registry()
     names = [name for provider in registry.of(kind) for name in registry.aliases(provider)]
     return {"enum": names, "description": description}
 
 
-def _data(definitions: dict[type[BaseModel], dict[str, Any]], links: Any, readers: list[dict[str, Any]]) -> None:
-    """Give `data:` the short forms that a recipe may use, and sources the options of every installed reader."""
+def _data(
+    definitions: dict[type[BaseModel], Schema], links: dict[type[BaseModel], Schema], readers: list[Schema]
+) -> None:
+    """Add the short forms of `data:`, and the options of every installed reader to sources."""
     named = {"type": "string", "description": f"A name in `data.sources`, or a file: {', '.join(FILES)}."}
     entry = [named, links[Entry]]
     for split in SPLITS:
@@ -89,10 +94,8 @@ def _data(definitions: dict[type[BaseModel], dict[str, Any]], links: Any, reader
     source["properties"]["reader"] = {"anyOf": [_names("reader", "An installed reader."), *readers, loose]}
 
 
-def _evaluation(
-    definitions: dict[type[BaseModel], dict[str, Any]], benchmarks: list[type[SlotConfig]], model: dict[str, Any]
-) -> None:
-    """Give each benchmark its flat form: its own options next to those of every evaluation."""
+def _evaluation(definitions: dict[type[BaseModel], Schema], benchmarks: list[type[SlotConfig]], model: Schema) -> None:
+    """Convert each benchmark to its flat form: its own options next to those of every evaluation."""
     own = dict(definitions[EvaluationConfig]["properties"])
     own["model"] = {**model, "description": own["model"]["description"]}
     for config in benchmarks:

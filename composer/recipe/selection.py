@@ -1,8 +1,8 @@
-"""Which component fills a slot, and with which options, when several layers have a say. No torch here.
+"""Selects the component of a slot and its options from several layers. Does not import torch.
 
-One rule: options written next to a component's name count only if that component is finally selected; options
-without a name apply to whatever is selected; later layers win. A slot is a chain of components, of length one for all
-but the reducer, and the n-th `tome` of one layer's chain is the n-th `tome` of another's.
+The rule: options next to a component's name apply only if that component is selected in the end; options without a name
+apply to any selected component; later layers override earlier ones. A slot is a chain of components, of length one for
+all but the reducer, and the n-th `tome` of one layer's chain is the n-th `tome` of the others'.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,20 +17,20 @@ from composer.recipe.yamlfile import Located, Origin, load_yaml, merged
 
 @dataclass
 class Choice:
-    """A component by name, and the options written next to it."""
+    """A component's name, and the options next to it."""
 
     name: str
     origin: Origin
     options: dict[str, Located] = field(default_factory=dict)
 
     def set(self, option: str, value: Located) -> None:
-        """Give an option a value that wins over the one before; mappings are merged key by key."""
+        """Override an option; mappings are merged key by key."""
         self.options[option] = merged(self.options[option], value) if option in self.options else value
 
 
 @dataclass(frozen=True)
 class Loose:
-    """An option without a name. index: its place in the chain; None where the chain has only one."""
+    """An option without a component's name. index: index in the chain; None if the chain has only one component."""
 
     index: int | None
     option: str
@@ -39,16 +39,17 @@ class Loose:
 
 @dataclass
 class Statement:
-    """What a layer says of a slot. chain: the components it names; None where it names none."""
+    """A layer's values of a slot. chain: the components that it names; None if it names none."""
 
     chain: list[Choice] | None = None
     loose: list[Loose] = field(default_factory=list)
 
 
 def read_slot(kind: Slot, value: Located) -> Statement:
-    """A slot's value in one layer: a name, a YAML file, a mapping with or without a name, for the reducer a list.
+    """Parse a slot's value in one layer: a name, a YAML file, a mapping with or without a name, for the reducer a list.
 
-    Raises ConfigError with the value's place.
+    Raises:
+        ConfigError: With the value's origin.
     """
     value = _followed(value, ())
     content = value.value
@@ -56,7 +57,7 @@ def read_slot(kind: Slot, value: Located) -> Statement:
     if content is None and many:
         return Statement([])
     if isinstance(content, list) and many:
-        return Statement([_choice(f"model.reducer.{place}", item) for place, item in enumerate(content)])
+        return Statement([_choice(f"model.reducer.{index}", item) for index, item in enumerate(content)])
     if isinstance(content, str) or (isinstance(content, dict) and "name" in content):
         return Statement([_choice(f"model.{kind}", value)])
     if isinstance(content, dict):
@@ -66,9 +67,11 @@ def read_slot(kind: Slot, value: Located) -> Statement:
 
 
 def combine(statements: Sequence[Statement]) -> tuple[Statement, list[Choice]]:
-    """Statements as one, the last one strongest, and the choices whose options were dropped with their component.
+    """Merge statements; later ones override earlier ones.
 
-    Loose options that fit no place of the chain stay loose.
+    Returns:
+        The merged statement, in which options that match no component of the chain stay loose, and the choices whose
+        options were dropped with their component.
     """
     chains = [statement.chain for statement in statements if statement.chain is not None]
     if not chains:
@@ -94,8 +97,8 @@ def combine(statements: Sequence[Statement]) -> tuple[Statement, list[Choice]]:
 
 def _keyed(chain: Sequence[Choice]) -> Iterator[tuple[tuple[str, int], Choice]]:
     names = [choice.name for choice in chain]
-    for place, choice in enumerate(chain):
-        yield (choice.name, names[:place].count(choice.name)), choice
+    for index, choice in enumerate(chain):
+        yield (choice.name, names[:index].count(choice.name)), choice
 
 
 def _target(chain: Sequence[Choice], loose: Loose) -> Choice | None:

@@ -1,4 +1,4 @@
-"""Recipes that come with composer: `composer:NAME` in the place of a path. No torch here."""
+"""Recipes that are part of composer: `composer:NAME` instead of a path. Does not import torch."""
 
 import difflib
 from pathlib import Path
@@ -11,7 +11,7 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes by name: files, and folders of stages."""
+    """List the recipes by name: files, and folders of stages."""
     package = Path(composer.__file__).parent
     # Installed, they are in the package; in a clone, next to it.
     folder = next(path for path in (package / "recipes", package.parent / "recipes") if path.is_dir())
@@ -20,9 +20,14 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def locate(text: str, folder: Path = Path()) -> Path:
-    """The path that a recipe is named by, relative to `folder` unless it is `composer:NAME` or absolute.
+    """Resolve a recipe's path.
 
-    `composer:auroralong/3-language` is a file of a folder. Raises ConfigError if composer has no recipe of this name.
+    Args:
+        text: A path, or `composer:NAME`; `composer:auroralong/3-language` is a file of a folder.
+        folder: Folder that a relative path starts from.
+
+    Raises:
+        ConfigError: composer has no recipe of this name.
     """
     if not text.startswith(PREFIX):
         return folder / text

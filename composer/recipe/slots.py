@@ -1,4 +1,4 @@
-"""The `model:` section of a recipe: which components fill the slots, and with which options. No torch here."""
+"""The `model:` section of a recipe: the components of the slots and their options. Does not import torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,9 +13,13 @@ from composer.registry import Registry, load_registry
 
 
 def resolve_model(layers: Sequence[Sequence[Located]]) -> tuple[ModelConfig, Located, str | None]:
-    """The model that layers of `model:` select, its options with their origins, and a note on what was dropped.
+    """Resolve the model from layers of `model:`.
 
-    Raises ConfigError with every problem.
+    Returns:
+        The model, its options with their origins, and a note on dropped options or None.
+
+    Raises:
+        ConfigError: With every problem.
     """
     problems: list[str] = []
     layers = [[part for part in layer if _is_model(part, problems)] for layer in layers]
@@ -42,7 +46,7 @@ def resolve_model(layers: Sequence[Sequence[Located]]) -> tuple[ModelConfig, Loc
 
 
 def _with_origins(chosen: Mapping[Slot, Sequence[Choice]], prompt: Located) -> Located:
-    """What the layers say of the selected components, in the form of a dump of `ModelConfig`."""
+    """The layers' options of the selected components, in the form of a dump of `ModelConfig`."""
     slots = {
         kind: Located([_written(choice) for choice in choices], Origin("default"))
         if kind == "reducer"
@@ -100,7 +104,7 @@ def _loose(kind: Slot, selected: Statement, dropped: list[str]) -> Iterator[str]
 
 
 def _canonical(kind: Slot, statement: Statement) -> Statement:
-    """The statement with each component by its canonical name, so that all its names are one to the swap rule."""
+    """The statement with canonical names, so that the swap rule treats all names of a component as one."""
     for choice in statement.chain or []:
         choice.name = load_registry().canonical_name(kind, choice.name)
     return statement
@@ -110,23 +114,23 @@ def _no_place(chain: Sequence[Choice] | None, option: str) -> str:
     """Why an option without a name applies to no reducer."""
     if not chain:
         return "no reducer is selected; name one with --model.reducer=NAME"
-    places = ", ".join(f"{number} {choice.name!r}" for number, choice in enumerate(chain))
-    return f"the chain has {len(chain)} reducers, {places}; say which one, as in --model.reducer.0.{option}=VALUE"
+    reducers = ", ".join(f"{number} {choice.name!r}" for number, choice in enumerate(chain))
+    return f"the chain has {len(chain)} reducers, {reducers}; name one, as in --model.reducer.0.{option}=VALUE"
 
 
 def _misfits(registry: Registry, chosen: Mapping[Slot, Sequence[Choice]]) -> list[str]:
-    """Reducers that the encoder cannot host, as far as can be told before anything is built."""
+    """Problems of reducers that the encoder does not support, as far as they are known before anything is built."""
     (encoder,) = chosen["encoder"]
     hosts = registry.find("encoder", encoder.name).component.in_blocks
     problems = []
     for number, choice in enumerate(chosen["reducer"]):
         if not registry.find("reducer", choice.name).component.in_blocks:
             continue
-        who = f"{choice.origin}: model.reducer: reducer {choice.name!r} works inside the encoder's blocks"
+        subject = f"{choice.origin}: model.reducer: reducer {choice.name!r} works inside the encoder's blocks"
         if not hosts:
             others = [p.component.name for p in registry.of("reducer") if not p.component.in_blocks]
             use = f"use {' or '.join(others)}" if others else "remove it"
-            problems.append(f"{who}, which encoder {encoder.name!r} does not offer; {use}")
+            problems.append(f"{subject}, which encoder {encoder.name!r} does not support; {use}")
         elif number > 0:
-            problems.append(f"{who}, so it must come first in the chain, and there can be only one")
+            problems.append(f"{subject}, so it must come first in the chain, and there can be only one")
     return problems

@@ -1,4 +1,4 @@
-"""A recipe of several stages: a folder with one numbered file per stage. No torch here."""
+"""Recipes of several stages: a folder with a numbered file per stage. Does not import torch."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from composer.recipe.shipped import SUFFIXES
 from composer.recipe.yamlfile import Located, load_recipes
 
 EVALUATION = "evaluation"
-"""The section, and the file `evaluation.yaml` of a folder, whose benchmarks follow the last stage."""
+"""Name of the section and of a folder's file `evaluation.yaml`, whose benchmarks follow the last stage."""
 
 _NUMBERED = re.compile(r"(\d+)-.+")
 
@@ -27,7 +27,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class ResolvedStage:
-    """A stage with the recipe that its files and the overlays make. files: see `load_recipes`."""
+    """A stage with the recipe of its files and the overlays. files: see `load_recipes`."""
 
     name: str
     path: Path
@@ -38,9 +38,16 @@ class ResolvedStage:
 def resolve_stages(
     recipe: Path, overlays: Sequence[Path] = (), *, flags: Layer = (), environment: Layer = ()
 ) -> list[ResolvedStage]:
-    """Every stage of a recipe, resolved. A folder's `evaluation.yaml` belongs to the last one.
+    """Resolve every stage of a recipe. A folder's `evaluation.yaml` belongs to the last stage.
 
-    Raises ConfigError with the problems of all stages.
+    Args:
+        recipe: A file, or a folder of stages.
+        overlays: Files that override every stage.
+        flags: Flags, see `composer.recipe.overrides`.
+        environment: Environment variables, see `composer.recipe.overrides`.
+
+    Raises:
+        ConfigError: With the problems of all stages.
     """
     stages = stages_of(recipe)
     problems: list[str] = []
@@ -53,15 +60,15 @@ def resolve_stages(
             problems += _other_sections(benchmarks)
         files = attempt(problems, load_recipes, paths)
         if files is not None:
-            made = attempt(problems, resolve, files, flags=flags, environment=environment)
-            resolved += [ResolvedStage(stage.name, stage.path, tuple(files), made)] if made else []
+            merged = attempt(problems, resolve, files, flags=flags, environment=environment)
+            resolved += [ResolvedStage(stage.name, stage.path, tuple(files), merged)] if merged else []
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return resolved
 
 
 def _other_sections(path: Path) -> list[str]:
-    """Problems of an `evaluation.yaml` that says more than its name."""
+    """Problems of an `evaluation.yaml` with other sections."""
     return [
         f"{place(item.origin, key)}: expected only the section `{EVALUATION}:` here"
         for file in load_recipes([path])
@@ -71,19 +78,20 @@ def _other_sections(path: Path) -> list[str]:
 
 
 def stages_of(recipe: Path) -> list[Stage]:
-    """A folder's files `<number>-<name>.yaml`, by number; a file is one stage.
+    """List a folder's files `<number>-<name>.yaml` by number; a file is one stage.
 
-    Raises ConfigError if there is nothing to run, or two stages have one number.
+    Raises:
+        ConfigError: There is no stage, or two stages have the same number.
     """
     if recipe.is_file():
         return [Stage(recipe.stem, recipe)]
     if not recipe.is_dir():
         raise ConfigError(f"{recipe}: no such recipe, expected a YAML file or a folder of stages (1-pretrain.yaml ...)")
-    numbered = {path: found for path in recipe.iterdir() if (found := _NUMBERED.fullmatch(path.stem))}
-    stages = sorted((int(found[1]), path) for path, found in numbered.items() if path.suffix in SUFFIXES)
+    numbered = {path: match for path in recipe.iterdir() if (match := _NUMBERED.fullmatch(path.stem))}
+    stages = sorted((int(match[1]), path) for path, match in numbered.items() if path.suffix in SUFFIXES)
     if not stages:
-        there = ", ".join(sorted(path.name for path in recipe.iterdir())) or "nothing"
-        raise ConfigError(f"{recipe}: expected stages named <number>-<name>.yaml, such as 1-pretrain.yaml; got {there}")
+        names = ", ".join(sorted(path.name for path in recipe.iterdir())) or "nothing"
+        raise ConfigError(f"{recipe}: expected stages named <number>-<name>.yaml, such as 1-pretrain.yaml; got {names}")
     numbers = [number for number, _ in stages]
     if twice := {number for number in numbers if numbers.count(number) > 1}:
         raise ConfigError(f"{recipe}: two stages have the number {min(twice)}: rename one")
@@ -91,5 +99,5 @@ def stages_of(recipe: Path) -> list[Stage]:
 
 
 def run_folder(recipe: Path) -> Path:
-    """Where a recipe's run is, unless another folder is named: `runs/RECIPE`."""
+    """Default folder of a recipe's run: `runs/RECIPE`."""
     return Path("runs") / (recipe if recipe.is_file() else recipe.resolve()).stem

@@ -1,6 +1,6 @@
-"""The `trainer:` section of a recipe: arguments of Lightning's Trainer, checked without importing it. No torch here."""
+"""The `trainer:` section of a recipe: arguments of Lightning's Trainer, checked without importing it."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,29 +13,29 @@ Precision = (
 
 
 class TrainerConfig(BaseModel):
-    """Arguments of `lightning.pytorch.Trainer` with its defaults. Values of type Any are checked by Lightning."""
+    """Arguments of `lightning.pytorch.Trainer` with its defaults. Values of type object are checked by Lightning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)  # a folder may be called 2
 
-    accelerator: Any = Field("auto", description="auto, cpu, gpu ...")
-    strategy: Any = Field("auto", description="auto, ddp, or a variant of ddp.")
-    devices: Any = Field("auto", description="Number of devices, or a list of them.")
+    accelerator: object = Field("auto", description="auto, cpu, gpu ...")
+    strategy: object = Field("auto", description="auto, ddp, or a variant of ddp.")
+    devices: object = Field("auto", description="Number of devices, or a list of them.")
     num_nodes: Count = Field(1, description="Number of machines.")
     precision: Precision | None = Field(None, description="Precision of weights and operations.")
-    logger: Any = Field(None, description="Loggers; TensorBoard's and a CSV file if not given.")
-    callbacks: Any = Field(None, description="Callbacks, each with class_path and init_args.")
+    logger: object = Field(None, description="Loggers; TensorBoard's and a CSV file if not given.")
+    callbacks: object = Field(None, description="Callbacks, each with class_path and init_args.")
     fast_dev_run: bool | Natural = Field(False, description="Run one batch, or N, and write nothing.")
     max_epochs: int | None = Field(None, ge=-1, strict=True, description="Epochs after which training ends.")
     min_epochs: Natural | None = Field(None, description="Epochs before which training does not end.")
     max_steps: int = Field(-1, ge=-1, strict=True, description="Optimizer steps after which training ends; -1: none.")
     min_steps: Natural | None = Field(None, description="Optimizer steps before which training does not end.")
-    max_time: Any = Field(None, description="Time after which training ends, such as 00:12:00:00 (days first).")
+    max_time: object = Field(None, description="Time after which training ends, such as 00:12:00:00 (days first).")
     limit_train_batches: int | float | None = Field(None, ge=0, description="Number or share of training batches.")
     limit_val_batches: int | float | None = Field(None, ge=0, description="Number or share of validation batches.")
     limit_test_batches: int | float | None = Field(None, ge=0, description="Number or share of test batches.")
     limit_predict_batches: int | float | None = Field(None, ge=0, description="Number or share of predict batches.")
     overfit_batches: int | float = Field(0.0, ge=0, description="Number or share of batches to overfit.")
-    val_check_interval: Any = Field(None, description="Steps, or share of an epoch, between two validations.")
+    val_check_interval: object = Field(None, description="Steps, or share of an epoch, between two validations.")
     check_val_every_n_epoch: Count | None = Field(1, description="Epochs between two validations.")
     num_sanity_val_steps: int | None = Field(
         None, ge=-1, strict=True, description="Validation batches before training; -1: all."
@@ -51,10 +51,10 @@ class TrainerConfig(BaseModel):
     benchmark: bool | None = Field(None, description="Whether cuDNN searches for the fastest algorithms.")
     inference_mode: bool = Field(True, description="Whether evaluation runs in torch.inference_mode.")
     use_distributed_sampler: bool = Field(True, description="Whether Lightning shards the data.")
-    profiler: Any = Field(None, description="simple, advanced, pytorch ...")
+    profiler: object = Field(None, description="simple, advanced, pytorch ...")
     detect_anomaly: bool = Field(False, description="Whether autograd searches for anomalies.")
     barebones: bool = Field(False, description="Whether everything that costs time is off.")
-    plugins: Any = Field(None, description="Plugins of Lightning.")
+    plugins: object = Field(None, description="Plugins of Lightning.")
     sync_batchnorm: bool = Field(False, description="Whether batch norms synchronize.")
     reload_dataloaders_every_n_epochs: Natural = Field(0, description="Epochs after which data is loaded again.")
     default_root_dir: str | None = Field(None, description="The run folder; runs/<name of the recipe> if not given.")

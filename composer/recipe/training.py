@@ -1,4 +1,4 @@
-"""The `training:` section of a recipe. No torch here."""
+"""The `training:` section of a recipe. Does not import torch."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -9,7 +9,7 @@ Part = Literal["encoder", "reducer", "projector", "backbone"]
 
 
 class TrainingConfig(BaseModel):
-    """What is trained, how fast, and when it is saved."""
+    """Trained parts, optimizer and checkpoints."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,7 +30,7 @@ class TrainingConfig(BaseModel):
     )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate.")
     learning_rates: dict[Part, float] = Field(
-        default_factory=dict, description="Peak learning rates of single parts, in place of `learning_rate`."
+        default_factory=dict, description="Peak learning rates of single parts, instead of `learning_rate`."
     )
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's decay rates of the two moments.")
     weight_decay: float = Field(

@@ -1,4 +1,4 @@
-"""YAML with the place of every value, and files that include others. No torch here."""
+"""YAML with the origin of every value, and files that include others. Does not import torch."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from composer.recipe.shipped import locate
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value comes from: a file and its line, a flag, a variable. `folder`: what paths in it are relative to."""
+    """Origin of a value: a file and line, a flag, or a variable. folder: start of relative paths in the value."""
 
     source: str
     line: int | None = None
@@ -27,13 +27,13 @@ class Origin:
 
 @dataclass(frozen=True)
 class Located:
-    """A value and where it comes from: a scalar, a list of `Located`, or a mapping from str to `Located`."""
+    """A value with its origin: a scalar, a list of `Located`, or a mapping from str to `Located`."""
 
     value: Any
     origin: Origin
 
     def plain(self) -> Any:
-        """The value without origins."""
+        """Copy the value without origins."""
         if isinstance(self.value, dict):
             return {key: item.plain() for key, item in self.value.items()}
         if isinstance(self.value, list):
@@ -41,7 +41,7 @@ class Located:
         return self.value
 
     def at(self, path: Sequence[str | int]) -> "Located":
-        """What lies at a path, or the nearest thing above it."""
+        """Get the value at a path, or the nearest value above it."""
         here = self
         for key in path:
             if isinstance(here.value, dict) and str(key) in here.value:
@@ -53,8 +53,8 @@ class Located:
         return here
 
 
-def located(value: Any, origin: Origin) -> Located:
-    """A plain value, all of it from one place."""
+def located(value: object, origin: Origin) -> Located:
+    """Give a plain value and everything in it the same origin."""
     if isinstance(value, dict):
         return Located({str(key): located(item, origin) for key, item in value.items()}, origin)
     if isinstance(value, list | tuple):
@@ -63,17 +63,17 @@ def located(value: Any, origin: Origin) -> Located:
 
 
 def nested(path: Sequence[str], value: Located) -> Located:
-    """A value at a dotted path: (("a", "b"), 1) is {a: {b: 1}}."""
+    """Nest a value: (("a", "b"), 1) is {a: {b: 1}}."""
     for key in reversed(path):
         value = Located({key: value}, value.origin)
     return value
 
 
 def merged(lower: Located, upper: Located, component: bool = False) -> Located:
-    """Two values as one: mappings key by key, of anything else the upper.
+    """Merge two values: mappings key by key; otherwise the upper value.
 
-    component: they are a component's options, and if the upper names another one, those of the lower are not for it. A
-    `reader` is one; what is called `name` elsewhere, such as a logger's option, is a value like others.
+    component: whether they are a component's options, so that those of the lower are dropped if the upper has a
+    different `name`. This is so for a `reader`; elsewhere, as in a logger's options, `name` is an ordinary key.
     """
     if not (isinstance(lower.value, dict) and isinstance(upper.value, dict)):
         return upper
@@ -88,15 +88,16 @@ def merged(lower: Located, upper: Located, component: bool = False) -> Located:
 
 
 def load_recipes(paths: Iterable[Path]) -> list[Located]:
-    """Recipes and what they include, lowest first: each file's includes in order, then the file itself.
+    """Load recipes and their includes in increasing priority: each file's includes in order, then the file itself.
 
-    Raises ConfigError: a file that is missing or no YAML mapping, or that includes itself.
+    Raises:
+        ConfigError: A file is missing, is not a YAML mapping, or includes itself.
     """
     return [file for path in paths for file in _with_includes(path, ())]
 
 
 def load_yaml(path: Path, named_at: Origin | None = None) -> Located:
-    """One file. named_at: what names it, for the message when it cannot be read."""
+    """Load one file. named_at: origin of its name, for the message if it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -108,7 +109,7 @@ def load_yaml(path: Path, named_at: Origin | None = None) -> Located:
 
 @lru_cache(maxsize=256)  # the stages of a recipe include the same files
 def parse_yaml(text: str, origin: Origin) -> Located:
-    """YAML text; without a line in `origin` (a flag, a variable) every value has the origin itself."""
+    """Parse YAML text. If `origin` has no line (a flag, a variable), it is the origin of every value."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -141,25 +142,25 @@ def _with_includes(path: Path, above: tuple[Path, ...], named_at: Origin | None 
 def _walk(loader: "_Loader", node: yaml.Node, base: Origin, above: tuple[yaml.Node, ...]) -> Located:
     origin = base if base.line is None else Origin(base.source, node.start_mark.line + 1, base.folder)
     if node in above:
-        raise ConfigError(f"{origin}: an anchor that contains itself.")
+        raise ConfigError(f"{origin}: got an anchor that contains itself, expected a finite value")
     if isinstance(node, yaml.SequenceNode):
         return Located([_walk(loader, item, base, (*above, node)) for item in node.value], origin)
     if not isinstance(node, yaml.MappingNode):
         return Located(loader.construct_object(node), origin)
     keys = [key.value for key, _ in node.value]
-    loader.flatten_mapping(node)  # `<<:` brings its keys to the front, where the mapping's own ones follow and win
-    found: dict[str, Located] = {}
+    loader.flatten_mapping(node)  # the keys of `<<:` come first, so that the mapping's own keys override them
+    items: dict[str, Located] = {}
     for key, item in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise ConfigError(f"{origin}: a key must be plain text")
         if keys.count(key.value) > 1:
             raise ConfigError(f"{Origin(base.source, key.start_mark.line + 1)}: {key.value!r} is given twice")
-        found[key.value] = _walk(loader, item, base, (*above, node))
-    return Located(found, origin)
+        items[key.value] = _walk(loader, item, base, (*above, node))
+    return Located(items, origin)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 less its traps: `1e-3` is a number, `on`, `off`, `yes`, `no` and dates are text."""
+    """YAML 1.1 without its pitfalls: `1e-3` is a number; `on`, `off`, `yes`, `no` and dates are text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [

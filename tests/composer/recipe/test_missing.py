@@ -36,7 +36,7 @@ def test_each_missing_source_and_its_remedy() -> None:
         "root/stills.jsonl: no such file or folder",
         "Download what is on the Hugging Face hub with `composer data fetch recipe.yaml`",
         "Correct the path, or data.root",
-        "Make the synthetic data with `composer data synthesize root`",
+        "Generate the synthetic data with `composer data synthesize root`",
     ]
     check_present(data_config({"root": "root", "sources": SOURCES, "train": ["here", "pattern"]}), ["train"], None)
 

@@ -235,7 +235,7 @@ class TestReducer:
     def test_the_encoder_must_host_it(self) -> None:
         problem = one_problem(BASE, flags=["--model.encoder=plain"])
         assert problem.startswith("0.yaml:4: model.reducer: reducer 'merge' works inside the encoder's blocks, which ")
-        assert "encoder 'plain' does not offer; use pool" in problem
+        assert "encoder 'plain' does not support; use pool" in problem
         assert "merge" not in problem.partition("use ")[2]
 
     @pytest.mark.parametrize("chain", [["pool", "merge"], ["merge", "merge"]])
@@ -289,7 +289,7 @@ class TestFiles:
             ("training:\n  a: 1\n  a: 2\n", r"^a\.yaml:[23]: 'a' is given twice"),
             ("include: 3\n", r"^a\.yaml:1: include: got 3, expected a path or a list of paths"),
             ("\ninclude: none.yaml\n", r"^a\.yaml:2: cannot read 'none\.yaml': No such file"),
-            ("training: &x {a: *x}\n", r"^a\.yaml:1: an anchor that contains itself"),
+            ("training: &x {a: *x}\n", r"^a\.yaml:1: got an anchor that contains itself"),
             ("? [a]\n: 1\n", r"^a\.yaml:1: a key must be plain text"),
         ],
     )
