@@ -124,7 +124,7 @@ def _loose(key: str, value: Located, many: bool) -> list[Loose]:
     if not (many and key.isdigit()):
         return [Loose(None, key, value)]
     if not isinstance(value.value, dict) or "name" in value.value:
-        expected = "options of that place of the chain; to change which components it has, give the whole list"
+        expected = "options of that place of the chain; to change which components it has, give the complete list"
         raise ConfigError(got(f"model.reducer.{key}", value, expected))
     return [Loose(int(key), option, item) for option, item in value.value.items()]
 
