@@ -86,10 +86,10 @@ class Conversations(Examples):
             TrainingError: Too many samples are bad.
         """
         if self.bad_samples is not None:
-            return self._trained(index, self.bad_samples)
+            return self._training_example(index, self.bad_samples)
         sample = self.sample(index)
         try:
-            return self._encoded(sample)
+            return self._encode(sample)
         except MediaError as error:
             raise MediaError(f"{error} (sample {sample.id!r} of {sample.source})") from None
 
@@ -99,7 +99,7 @@ class Conversations(Examples):
         sample = self.sources[source][record]
         return sample if self.answer else drop_unanswered_turns(sample)
 
-    def _trained(self, index: int, bad_samples: BadSamples) -> Example:
+    def _training_example(self, index: int, bad_samples: BadSamples) -> Example:
         """The example, or one without loss if the sample is bad."""
         try:
             sample = self.sample(index)
@@ -109,7 +109,7 @@ class Conversations(Examples):
             bad_samples.bad(location, location.rpartition(":")[0], error)
             return without_loss(location)
         try:
-            example = self._encoded(sample)
+            example = self._encode(sample)
         except DataError as error:
             if isinstance(error, ContextLengthError) and self.too_long == "error":
                 raise
@@ -118,18 +118,18 @@ class Conversations(Examples):
         bad_samples.good()
         return example
 
-    def _encoded(self, sample: Sample) -> Example:
+    def _encode(self, sample: Sample) -> Example:
         clips = [load_clip(media, self.processor.transform, self.frames) for media in sample.media]
         clips = [show(clip, self.condition, f"{self.seed} {sample.id}") for clip in clips]
         try:
             return self.processor.encode(sample, clips, answer=self.answer)
         except ContextLengthError:
-            example = self._truncated(sample, clips) if self.too_long == "truncate-text" else None
+            example = self._truncate(sample, clips) if self.too_long == "truncate-text" else None
             if example is None:
                 raise
             return example
 
-    def _truncated(self, sample: Sample, clips: Sequence[Clip]) -> Example | None:
+    def _truncate(self, sample: Sample, clips: Sequence[Clip]) -> Example | None:
         """The conversation up to the last token of an answer that fits. None if no answer or not all media fit."""
         example = replace(self.processor, context_length=None).encode(sample, clips)
         targets = (example.labels[: self.processor.context_length] != IGNORE_LABEL).nonzero()

@@ -47,13 +47,13 @@ class Prefetcher:
         return len(loader)
 
     def __iter__(self) -> Iterator[Any]:
-        for step, arrive in _one_ahead(map(self._started, self.loader)):
+        for step, arrive in _one_ahead(map(self._start_first, self.loader)):
             if arrive is None:
                 yield step
             else:
                 yield [arrive(), *step[1:]] if isinstance(step, list) else arrive()
 
-    def _started(self, step: list[Batch] | Batch | ComposerError) -> tuple[Any, Arrive | None]:
+    def _start_first(self, step: list[Batch] | Batch | ComposerError) -> tuple[Any, Arrive | None]:
         if isinstance(step, ComposerError):
             return step, None
         return step, self.start(step[0] if isinstance(step, list) else step)

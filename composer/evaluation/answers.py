@@ -139,15 +139,15 @@ class AnswerFile:
 
     def lock(self) -> AbstractContextManager[None]:
         """Lock against the other processes; the lock ends with the block or the process."""
-        return self._locked("lock", fcntl.LOCK_EX)
+        return self._lock_file("lock", fcntl.LOCK_EX)
 
     def asking(self) -> AbstractContextManager[None]:
         """Mark this process as asking, until the block ends."""
-        return self._locked("asking", fcntl.LOCK_SH)
+        return self._lock_file("asking", fcntl.LOCK_SH)
 
     def wait_for_others(self) -> None:
         """Wait until no process is asking. torchrun ends all of them with the first that fails."""
-        with self._locked("asking", fcntl.LOCK_EX):
+        with self._lock_file("asking", fcntl.LOCK_EX):
             pass
 
     def _journal(self, path: Path, header: Header) -> Journal[Answer]:
@@ -160,7 +160,7 @@ class AnswerFile:
             if not differences:
                 continue
             try:
-                with self._locked("asking", fcntl.LOCK_EX | fcntl.LOCK_NB):
+                with self._lock_file("asking", fcntl.LOCK_EX | fcntl.LOCK_NB):
                     names = (path.with_name(f"{path.stem}.replaced-{number}.jsonl") for number in count(1))
                     free = next(name for name in names if not name.exists())
                     path.rename(free)
@@ -171,7 +171,7 @@ class AnswerFile:
             sys.stderr.write(f"composer: {path} belongs to a different run ({differences}): renamed to {free.name}\n")
 
     @contextmanager
-    def _locked(self, name: str, operation: int) -> Iterator[None]:
+    def _lock_file(self, name: str, operation: int) -> Iterator[None]:
         with (self.folder / f".{self.name}.{name}").open("w") as file:
             fcntl.flock(file, operation)
             yield

@@ -79,7 +79,7 @@ class Journal(Generic[Record]):
         first = next(self._lines(), None)
         if first is None:
             return []
-        got, expected = self._compared(self._mapping(1, first)), self._compared(self.header)
+        got, expected = self._comparable(self._mapping(1, first)), self._comparable(self.header)
         return [
             f"{place}: got {old!r}, expected {new!r}"
             for key in dict.fromkeys((*expected, *got))
@@ -119,7 +119,7 @@ class Journal(Generic[Record]):
             f"file to {self.contents.verb} again"
         )
 
-    def _compared(self, header: Header) -> Header:
+    def _comparable(self, header: Header) -> Header:
         """A header without the options that are free."""
         options = header.get("options")
         if not isinstance(options, dict):

@@ -122,8 +122,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         height, width = clip.pixels.shape[-2:]
         buckets.setdefault((height, width), []).append(index)
     lengths = torch.tensor([len(example.ids) for example in examples])
-    ids = _padded([example.ids for example in examples], 0)
-    labels = _padded([example.labels for example in examples], IGNORE_LABEL)
+    ids = _pad([example.ids for example in examples], 0)
+    labels = _pad([example.labels for example in examples], IGNORE_LABEL)
     visual = (ids.flatten() == MEDIA_ID).nonzero().flatten().split(counts)
     return Batch(
         ids=ids,
@@ -153,7 +153,7 @@ def _group(clips: Sequence[Clip], members: Sequence[int]) -> FrameGroup:
     )
 
 
-def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+def _pad(rows: Sequence[Tensor], value: int) -> Tensor:
     return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
 
 

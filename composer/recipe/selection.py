@@ -51,7 +51,7 @@ def read_slot(kind: Slot, value: Located) -> Statement:
     Raises:
         ConfigError: With the value's origin.
     """
-    value = _followed(value, ())
+    value = _follow(value, ())
     content = value.value
     many = kind == "reducer"
     if content is None and many:
@@ -77,10 +77,10 @@ def combine(statements: Sequence[Statement]) -> tuple[Statement, list[Choice]]:
     if not chains:
         return Statement(None, [loose for statement in statements for loose in statement.loose]), []
     selected = Statement([Choice(choice.name, choice.origin) for choice in chains[-1]])
-    by_key = dict(_keyed(selected.chain or []))
+    by_key = dict(_with_keys(selected.chain or []))
     dropped: list[Choice] = []
     for statement in statements:
-        for key, choice in _keyed(statement.chain or []):
+        for key, choice in _with_keys(statement.chain or []):
             if key in by_key:
                 for option, value in choice.options.items():
                     by_key[key].set(option, value)
@@ -95,7 +95,7 @@ def combine(statements: Sequence[Statement]) -> tuple[Statement, list[Choice]]:
     return selected, dropped
 
 
-def _keyed(chain: Sequence[Choice]) -> Iterator[tuple[tuple[str, int], Choice]]:
+def _with_keys(chain: Sequence[Choice]) -> Iterator[tuple[tuple[str, int], Choice]]:
     names = [choice.name for choice in chain]
     for index, choice in enumerate(chain):
         yield (choice.name, names[:index].count(choice.name)), choice
@@ -108,7 +108,7 @@ def _target(chain: Sequence[Choice], loose: Loose) -> Choice | None:
 
 
 def _choice(key: str, value: Located) -> Choice:
-    value = _followed(value, ())
+    value = _follow(value, ())
     if isinstance(value.value, str):
         return Choice(value.value, value.origin)
     if not isinstance(value.value, dict) or "name" not in value.value:
@@ -129,11 +129,11 @@ def _loose(key: str, value: Located, many: bool) -> list[Loose]:
     return [Loose(int(key), option, item) for option, item in value.value.items()]
 
 
-def _followed(value: Located, above: tuple[Origin, ...]) -> Located:
+def _follow(value: Located, above: tuple[Origin, ...]) -> Located:
     """The content of the YAML file that a value names, or the value itself."""
     if not (isinstance(value.value, str) and value.value.endswith(SUFFIXES)):
         return value
     path = value.origin.folder / value.value
     if any(origin.source == str(path) for origin in above):
         raise ConfigError(f"{value.origin}: a file cannot include itself: {path}")
-    return _followed(load_yaml(path, value.origin), (*above, Origin(str(path))))
+    return _follow(load_yaml(path, value.origin), (*above, Origin(str(path))))

@@ -30,7 +30,7 @@ def resolve_model(layers: Sequence[Sequence[Located]]) -> tuple[ModelConfig, Loc
         chosen[kind] = attempt(problems, _select, kind, layers, problems, dropped) or []
         for number, choice in enumerate(chosen[kind]):
             key = f"model.{kind}" + (f".{number}" if len(chosen[kind]) > 1 else "")
-            if slot := attempt(problems, component, kind, key, _written(choice)):
+            if slot := attempt(problems, component, kind, key, _as_located(choice)):
                 slots[kind].append(slot)
     written = Located({}, Origin("default"))
     for part in (part for layer in layers for part in layer if "prompt" in part.value):
@@ -48,15 +48,15 @@ def resolve_model(layers: Sequence[Sequence[Located]]) -> tuple[ModelConfig, Loc
 def _with_origins(chosen: Mapping[Slot, Sequence[Choice]], prompt: Located) -> Located:
     """The layers' options of the selected components, in the form of a dump of `ModelConfig`."""
     slots = {
-        kind: Located([_written(choice) for choice in choices], Origin("default"))
+        kind: Located([_as_located(choice) for choice in choices], Origin("default"))
         if kind == "reducer"
-        else _written(choices[0])
+        else _as_located(choices[0])
         for kind, choices in chosen.items()
     }
     return Located({**slots, "prompt": prompt}, Origin("default"))
 
 
-def _written(choice: Choice) -> Located:
+def _as_located(choice: Choice) -> Located:
     return Located({"name": Located(choice.name, choice.origin)} | choice.options, choice.origin)
 
 

@@ -22,11 +22,11 @@ def checkpoint_blocks(model: MultimodalModel) -> None:
     """
     blocks = (*model.encoder.block_classes, *model.backbone.block_classes)
     apply_activation_checkpointing(
-        model, checkpoint_wrapper_fn=_wrapped, check_fn=lambda module: isinstance(module, blocks)
+        model, checkpoint_wrapper_fn=_wrap, check_fn=lambda module: isinstance(module, blocks)
     )
 
 
-def _wrapped(block: nn.Module) -> nn.Module:
+def _wrap(block: nn.Module) -> nn.Module:
     return checkpoint_wrapper(block, context_fn=partial(_contexts, type(block).__name__))
 
 

@@ -141,11 +141,11 @@ class ComposerModule(LightningModule):
         loss, correct = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         moved = ahead(batches, start_on(self.device))
         for micro in islice(moved, len(batches) - 1):
-            part, right = self._weighted(micro, weight)
+            part, right = self._weigh(micro, weight)
             # Lightning divides the returned loss in the same way.
             self.trainer.strategy.backward(part / self.trainer.accumulate_grad_batches, optimizer)
             loss, correct = loss + part.detach(), correct + right
-        part, right = self._weighted(next(moved), weight)  # Lightning runs the backward of the last one
+        part, right = self._weigh(next(moved), weight)  # Lightning runs the backward of the last one
         metrics = torch.stack([loss + part.detach(), correct + right])
         if self.trainer.world_size > 1:
             metrics = self.trainer.strategy.reduce(metrics, reduce_op="mean")
@@ -189,7 +189,7 @@ class ComposerModule(LightningModule):
             targets = self.trainer.strategy.reduce(targets.to(self.device, non_blocking=True), reduce_op="sum")
         return self.trainer.world_size / targets.clamp(min=1)
 
-    def _weighted(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _weigh(self, batch: Batch, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A micro-batch's share of the step's loss and of its token accuracy."""
         out: Output = self.model(batch)
         loss = out.loss * (out.targets * weight)
