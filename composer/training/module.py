@@ -100,8 +100,8 @@ class ComposerModule(LightningModule):
         total_steps = self.trainer.estimated_stepping_batches
         if total_steps == float("inf"):
             raise TrainingError(
-                "trainer: got no end of training, expected max_steps or max_epochs, which the learning rate's schedule "
-                "needs"
+                "trainer: got no end, expected trainer.max_steps or trainer.max_epochs, which the schedule of the "
+                "learning rate needs"
             )
         groups = parameter_groups(self.model, self.training_config)
         if not groups:

@@ -134,5 +134,7 @@ def test_random_generators_go_on_where_they_were(tmp_path: Path) -> None:
 
 def test_another_stage_is_refused_and_told_what_to_do(tmp_path: Path) -> None:
     trainer(tmp_path, max_steps=2).fit(module(), TinyData())
-    with pytest.raises(CheckpointError, match=r"trains projector.*training\.initial_weights"):
+    with pytest.raises(
+        CheckpointError, match=r"training\.trainable: got projector, expected .*training\.initial_weights"
+    ):
         trainer(tmp_path, max_steps=4).fit(module(trainable=["projector"]), TinyData(), ckpt_path=newest(tmp_path))
