@@ -76,13 +76,13 @@ def test_what_the_judge_did_not_answer_is_asked_again_and_nothing_else(
     server.script = lambda number, body: (422, {}, "") if number in (1, 4) else right_or_not(number, body)
     assert main(command(trained, films, tmp_path, server)) == 0
     assert results(tmp_path)["ungraded"] == 2
-    assert len(server.asked) == QUESTIONS
+    assert len(server.requests) == QUESTIONS
     refuse_to_decode(monkeypatch)
     server.script = right_or_not
     assert main(command(trained, films, tmp_path, server)) == 0
     assert results(tmp_path)["ungraded"] == 0
-    assert len(server.asked) == QUESTIONS + 2
-    assert server.asked[QUESTIONS:] == [server.asked[1], server.asked[4]]
+    assert len(server.requests) == QUESTIONS + 2
+    assert server.requests[QUESTIONS:] == [server.requests[1], server.requests[4]]
 
 
 def test_a_run_killed_while_judging_pays_nothing_twice(
@@ -101,7 +101,7 @@ def test_a_run_killed_while_judging_pays_nothing_twice(
     shorter = "from tests.composer.cli import evaluate_shortly; evaluate_shortly.run()"
     process = subprocess.Popen([sys.executable, "-c", shorter, *words], env=environment)
     try:
-        until(lambda: len(server.asked) == 4)
+        until(lambda: len(server.requests) == 4)
     finally:
         process.kill()
         process.wait()
@@ -110,7 +110,7 @@ def test_a_run_killed_while_judging_pays_nothing_twice(
     refuse_to_decode(monkeypatch)
     server.script = right_or_not
     assert main(words) == 0
-    assert len(server.asked) == 4 + (QUESTIONS - 3)
+    assert len(server.requests) == 4 + (QUESTIONS - 3)
     assert results(tmp_path)["ungraded"] == 0
 
 
@@ -134,7 +134,7 @@ def test_another_judge_is_refused_and_the_answers_outlive_it(
     assert main(other) == 0
     assert results(tmp_path)["judge"]["model"] == "large"
     assert main([*other, "--judge-at-once=2"]) == 0  # which changes no grade
-    assert len(server.asked) == 2 * QUESTIONS
+    assert len(server.requests) == 2 * QUESTIONS
 
 
 def test_a_key_that_is_refused_is_one_error(
@@ -175,7 +175,7 @@ def test_vdc_from_its_files_to_a_table(trained: Path, tmp_path: Path, server: Ju
     written = results(tmp_path / "out")
     assert set(written["averages"]) == {"all kinds"}
     assert set(written["other_metrics"]["all kinds"]) == {"score"}
-    assert len(server.asked) >= 5 * 2 * 2
+    assert len(server.requests) >= 5 * 2 * 2
 
 
 def test_vatex_from_its_files_to_a_table(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,10 +184,10 @@ def test_vatex_from_its_files_to_a_table(trained: Path, tmp_path: Path, capsys: 
     assert main(["evaluate", str(trained), "vatex", *flags]) == 0
     written = results(tmp_path / "out")
     assert set(written["tasks"]["captions"]) >= {"n", "CIDEr", "BLEU-1", "BLEU-4", "ROUGE-L"}
-    assert "not PTB" in written["notes"][0]
+    assert "not tokenized by PTB" in written["notes"][0]
     out = capsys.readouterr().out
     assert "CIDEr x100" in out
-    assert "not PTB" in out
+    assert "not tokenized by PTB" in out
 
 
 def refuse_to_decode(monkeypatch: pytest.MonkeyPatch) -> None:
