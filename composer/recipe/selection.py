@@ -7,6 +7,7 @@ all but the reducer, and the n-th `tome` of one layer's chain is the n-th `tome`
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from composer.errors import ConfigError
 from composer.plugin import Slot
@@ -129,11 +130,11 @@ def _loose(key: str, value: Located, many: bool) -> list[Loose]:
     return [Loose(int(key), option, item) for option, item in value.value.items()]
 
 
-def _follow(value: Located, above: tuple[Origin, ...]) -> Located:
+def _follow(value: Located, above: tuple[Path, ...]) -> Located:
     """The content of the YAML file that a value names, or the value itself."""
     if not (isinstance(value.value, str) and value.value.endswith(SUFFIXES)):
         return value
     path = value.origin.folder / value.value
-    if any(origin.source == str(path) for origin in above):
+    if path.resolve() in above:
         raise ConfigError(f"{value.origin}: a file cannot include itself: {path}")
-    return _follow(load_yaml(path, value.origin), (*above, Origin(str(path))))
+    return _follow(load_yaml(path, value.origin), (*above, path.resolve()))

@@ -96,7 +96,7 @@ def _operations(part: Stage, plan: StagePlan, case: Case) -> float:
     """FLOPs of one sample's step, without recomputation by activation checkpointing."""
     if part.training.gradient_checkpointing:
         training = part.training.model_copy(update={"gradient_checkpointing": False})
-        plan = replace(part, training=training).plan(case.frames, 1)
+        plan = replace(part, recipe=replace(part.recipe, training=training)).plan(case.frames, 1)
     return plan.flops_per_sample["image" if case.frames == 1 else "video"]
 
 

@@ -68,6 +68,23 @@ def test_files_of_several_processes_become_one(tmp_path: Path) -> None:
     assert ids(AnswerFile(tmp_path, HEADER)) == ["q1", "q0"]
 
 
+def test_the_last_process_alone_reports_and_keeps_answers_that_it_did_not_ask_for(tmp_path: Path) -> None:
+    keys = [("normal", "q1"), ("normal", "q0")]
+    with AnswerFile(tmp_path, HEADER) as file:
+        file.append(Answer("q0", "x", condition="blind"))
+    stores = [AnswerFile(tmp_path, HEADER, rank, world=2) for rank in range(2)]
+    for rank, store in enumerate(stores):
+        with store:
+            store.append(Answer(f"q{rank}", str(rank)))
+        with store.complete(keys) as answers:
+            assert (answers is None) == (rank == 0)
+            assert answers is None or [answer.answer for answer in answers] == ["1", "0"]
+    with stores[0].complete(keys) as answers:
+        assert answers is None  # reported already
+    assert [path.name for path in tmp_path.glob("answers*")] == ["answers.jsonl"]
+    assert list(AnswerFile(tmp_path, HEADER).read()) == [*keys, ("blind", "q0")]
+
+
 def test_files_of_other_names_are_neither_read_nor_removed(tmp_path: Path) -> None:
     for name in ("answers.old.jsonl", "answers-1.jsonl", "answers.1.old.jsonl", "answers..jsonl"):
         (tmp_path / name).write_text('{"of": "another run"}\n')

@@ -7,6 +7,8 @@ import pytest
 
 from composer.errors import ConfigError
 from composer.recipe.data import DataConfig, data_config, is_off
+from composer.recipe.overrides import from_environment
+from composer.recipe.resolve import resolve_data
 from composer.recipe.yamlfile import Origin, parse_yaml
 
 RECIPE = """
@@ -130,6 +132,20 @@ def test_options_are_as_narrow_as_they_can_be() -> None:
     said = {problem.split(": ")[1]: problem for problem in caught.value.problems}
     assert said.keys() == {f"data.{key}" for key in (*wrong, "max_bad_media")}
     assert said["data.max_bad_media"].endswith("renamed to 'max_bad_samples'")
+
+
+def test_each_condition_once() -> None:
+    assert said("conditions: [blind, normal, blind]") == [
+        "recipe.yaml:1: data.conditions: got ['blind', 'normal', 'blind'], expected each condition once"
+    ]
+
+
+def test_data_alone_with_an_unknown_section_in_a_variable() -> None:
+    environment = from_environment({"COMPOSER_DAAT__FRAMES": "2", "COMPOSER_DATA__FRAMES": "4"})
+    file = parse_yaml("data: {train: a.jsonl}", Origin("recipe.yaml", 1))
+    assert resolve_data([file], environment[1:]).frames == 4
+    with pytest.raises(ConfigError, match="COMPOSER_DAAT__FRAMES: daat: unknown section; did you mean 'data'"):
+        resolve_data([file], environment)
 
 
 def test_what_a_config_dumps_is_a_section() -> None:

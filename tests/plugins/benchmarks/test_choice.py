@@ -67,6 +67,8 @@ LETTERS = ("b", "c", "a")
         ("Dogs bark", CUPS, None),
         ("A)B", CUPS, None),
         ("the answer is", CUPS, None),
+        ("", ("", "red"), None),
+        (".", ("", "red"), None),
         ("Apple", RED, None),
         ("Answering A", RED, None),
         ("The answer island", ("land", "sea"), None),
