@@ -80,6 +80,18 @@ def test_a_file_of_the_right_size_with_a_lost_page_is_left_out(checkpoint: Path)
         read_checkpoint(checkpoint)
 
 
+def test_a_model_does_not_need_what_only_training_needs(checkpoint: Path) -> None:
+    states = torch.load(checkpoint)["optimizer_states"][0]["state"]
+    moment = max((state["exp_avg"] for state in states.values()), key=torch.Tensor.numel).numpy().tobytes()
+    content = checkpoint.read_bytes()
+    assert content.count(moment) == 1
+    checkpoint.write_bytes(content.replace(moment, bytes(len(moment))))
+    for path in (checkpoint, checkpoint.parent):
+        load_model(path)
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path)
+
+
 def test_newest_is_the_one_written_last_at_any_depth(run: Path, tmp_path: Path) -> None:
     assert newest(tmp_path / "absent") is None
     for name in ("b/step-9.ckpt", "a/step-1.ckpt", "step-5.ckpt"):
