@@ -35,3 +35,11 @@ def test_free_options_may_differ_and_others_not(tmp_path: Path) -> None:
     assert journal(path, "judge", header={"options": {"frames": 8}}).differences() == [
         "options.frames: got 4, expected 8"
     ]
+
+
+@pytest.mark.parametrize("line", ["[1]", "null", "{"])
+def test_a_first_line_that_is_not_a_header_is_refused(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(DataError, match=r"a\.jsonl:1: got .*, expected a record written by composer"):
+        journal(path).differences()
