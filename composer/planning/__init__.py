@@ -1,1 +1,1 @@
-"""What a recipe will cost, from shapes alone: nothing is downloaded, decoded or trained."""
+"""Estimates of a recipe's cost from shapes alone: nothing is downloaded, decoded or trained."""

@@ -41,7 +41,7 @@ def total(sources: list[SourcePlan]) -> int | None:
 
 
 def shortfall(samples: int | None, expected: int | None) -> str | None:
-    """The message if the sources do not add up to the expected samples."""
+    """Message if the sources do not add up to the expected samples, else None."""
     if samples is None or not is_off(samples, expected):
         return None
     return (

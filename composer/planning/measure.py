@@ -90,7 +90,7 @@ class Meter:
             return self._measured("backbone", forward)[1]
 
     def _measured(self, name: str, forward: Callable[[], Any]) -> tuple[Any, Cost]:
-        """What a part's forward gives, and its cost; None and no cost if it becomes `uncounted`."""
+        """Output and cost of a part's forward. None and a cost of zero if the forward fails (see `uncounted`)."""
         part: nn.Module = getattr(self.model, name)
         recorder = Recorder([*part.parameters(), *part.buffers()])
         try:

@@ -1,4 +1,4 @@
-"""What does not fit in a plan, each with what to change."""
+"""Messages about what does not fit in a plan, each with its remedy."""
 
 from collections.abc import Mapping
 

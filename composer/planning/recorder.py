@@ -1,4 +1,4 @@
-"""What a forward keeps, and what it needs at a time, recorded operation by operation on tensors without values."""
+"""Recorder of the operations and memory of a forward, operation by operation, on tensors without values."""
 
 import weakref
 from collections.abc import Iterable

@@ -23,7 +23,7 @@ class Shapes:
 
 
 def shapes_of(model: MultimodalModel, layout: str, frames: int, text_tokens: int) -> Shapes:
-    """The shapes of images and of videos of `frames` frames, each with a question and an answer."""
+    """Compute the shapes of images and of videos of `frames` frames, each with a question and an answer."""
     transform, processor = model.encoder.transform, model.processor
     square = processor.shape(transform.size, transform.size).count
     patches = model.encoder.shape(transform.size, transform.size).count

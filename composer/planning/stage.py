@@ -18,7 +18,7 @@ PEAK = {"h200": 989e12, "h100": 989e12, "a800": 312e12, "a100": 312e12}
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a recipe does not say. text_tokens: of a sample's question and answer, half of them answered."""
+    """What a recipe does not state. text_tokens: per sample, question and answer; half of them are the answer."""
 
     device: str = "h200"
     utilization: float = 0.4
@@ -62,28 +62,24 @@ class StagePlan:
 
 
 def plan_stage(name: str, recipe: Recipe, model: MultimodalModel, assumed: Assumptions) -> StagePlan:
-    """The plan of one stage, whose model is on the meta device and is made fake here."""
-    parameters = {part: sum(p.numel() for p in module.parameters()) for part, module in model.parts().items()}
-    training = recipe.training
-    train = [str(part) for part in training.trainable if parameters[part]]
-    trained, everything = sum(parameters[part] for part in train), sum(parameters.values())
+    """Plan one stage. Its model must be on the meta device; its tensors are replaced by fake ones."""
+    train, trained, everything = _trained(recipe, model)
     load = load_of(recipe, assumed.devices)
     shapes = shapes_of(model, recipe.model.prompt.layout, load.frames, assumed.text_tokens)
-    again = training.gradient_checkpointing
+    again = recipe.training.gradient_checkpointing
     measured, uncounted = measure(model, train, load.precision, shapes)
     per_sample = {} if uncounted else operations(measured, train, again)
     steps, epochs, passes = steps_of(load.samples, load.step, recipe.trainer)
     tokens = _all(load, passes, dict(shapes.positions))
     flops = _all(load, passes, per_sample)
     memory = memory_of(everything, trained, load, None if uncounted else measured, checkpointing=again)
-    speed = PEAK[assumed.device] * assumed.utilization * assumed.devices
     return StagePlan(
         name=name,
         trains=train,
         trained_parameters=trained,
         epochs=epochs,
-        peak_lr=training.learning_rate,
-        learning_rates={p: training.learning_rates.get(p, training.learning_rate) for p in training.trainable},
+        peak_lr=recipe.training.learning_rate,
+        learning_rates=_learning_rates(recipe),
         batch_size=load.step,
         keep_ratio=_keep_ratio(recipe, shapes.kept_share),
         kept_share=shapes.kept_share,
@@ -101,7 +97,7 @@ def plan_stage(name: str, recipe: Recipe, model: MultimodalModel, assumed: Assum
         flops=flops,
         memory_gib=memory,
         checkpoint_gib=(everything + 2 * trained) * 4 / GIB,
-        hours=None if flops is None else flops / speed / 3600,
+        hours=_hours(flops, assumed),
         misfits=misfits_of(recipe, load, shapes, uncounted, memory["total"], assumed.device, assumed.devices),
     )
 
@@ -109,7 +105,7 @@ def plan_stage(name: str, recipe: Recipe, model: MultimodalModel, assumed: Assum
 def measure(
     model: MultimodalModel, train: Sequence[str], precision: str, shapes: Shapes
 ) -> tuple[Measured, dict[str, str]]:
-    """What a frame and samples cost, and the parts that cannot be measured, each with its error."""
+    """Measure the cost of a frame and of samples. Also returns the error of each part that cannot be measured."""
     meter = Meter(model, tuple(train), precision)
     side = model.encoder.transform.size
     frame = meter.frame(side, side, reached="encoder" in train)
@@ -137,12 +133,12 @@ def backward_factor(part: str, train: Sequence[str]) -> int:
 
 
 def kind_of(frames: int) -> str:
-    """The name of a sample of so many frames."""
+    """Kind of a sample with this number of frames: "image" or "video"."""
     return "image" if frames == 1 else "video"
 
 
 def _all(load: Load, passes: float | None, of_a_sample: Mapping[int, float]) -> float | None:
-    """The sum over all samples of all passes, None if their number or what one has is unknown."""
+    """Sum over all samples of all passes. None if the number of samples or the value per sample is unknown."""
     if passes is None or not of_a_sample:
         return None
     longest = max(of_a_sample)
@@ -150,7 +146,26 @@ def _all(load: Load, passes: float | None, of_a_sample: Mapping[int, float]) -> 
     return passes * sum(count * of_a_sample[frames] for count, frames in counts)
 
 
+def _trained(recipe: Recipe, model: MultimodalModel) -> tuple[list[str], int, int]:
+    """Trained parts that have parameters, the number of their parameters, and that of all parts."""
+    counts = {part: sum(p.numel() for p in module.parameters()) for part, module in model.parts().items()}
+    train = [str(part) for part in recipe.training.trainable if counts[part]]
+    return train, sum(counts[part] for part in train), sum(counts.values())
+
+
+def _learning_rates(recipe: Recipe) -> dict[str, float]:
+    """Peak learning rate of each trained part."""
+    training = recipe.training
+    return {part: training.learning_rates.get(part, training.learning_rate) for part in training.trainable}
+
+
+def _hours(flops: float | None, assumed: Assumptions) -> float | None:
+    """Hours that the operations take at the assumed share of the devices' peak rate."""
+    speed = PEAK[assumed.device] * assumed.utilization * assumed.devices
+    return None if flops is None else flops / speed / 3600
+
+
 def _keep_ratio(recipe: Recipe, share: float) -> float:
-    """What a reducer's option `keep_ratio` asks to keep, else what is kept."""
+    """The option `keep_ratio` of a reducer if one has it, else the share of patches that is kept."""
     ratios = [getattr(reducer, "keep_ratio", None) for reducer in recipe.model.reducer]
     return next((ratio for ratio in ratios if ratio is not None), share)
