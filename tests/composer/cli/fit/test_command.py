@@ -1,6 +1,7 @@
 """`composer fit | validate | test | predict` on a tiny model of first-party parts and made pictures."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -211,12 +212,49 @@ def test_print_config_runs_nothing(folder: Path, capsys: pytest.CaptureFixture[s
     assert not Path("runs").exists()
 
 
-def test_interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("composer.training.module.ComposerModule.training_step", interrupt)
-    assert main(list(FIT)) == 130
+    assert main([*FIT, "--ckpt_path", "last", "--data.frames=3"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    command = "composer fit --config tiny.yaml --data.frames=3 --ckpt_path last"
+    assert captured.err.endswith(f"composer: interrupted. To resume: {command}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder_of_run", "following"),
+    [
+        ((), "runs/tiny", "composer test --config tiny.yaml --ckpt_path last"),
+        (
+            ("--trainer.default_root_dir", "a b"),
+            "a b",
+            "composer test --config tiny.yaml --trainer.default_root_dir 'a b' --ckpt_path last",
+        ),
+        (("--data.test=null",), "runs/tiny", "composer ask runs/tiny QUESTION --video FILE"),
+    ],
+)
+def test_fit_ends_with_its_folder_its_checkpoint_and_what_comes_next(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], folder_of_run: str, following: str
+) -> None:
+    assert main([*FIT, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    checkpoint = f"{folder_of_run}/checkpoints/step-00000002.ckpt"
+    assert lines == [f"Run folder: {folder_of_run}", f"Checkpoint: {checkpoint}", f"Next: {following}"]
+    if following.startswith("composer test"):
+        assert main(shlex.split(following)[1:]) == 0
+        assert f"checkpoint {checkpoint}\n" in capsys.readouterr().err
+
+
+def test_stderr_of_fit_is_progress_and_notes_without_noise(folder: Path) -> None:
+    ran = run(*FIT, "--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=50")
+    assert ran.status == 0
+    assert len(ran.out.splitlines()) == 3
+    assert "Epoch 0: 100%" in ran.err
+    for noise in ("Sanity", "GPU", "TPU", "HPU", "Tip", "site-packages", "Warning"):
+        assert noise not in ran.err
 
 
 def test_loggers_and_progress_bar_are_the_users_where_given(folder: Path) -> None:
