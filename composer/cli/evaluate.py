@@ -11,6 +11,7 @@ from composer.errors import ConfigError
 from composer.evaluation.benchmarks import evaluate
 from composer.evaluation.questions import skipped_lines
 from composer.evaluation.report import Result, result_table
+from composer.figures.tables import print_table
 from composer.plugin import SlotConfig
 from composer.recipe.components import slot_config
 from composer.recipe.evaluation import split_commas
@@ -85,9 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(result: Result) -> None:
-    from rich.console import Console
-
-    Console().print(result_table(result.summary, result.metrics, result.published, result.skipped))
+    print_table(result_table(result.summary, result.metrics, result.published, result.skipped))
     sys.stdout.write("\n".join([*skipped_lines(result.skipped), f"{result.path}\n"]))
 
 

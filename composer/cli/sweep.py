@@ -48,14 +48,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(result: Sweep) -> None:
     """Print a table for each benchmark, and the files."""
-    from rich.console import Console
-
     from composer.evaluation.sweep import sweep_table
+    from composer.figures.tables import print_table
 
-    console = Console()
     for name, points in result.points.items():
         sys.stdout.write(f"\n{name}, {points[0].task}: score (share of the best) in percent\n")
-        console.print(sweep_table(points))
+        print_table(sweep_table(points))
     sys.stdout.write("".join(f"{path}\n" for path in result.paths))
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from composer.figures.tables import print_table
 from composer.training.optim import OptimizerGroup
 
 
@@ -36,7 +37,7 @@ def print_parts(
     total = _count(p for part in parts.values() for p in part.parameters())
     trained = sum(_count(group["params"]) for group in groups)
     table.add_row("all", "", f"{total:,}", f"{trained:,}", "", style="bold")
-    (console or Console(stderr=True)).print(table)
+    print_table(table, console or Console(stderr=True))
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     from composer.data.tools.stats import METRICS, histogram
     from composer.figures.histograms import draw_histograms
+    from composer.figures.tables import print_table
 
     console = Console(highlight=False)
     summaries: dict[str, Any] = {}
@@ -64,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
         if not any(source.read for source in lengths):
             raise ConfigError(f"{stage.name}: no record could be read: run `composer data check`")
         described = _describe(lengths, context)
-        console.print(_table(f"{stage.name}: context {context or 'unlimited'}, {frames} frames per video", described))
+        print_table(
+            _table(f"{stage.name}: context {context or 'unlimited'}, {frames} frames per video", described), console
+        )
         counted = {metric: histogram(lengths, metric) for metric in METRICS}
         summaries[stage.name] = {
             "context": context,

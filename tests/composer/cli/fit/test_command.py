@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from composer.cli import main
+from composer.figures.curves import curves_figure, read_curves
 from composer.recipe.data import DataConfig
 from composer.recipe.trainer import TrainerConfig
 from composer.recipe.training import TrainingConfig
@@ -255,6 +256,22 @@ def test_stderr_of_fit_is_progress_and_notes_without_noise(folder: Path) -> None
     assert "Epoch 0: 100%" in ran.err
     for noise in ("Sanity", "GPU", "TPU", "HPU", "Tip", "site-packages", "Warning"):
         assert noise not in ran.err
+
+
+@pytest.mark.parametrize("batch_size", ["--data.batch_size=2", "--data.global_batch_size=2"])
+def test_a_figure_marks_where_sources_in_turn_change(folder: Path, batch_size: str) -> None:
+    records = Path("data.jsonl").read_text().splitlines()
+    Path("first.jsonl").write_text("\n".join(records[:3]))
+    flags = ["--data.train=[first.jsonl,data.jsonl]", batch_size, "--trainer.max_steps=6"]
+    flags += ["--trainer.log_every_n_steps=1", "--data.validation=null"]
+    assert main([*FIT, *flags, "--data.order=in-turn"]) == 0
+    # Steps 0 and 1 open with samples 0 and 2 of the three of the first source, step 2 with sample 4.
+    assert read_curves(Path("runs/tiny"))["train/source"] == [(step, float(step > 1)) for step in range(6)]
+    for axes in curves_figure(Path("runs/tiny")).axes:
+        (line,) = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+        assert list(line.get_xdata()) == [2, 2]
+    assert main([*FIT, *flags, "--trainer.default_root_dir=mixed"]) == 0
+    assert "train/source" not in read_curves(Path("mixed"))
 
 
 def test_loggers_and_progress_bar_are_the_users_where_given(folder: Path) -> None:
