@@ -36,16 +36,24 @@ class Parser(argparse.ArgumentParser):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder (its newest checkpoint)")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint file, or a run folder (its newest checkpoint)"
+    )
     parser.add_argument("benchmark", metavar="NAME", help="an installed benchmark")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="answers and results (default: evaluation/NAME next to CHECKPOINT)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="answers and results (default: evaluation/NAME next to CHECKPOINT)",
     )
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
         "--num-workers", type=natural, default=2, metavar="N", help="processes that decode media (default: %(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ..."
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="ask at most N questions of each task")
     parser.add_argument(
         "--condition",

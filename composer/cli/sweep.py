@@ -28,7 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_overlays(parser, "the last stage")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="PATH", help="file or run folder (default: the last stage's in the run)"
+        "--checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="file or run folder (default: the last stage's in the run)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
 

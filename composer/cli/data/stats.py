@@ -31,7 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=2000, metavar="N", help="records to read per source (default: 2000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of records (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the choice of records (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output folder (default: runs/RECIPE/data)")
 
 
