@@ -44,7 +44,7 @@ LIGHTNING_COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status.
 
-    An error that the user can mend is printed without a traceback; any other is a defect and keeps its own.
+    An error that the user can fix is printed without a traceback; any other is a defect and keeps its own.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -101,7 +101,7 @@ def _top_level() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="composer",
         usage="composer [--version] COMMAND ...",
-        description=f"Compose multimodal LLMs from plugins, train them, ask them.\n\ncommands:\n{listing}",
+        description=f"Build multimodal LLMs from plugins; train, evaluate and query them.\n\ncommands:\n{listing}",
         epilog="`composer COMMAND --help` says more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

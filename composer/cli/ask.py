@@ -14,8 +14,10 @@ SUMMARY = "Ask a trained model about an image or a video."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
-    parser.add_argument("question", help="the question, in quotation marks")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint file, or a run folder: its newest checkpoint"
+    )
+    parser.add_argument("question", metavar="QUESTION", help="the question, in quotation marks")
     for kind in ("video", "image"):
         parser.add_argument(
             f"--{kind}",
@@ -26,15 +28,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help=f"{'a' if kind == 'video' else 'an'} {kind} that the question is about; may be given again",
         )
-    parser.add_argument("--frames", type=positive, help="frames taken of a video (default: as many as in training)")
-    parser.add_argument("--max-new-tokens", type=positive, default=256, help="longest answer (default: %(default)s)")
+    parser.add_argument(
+        "--frames", type=positive, metavar="N", help="frames taken of a video (default: as many as in training)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=positive, default=256, metavar="N", help="longest answer (default: %(default)s)"
+    )
     parser.add_argument(
         "--temperature",
         type=not_negative,
         default=0.0,
+        metavar="T",
         help="0 gives the likeliest answer; more gives variety (default: 0)",
     )
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ..."
+    )
 
 
 def run(args: argparse.Namespace) -> int:

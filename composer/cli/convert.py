@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="the weights, as its option `pretrained` names them")
     parser.add_argument("target", type=Path, metavar="TARGET", help="the file or folder to write; must not exist")
     parser.add_argument("--to", required=True, metavar="LAYOUT", help="one of the component's layouts, listed below")
-    parser.add_argument("--revision", help="commit, tag or branch of SOURCE on the hub")
+    parser.add_argument("--revision", metavar="NAME", help="commit, tag or branch of SOURCE on the hub")
 
 
 def run(args: argparse.Namespace) -> int:

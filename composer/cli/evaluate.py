@@ -11,6 +11,7 @@ from composer.errors import ConfigError
 from composer.evaluation.benchmarks import evaluate
 from composer.evaluation.questions import skipped_lines
 from composer.evaluation.report import Result, result_table
+from composer.figures.tables import print_table
 from composer.plugin import SlotConfig
 from composer.recipe.components import slot_config
 from composer.recipe.evaluation import split_commas
@@ -35,16 +36,24 @@ class Parser(argparse.ArgumentParser):
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder (its newest checkpoint)")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint file, or a run folder (its newest checkpoint)"
+    )
     parser.add_argument("benchmark", metavar="NAME", help="an installed benchmark")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="answers and results (default: evaluation/NAME next to CHECKPOINT)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="answers and results (default: evaluation/NAME next to CHECKPOINT)",
     )
     parser.add_argument("--batch-size", type=positive, default=1, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
         "--num-workers", type=natural, default=2, metavar="N", help="processes that decode media (default: %(default)s)"
     )
-    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ...")
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda, cuda:1 ..."
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="ask at most N questions of each task")
     parser.add_argument(
         "--condition",
@@ -85,9 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(result: Result) -> None:
-    from rich.console import Console
-
-    Console().print(result_table(result.summary, result.metrics, result.published, result.skipped))
+    print_table(result_table(result.summary, result.metrics, result.published, result.skipped))
     sys.stdout.write("\n".join([*skipped_lines(result.skipped), f"{result.path}\n"]))
 
 

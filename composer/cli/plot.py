@@ -10,8 +10,8 @@ SUMMARY = "Draw a run's loss and accuracy curves."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder of a run of `composer fit`")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="image file (default: RUN_DIR/curves.png)")
+    parser.add_argument("run", type=Path, metavar="DIR", help="folder of a run of `composer fit`")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="image file (default: DIR/curves.png)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="every installed component and every broken plugin")
     listing.add_argument("--kind", choices=KINDS, help="components of one kind")
     showing = actions.add_parser("show", help="a component's options: types, defaults, descriptions")
-    showing.add_argument("name", help="a component: NAME or DISTRIBUTION/NAME")
+    showing.add_argument("name", metavar="NAME", help="a component: NAME or DISTRIBUTION/NAME")
     for action in (listing, showing):
         action.add_argument("--json", action="store_true", help="write JSON")
 

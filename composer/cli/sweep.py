@@ -28,7 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_overlays(parser, "the last stage")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="PATH", help="file or run folder (default: the last stage's in the run)"
+        "--checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="file or run folder (default: the last stage's in the run)",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/RECIPE)")
 
@@ -48,14 +51,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(result: Sweep) -> None:
     """Print a table for each benchmark, and the files."""
-    from rich.console import Console
-
     from composer.evaluation.sweep import sweep_table
+    from composer.figures.tables import print_table
 
-    console = Console()
     for name, points in result.points.items():
         sys.stdout.write(f"\n{name}, {points[0].task}: score (share of the best) in percent\n")
-        console.print(sweep_table(points))
+        print_table(sweep_table(points))
     sys.stdout.write("".join(f"{path}\n" for path in result.paths))
 
 

@@ -14,12 +14,16 @@ SUMMARY = "Draw which patches of an image or a video a model merges."
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run folder: its newest checkpoint")
-    parser.add_argument("media", metavar="MEDIA", help="an image or a video")
+    parser.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint file, or a run folder: its newest checkpoint"
+    )
+    parser.add_argument("media", metavar="FILE", help="an image or a video")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="image (default: merges.png next to CHECKPOINT)"
     )
-    parser.add_argument("--frames", type=positive, default=5, help="frames taken of a video (default: %(default)s)")
+    parser.add_argument(
+        "--frames", type=positive, default=5, metavar="N", help="frames taken of a video (default: %(default)s)"
+    )
     parser.add_argument(
         "--layers",
         type=_layers,

@@ -2,9 +2,11 @@
 
 import math
 import warnings
+from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -130,6 +132,13 @@ class MultimodalDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move a batch, but not a step's micro-batches, which the module moves one by one."""
         return batch if isinstance(batch, list) else super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def place_of_source(self) -> int | None:
+        """The place in `data.train` of the source that the next sample comes from; None unless sources take turns."""
+        if self.config.order != "in-turn":
+            return None
+        sizes = mixed_sizes([len(source) for source in self._sources["train"]], self._repeats())
+        return min(bisect_right(list(accumulate(sizes)), self.consumed), len(sizes) - 1)
 
     def trained(self, samples: int) -> None:
         """Count the samples of a training step. The sampler cannot, because workers run ahead of training."""

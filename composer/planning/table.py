@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from composer.figures.tables import print_table
 from composer.planning.plan import Plan
 from composer.planning.stage import StagePlan
 
@@ -14,7 +15,6 @@ NOTES = (
 )
 
 KINDS = ("image", "video")
-WIDEST = 10_000
 SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 COUNTS = ("", "k", "M", "G", "T", "P", "E", "Z")
 
@@ -23,10 +23,7 @@ def show(plan: Plan, console: Console | None = None) -> None:
     """Print the parts, the stages, and everything that does not fit. No table is cut, however narrow the console."""
     console = console or Console()
     for table in (_parts(plan), _stages(plan)):
-        width = console.width
-        console.width = max(width, console.measure(table, options=console.options.update(max_width=WIDEST)).maximum)
-        console.print(table)
-        console.width = width
+        print_table(table, console)
     assumed = plan.assumptions
     console.print(
         f"Assumed: {assumed.text_tokens} tokens of text per sample; {assumed.devices} x {assumed.device} at "

@@ -42,7 +42,8 @@ class ComposerModule(LightningModule):
 
     The model is built in `configure_model`, so on the device and in the precision of the trainer. The run folder is the
     trainer's `default_root_dir`. The trainer's data module has the methods of `MultimodalDataModule`: `training_step`
-    calls `trained(count)`, because checkpoints are written before `on_train_batch_end`; a checkpoint stores `frames`.
+    logs `place_of_source()` unless it is None, and calls `trained(count)`, because checkpoints are written before
+    `on_train_batch_end`; a checkpoint stores `frames`.
 
     Args:
         model: All options of the model.
@@ -152,6 +153,8 @@ class ComposerModule(LightningModule):
         self.step_metrics = dict(zip(("train/loss", "train/token_accuracy"), metrics, strict=True))
         # A tensor, because Lightning would copy a number to the device.
         self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))
+        if (place := self.trainer.datamodule.place_of_source()) is not None:
+            self.log("train/source", torch.tensor(float(place)))
         self.trainer.datamodule.trained(len(sample_ids(batch)))
         return part
 

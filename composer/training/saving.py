@@ -67,6 +67,8 @@ class RunCheckpoint(Checkpoint):
         self._saved_at = 0.0
         self._interrupted = False
         self._handler: Callable[[int, FrameType | None], object] | int | None = None
+        self.newest: Path | None = None
+        """The file that this process saved last."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = self._saved_step = trainer.global_step
@@ -123,6 +125,7 @@ class RunCheckpoint(Checkpoint):
             )
         self._saved.append(f"step-{step:08d}{SUFFIX}")
         trainer.save_checkpoint(folder / self._saved[-1], weights_only=False)
+        self.newest = folder / self._saved[-1]
         while len(self._saved) > self.config.keep_checkpoints:
             trainer.strategy.remove_checkpoint(folder / self._saved.pop(0))
         self._saved_step, self._saved_at = step, time.monotonic()

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from composer.figures.tables import print_table
 from composer.training.optim import OptimizerGroup
 
 
@@ -21,7 +22,7 @@ def print_parts(
         parts: Result of `MultimodalModel.parts`.
         components: Component of each part.
         groups: Groups of the optimizer.
-        console: Where to print; standard output if None.
+        console: Where to print; standard error if None.
     """
     table = Table("part", "component", box=None, padding=(0, 2), header_style="bold")
     for heading in ("parameters", "trained", "learning rate"):
@@ -36,7 +37,7 @@ def print_parts(
     total = _count(p for part in parts.values() for p in part.parameters())
     trained = sum(_count(group["params"]) for group in groups)
     table.add_row("all", "", f"{total:,}", f"{trained:,}", "", style="bold")
-    (console or Console()).print(table)
+    print_table(table, console or Console(stderr=True))
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

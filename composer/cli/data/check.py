@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
 def _summarize(console: "Console", named: list[Named], result: "CheckResult") -> None:
     from rich.table import Table
 
+    from composer.figures.tables import print_table
+
     table = Table("source", box=None, padding=(0, 2), header_style="bold")
     for column in ("records", "expected", "problems"):
         table.add_column(column, justify="right")
@@ -83,6 +85,6 @@ def _summarize(console: "Console", named: list[Named], result: "CheckResult") ->
         expected = one.source.samples
         size = f"{result.records[index]:,}" if index in result.records else "unreadable"
         table.add_row(one.source.name, size, "" if expected is None else f"{expected:,}", f"{result.problems[index]:,}")
-    console.print(table)
+    print_table(table, console)
     total, records = result.problems.total(), sum(result.records.values())
     console.print(f"{total:,} problems in {records:,} records" if total else "No problems found.")

@@ -31,7 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=2000, metavar="N", help="records to read per source (default: 2000)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of records (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the choice of records (default: %(default)s)"
+    )
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="output folder (default: runs/RECIPE/data)")
 
 
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from composer.data.tools.stats import METRICS, histogram
     from composer.figures.histograms import draw_histograms
+    from composer.figures.tables import print_table
 
     console = Console(highlight=False)
     summaries: dict[str, Any] = {}
@@ -64,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
         if not any(source.read for source in lengths):
             raise ConfigError(f"{stage.name}: no record could be read: run `composer data check`")
         described = _describe(lengths, context)
-        console.print(_table(f"{stage.name}: context {context or 'unlimited'}, {frames} frames per video", described))
+        print_table(
+            _table(f"{stage.name}: context {context or 'unlimited'}, {frames} frames per video", described), console
+        )
         counted = {metric: histogram(lengths, metric) for metric in METRICS}
         summaries[stage.name] = {
             "context": context,

@@ -24,10 +24,10 @@ DEFAULTS: "dict[Split, tuple[int, str]]" = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="output folder")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="output folder")
     for split, (count, what) in DEFAULTS.items():
         parser.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"{what} (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same bytes (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace the content of FOLDER")
 
 

@@ -4,8 +4,6 @@ import os
 import sys
 from typing import Any
 
-from rich.console import Console
-
 from composer.atomic import writing
 from composer.cli.fit.job import FitJob
 from composer.data.open_sources import open_sources
@@ -13,6 +11,7 @@ from composer.errors import ConfigError
 from composer.evaluation.accuracy import accuracy_table
 from composer.evaluation.heldout import HeldOut, load_for_answers, measure_accuracy, predict_answers
 from composer.evaluation.share import Share
+from composer.figures.tables import print_table
 from composer.inference.device import device_of
 from composer.recipe.resolve import Recipe
 from composer.recipe.trainer import TrainerConfig
@@ -43,7 +42,7 @@ def answer(job: FitJob) -> int:
         if is_test:
             accuracy = measure_accuracy(loaded, held_out, job.folder, share, quiet=quiet)
             if accuracy is not None:
-                Console().print(accuracy_table(accuracy))
+                print_table(accuracy_table(accuracy))
         else:
             path = predict_answers(loaded, held_out, job.folder, share, quiet=quiet)
             if path is not None:

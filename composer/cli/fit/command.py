@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from composer.errors import CheckpointError, ConfigError
 from composer.recipe.data import SPLITS_OF
 from composer.recipe.explain import differences
 from composer.recipe.missing import check_present
-from composer.recipe.overrides import from_environment, from_flags
+from composer.recipe.overrides import from_environment, from_flags, take_flags
 from composer.recipe.resolve import Layer, Recipe, merge_sections, resolve
 from composer.recipe.yamlfile import Located, load_recipes
 
@@ -43,6 +44,7 @@ def run(command: str, summary: str, arguments: Sequence[str]) -> int:
     printed = [argument for argument in rest if argument.partition("=")[0] == PRINT]
     check_rest([argument for argument in rest if argument not in printed], ["--config", PRINT])
     job = _job(command, options.config, flags, printed[-1] if printed else None)
+    job = replace(job, arguments=_with_last(arguments, options.config, job.folder))
     if command in ANSWERING and not job.print_config:
         from composer.cli.fit.answer import answer
 
@@ -107,6 +109,14 @@ def _tell(recipe: Recipe, hparams: Mapping[str, Any]) -> None:
     if hparams:
         for line in differences(hparams["model"], recipe.model.model_dump(mode="json"), "model"):
             _say(f"unlike the checkpoint, {line}")
+
+
+def _with_last(arguments: Sequence[str], recipes: Sequence[Path], folder: Path) -> tuple[str, ...]:
+    """These arguments with the newest checkpoint of the run instead of the one that they may name."""
+    _, others = take_flags(arguments, "ckpt_path")
+    named = any(argument.partition("=")[0] == "--trainer.default_root_dir" for argument in others)
+    place = [] if named or folder == _run_folder(recipes, "last") else [f"--trainer.default_root_dir={folder}"]
+    return (*others, *place, "--ckpt_path", "last")
 
 
 def _run_folder(recipes: Sequence[Path], checkpoint: str | None) -> Path:

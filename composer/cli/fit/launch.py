@@ -1,22 +1,21 @@
 """The heavy half of `composer fit` and `validate`: a thin LightningCLI over what is already resolved."""
 
-import logging
 import re
-import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.checkpoint import CheckpointError
 
 from composer.atomic import writing
+from composer.cli.fit.console import ProgressBar as OwnProgressBar
+from composer.cli.fit.console import print_ending, print_interrupted, quieten
 from composer.cli.fit.job import FitJob
 from composer.data.datamodule import MultimodalDataModule
 from composer.errors import ComposeError, ConfigError
@@ -81,7 +80,7 @@ class ComposerCLI(LightningCLI):
             kwargs["logger"] = _loggers(Path(given.default_root_dir))
         callbacks = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]
         shown = given.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks)
-        return self._instantiate_trainer({**given, **kwargs}, [_progress_bar()] if shown else [])
+        return self._instantiate_trainer({**given, **kwargs}, [OwnProgressBar()] if shown else [])
 
 
 def launch(job: FitJob) -> int:
@@ -89,7 +88,7 @@ def launch(job: FitJob) -> int:
 
     Raises ConfigError for values of `trainer:` that Lightning refuses.
     """
-    _quieten()
+    quieten()
     try:
         cli = ComposerCLI(job)
         start = getattr(cli.trainer, job.command)
@@ -101,7 +100,10 @@ def launch(job: FitJob) -> int:
         except SystemExit:
             if not cli.trainer.interrupted:
                 raise
+            print_interrupted(job, cli.trainer)
             return 130
+        if job.command == "fit":
+            print_ending(job, cli.trainer)
     except MisconfigurationException as error:
         raise ConfigError(f"Lightning: {error}") from error
     except CheckpointError as error:
@@ -120,18 +122,6 @@ def _loggers(folder: Path) -> list[Logger]:
     """TensorBoard's and a CSV file, side by side in the next free `version_N`."""
     tensorboard = TensorBoardLogger(folder, name="")
     return [tensorboard, CSVLogger(folder, name="", version=tensorboard.version)]
-
-
-def _progress_bar() -> Callback:
-    # rich's bar takes many lines at 80 columns and says nothing in a pipe before the end; a pipe gets fewer updates.
-    return TQDMProgressBar(refresh_rate=1 if sys.stdout.isatty() else 20)
-
-
-def _quieten() -> None:
-    """Leave out what no user can act on: advertising, a deprecation inside Lightning, loggers that share a folder."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "Tip: For" not in r.getMessage())
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* exists and is not empty")
 
 
 def _explained(message: str, recipe: Recipe) -> str:

@@ -40,7 +40,7 @@ def test_only_the_chosen_parts_change_and_the_others_are_in_evaluation_mode(tmp_
 def test_the_table_at_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = module(trainable=["projector", "backbone"], learning_rates={"backbone": 3e-4})
     trainer(tmp_path, max_steps=1).fit(run, TinyData())
-    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().err.splitlines() if line.strip()}
     assert rows["encoder"] == ["tiny-mean", "3", "0", "frozen"]
     assert rows["reducer"] == ["-", "0", "0", "-"]
     assert rows["projector"] == ["tiny-linear", "18", "18", "0.02"]

@@ -95,6 +95,9 @@ class TinyData(pl.LightningDataModule):
         self.size, self.batch_size = size, batch_size
         self.trained_samples = 0
 
+    def place_of_source(self) -> None:
+        """Nothing is logged."""
+
     def trained(self, count: int) -> None:
         self.trained_samples += count * self.trainer.world_size
 

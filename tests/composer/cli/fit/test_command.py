@@ -1,6 +1,7 @@
 """`composer fit | validate | test | predict` on a tiny model of first-party parts and made pictures."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 from PIL import Image
 
 from composer.cli import main
+from composer.figures.curves import curves_figure, read_curves
 from composer.recipe.data import DataConfig
 from composer.recipe.trainer import TrainerConfig
 from composer.recipe.training import TrainingConfig
@@ -211,12 +213,65 @@ def test_print_config_runs_nothing(folder: Path, capsys: pytest.CaptureFixture[s
     assert not Path("runs").exists()
 
 
-def test_interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("composer.training.module.ComposerModule.training_step", interrupt)
-    assert main(list(FIT)) == 130
+    assert main([*FIT, "--ckpt_path", "last", "--data.frames=3"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    command = "composer fit --config tiny.yaml --data.frames=3 --ckpt_path last"
+    assert captured.err.endswith(f"composer: interrupted. To resume: {command}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder_of_run", "following"),
+    [
+        ((), "runs/tiny", "composer test --config tiny.yaml --ckpt_path last"),
+        (
+            ("--trainer.default_root_dir", "a b"),
+            "a b",
+            "composer test --config tiny.yaml --trainer.default_root_dir 'a b' --ckpt_path last",
+        ),
+        (("--data.test=null",), "runs/tiny", "composer ask runs/tiny QUESTION --video FILE"),
+    ],
+)
+def test_fit_ends_with_its_folder_its_checkpoint_and_what_comes_next(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], folder_of_run: str, following: str
+) -> None:
+    assert main([*FIT, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    checkpoint = f"{folder_of_run}/checkpoints/step-00000002.ckpt"
+    assert lines == [f"Run folder: {folder_of_run}", f"Checkpoint: {checkpoint}", f"Next: {following}"]
+    if following.startswith("composer test"):
+        assert main(shlex.split(following)[1:]) == 0
+        assert f"checkpoint {checkpoint}\n" in capsys.readouterr().err
+
+
+def test_stderr_of_fit_is_progress_and_notes_without_noise(folder: Path) -> None:
+    ran = run(*FIT, "--trainer.enable_progress_bar=true", "--trainer.log_every_n_steps=50")
+    assert ran.status == 0
+    assert len(ran.out.splitlines()) == 3
+    assert "Epoch 0: 100%" in ran.err
+    for noise in ("Sanity", "GPU", "TPU", "HPU", "Tip", "site-packages", "Warning"):
+        assert noise not in ran.err
+
+
+@pytest.mark.parametrize("batch_size", ["--data.batch_size=2", "--data.global_batch_size=2"])
+def test_a_figure_marks_where_sources_in_turn_change(folder: Path, batch_size: str) -> None:
+    records = Path("data.jsonl").read_text().splitlines()
+    Path("first.jsonl").write_text("\n".join(records[:3]))
+    flags = ["--data.train=[first.jsonl,data.jsonl]", batch_size, "--trainer.max_steps=6"]
+    flags += ["--trainer.log_every_n_steps=1", "--data.validation=null"]
+    assert main([*FIT, *flags, "--data.order=in-turn"]) == 0
+    # Steps 0 and 1 open with samples 0 and 2 of the three of the first source, step 2 with sample 4.
+    assert read_curves(Path("runs/tiny"))["train/source"] == [(step, float(step > 1)) for step in range(6)]
+    for axes in curves_figure(Path("runs/tiny")).axes:
+        (line,) = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+        assert list(line.get_xdata()) == [2, 2]
+    assert main([*FIT, *flags, "--trainer.default_root_dir=mixed"]) == 0
+    assert "train/source" not in read_curves(Path("mixed"))
 
 
 def test_loggers_and_progress_bar_are_the_users_where_given(folder: Path) -> None:
