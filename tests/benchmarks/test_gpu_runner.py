@@ -87,7 +87,7 @@ def test_what_does_not_fit_in_the_time_is_skipped_and_says_so(tmp_path: Path) ->
 
 def test_figures_of_another_device_or_size_are_not_mixed(tmp_path: Path) -> None:
     Run([part("works")], tmp_path, device="cpu").execute(minutes=0)
-    with pytest.raises(ConfigError, match="name another folder"):
+    with pytest.raises(ConfigError, match="choose another folder"):
         Run([part("works")], tmp_path, device="cpu", tiny=True)
 
 
