@@ -37,7 +37,18 @@ MODULES = [
     path for folder in ("composer", "plugins/composer_plugins") for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 HELP = ("help", "description", "epilog")
-CALLS = ("Component", "info", "print", "require", "rank_zero_info", "rank_zero_warn", "warn", "warning", "write")
+CALLS = (
+    "Component",
+    "_say",
+    "info",
+    "print",
+    "require",
+    "rank_zero_info",
+    "rank_zero_warn",
+    "warn",
+    "warning",
+    "write",
+)
 
 ALLOWED = {
     "`err_detect=explode` misses data that is left over, and a decoder in Python takes seconds per photo. So Pillow "

@@ -15,7 +15,7 @@ from composer.recipe.stages import EVALUATION, ResolvedStage, resolve_stages, ru
 from composer.recipe.yamlfile import load_recipes
 from composer.runs.evaluations import RESULTS, named
 from composer.runs.process import start_process
-from composer.runs.steps import LOG, Step, carry_out, is_finished, set_aside
+from composer.runs.steps import LOG, Step, carry_out, is_finished, rename_old
 
 Flags = Sequence[tuple[str, str]]
 """Flags of a recipe's sections and their values, as typed: `("--data.frames", "16")`."""
@@ -66,7 +66,7 @@ def run(
     if start is not None:
         # Last first: killed in between, the rest is still a complete beginning of the run.
         for folder in (output / EVALUATION, *(step.folder for step in reversed(again))):
-            set_aside(folder)
+            rename_old(folder)
     return carry_out(steps, output, start_process)
 
 

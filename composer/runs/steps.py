@@ -1,4 +1,4 @@
-"""Steps of `composer run` and `sweep`: commands carried out in turn, each one once, and recorded. No torch here."""
+"""Steps of `composer run` and `sweep`: commands that run one after the other, each once, and are recorded. No torch."""
 
 import hashlib
 import json
@@ -18,16 +18,21 @@ RECORD = "finished.json"
 LOG = "run.jsonl"
 
 Start = Callable[[Sequence[str]], int]
-"""Carries out `composer WORDS` and returns its exit status."""
+"""Runs `composer WORDS` and returns its exit status."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One command of a run.
 
-    words: what follows `composer`. folder: where it writes. recipe: all that its files say, as plain values that JSON
-    can hold. needs: the step whose result it starts from. result: a file of the folder that only a finished command
-    leaves, or None. again: how the step is done again, such as `with --from evaluation`; "" for `with --from NAME`.
+    Attributes:
+        name: Name of the stage or evaluation.
+        words: The command line after `composer`.
+        folder: Where the command writes.
+        recipe: Content of its files, as plain values for JSON.
+        needs: The step whose result it starts from.
+        result: A file in the folder that only a finished command leaves, or None.
+        again: How to rerun the step, such as `with --from evaluation`; "" for `with --from NAME`.
     """
 
     name: str
@@ -40,31 +45,31 @@ class Step:
 
     @property
     def remedy(self) -> str:
-        """How the step is done again, as the end of a sentence."""
+        """How to rerun the step, as the end of a sentence."""
         return self.again or f"with --from {self.name}"
 
     @property
     def command(self) -> str:
-        """As a user types it."""
+        """The command line."""
         return shlex.join(("composer", *self.words))
 
     @property
     def fingerprint(self) -> str:
-        """The same for recipes that say the same."""
+        """Hash of the recipe's content."""
         return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
 
 
 def carry_out(steps: Sequence[Step], output: Path, start: Start) -> int:
-    """Carry out what is not finished yet; returns 0, or the status of the step that failed.
+    """Run the steps that are not finished; return 0, or the exit status of the step that failed.
 
-    Raises ConfigError, before anything is started, where a finished step would be another one today, or where a step's
-    needs are neither finished nor among `steps`.
+    Raises ConfigError before anything runs, if a finished step would differ from the present one, or if a step that
+    another one needs is neither finished nor among `steps`.
     """
     for step in steps:
         _check(step, steps)
     for step in steps:
         if is_finished(step):
-            _say(f"{step.name} is finished.")
+            _say(f"{step.name} is finished")
             continue
         _say(f"{step.name}:\n{step.command}")
         _log(output, step, "started")
@@ -81,53 +86,53 @@ def carry_out(steps: Sequence[Step], output: Path, start: Start) -> int:
 
 
 def is_finished(step: Step) -> bool:
-    """Whether a step ended well, be it the step of today or another one.
+    """Whether a step has finished, with its present command or with a former one.
 
-    A result alone may be of another step, such as an evaluation of another checkpoint; one that was killed right before
-    its record has all its answers, and is soon done again.
+    A result without a record is not enough: it may belong to an evaluation of a different checkpoint.
     """
     return all((step.folder / name).exists() for name in (RECORD, step.result) if name is not None)
 
 
-def set_aside(folder: Path) -> None:
-    """Move a step's folder out of the way, to the first free name; nothing is deleted."""
+def rename_old(folder: Path) -> None:
+    """Rename a step's folder to the first free name FOLDER.replaced-N; nothing is deleted."""
     if folder.exists():
         number = 1
-        while (aside := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
+        while (old := folder.with_name(f"{folder.name}.replaced-{number}")).exists():
             number += 1
-        folder.rename(aside)
-        _say(f"{folder} is set aside as {aside.name}.")
+        folder.rename(old)
+        _say(f"{folder} is renamed to {old.name}")
 
 
 def _check(step: Step, steps: Sequence[Step]) -> None:
     if not is_finished(step):
         if step.needs is not None and step.needs not in steps and not is_finished(step.needs):
             raise ConfigError(
-                f"{step.name} starts from {step.needs.name}, which is not finished: there is no "
-                f"{step.needs.folder / RECORD}. Run it first with --stage {step.needs.name}, or all without --stage."
+                f"{step.name} starts from {step.needs.name}, which is not finished: "
+                f"{step.needs.folder / RECORD} is missing. Run it first with --stage {step.needs.name}, or all stages "
+                "without --stage"
             )
         if step.needs is not None and step.needs not in steps:
             _check(step.needs, [step.needs])
         return
     record = _read(step)
-    remedy = f"Go back to what it was, or do it again, and what follows it, {step.remedy}."
+    remedy = f"Change it back, or rerun the step and all that follow {step.remedy}"
     where = f"{step.name} is finished ({step.folder / RECORD}), "
     changed = [f"  {line}" for line in differences(record["recipe"], json.loads(json.dumps(step.recipe)), "recipe")]
     if changed:
-        raise ConfigError("\n".join([f"{where}but its recipe is another one now:", *changed[:10], remedy]))
+        raise ConfigError("\n".join([f"{where}but its recipe has changed:", *changed[:10], remedy]))
     if record["command"] != step.command:
         raise ConfigError(
-            f"{where}but its command is another one now:\n  was {record['command']}\n  is  {step.command}\n{remedy}"
+            f"{where}but its command has changed:\n  was {record['command']}\n  is  {step.command}\n{remedy}"
         )
     if step.needs is not None and record["after"] != _time(step.needs):
         raise ConfigError(
-            f"{where}but it started from another run of {step.needs.name} than the one in {step.needs.folder}. "
-            f"Do it again, and what follows it, {step.remedy}."
+            f"{where}but it started from a different run of {step.needs.name} than the one in {step.needs.folder}: "
+            f"rerun it and all that follow {step.remedy}"
         )
 
 
 def _record(step: Step) -> None:
-    """Write that a step is finished, whole or not at all."""
+    """Write the record of a finished step atomically."""
     record = {
         "time": _now(),
         "command": step.command,
@@ -140,15 +145,14 @@ def _record(step: Step) -> None:
 
 
 def _read(step: Step) -> dict[str, Any]:
-    """The record of a step that is finished."""
+    """Read the record of a finished step."""
     path = step.folder / RECORD
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         record["time"], record["command"], record["after"], record["fingerprint"], record["recipe"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path}: expected the record of a finished step, got something else ({error!r}). "
-            f"Do the step again {step.remedy}."
+            f"{path}: not the record of a finished step ({error!r}): rerun the step {step.remedy}"
         ) from error
     return dict(record)
 

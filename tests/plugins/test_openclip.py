@@ -31,6 +31,7 @@ from composer.testing import check_encoder
 from composer.transform import FrameTransform
 from composer_plugins.openclip import OpenClipConfig
 from composer_plugins.openclip.encoder import HostBlock, OpenClipEncoder
+from composer_plugins.openclip.named import open_clip_config
 from composer_plugins.tome import TomeConfig
 from composer_plugins.tome.reducer import Tome
 
@@ -528,3 +529,11 @@ def test_a_size_that_holds_no_whole_patches_is_named_as_in_the_recipe() -> None:
     parts = {"encoder": encoder, "projector": "mlp", "backbone": {"name": "transformer", "width": 16, "heads": 2}}
     with pytest.raises(ConfigError, match=r"^model\.encoder: image_size: got 32, .* patch size 7; the nearest is 35$"):
         compose(model_config({**parts, "prompt": {"tokenizer": "bytes"}}))
+
+
+def test_the_models_are_open_clips() -> None:
+    """Their files are read without importing open_clip."""
+    for name in open_clip.list_models():
+        assert open_clip_config(name) == open_clip.get_model_config(name), name
+    assert open_clip_config("ViT-B-99") is None
+    assert open_clip_config("../factory") is None

@@ -1,9 +1,9 @@
 """Vision towers of open_clip, by model name."""
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any
-
-import open_clip
 
 from composer.errors import ComposeError
 from composer.transform import Resize
@@ -32,6 +32,8 @@ def named_tower(model: str, pretrained: str | None) -> Tower:
     tower = _architecture(model)
     if pretrained is None or Path(pretrained).is_file():
         return tower
+    import open_clip  # takes seconds
+
     tag = open_clip.get_pretrained_cfg(model, pretrained)
     return tower._replace(
         mean=tag.get("mean", tower.mean),
@@ -43,7 +45,7 @@ def named_tower(model: str, pretrained: str | None) -> Tower:
 
 def _architecture(model: str) -> Tower:
     """Return the tower of a model, with the normalization of its family."""
-    config = open_clip.get_model_config(model) if model in open_clip.list_models() else None
+    config = open_clip_config(model)
     if config is None:
         raise ComposeError(f"model.encoder.model: open_clip has no model {model!r}; see open_clip.list_models()")
     vision = config["vision_cfg"]
@@ -55,6 +57,21 @@ def _architecture(model: str) -> Tower:
     if "siglip" not in name:
         raise ComposeError(f"model.encoder.model: the tower of {model!r} is timm's {name}; use a SigLIP or CLIP ViT")
     return siglip(name, {"img_size": vision["image_size"]})
+
+
+def open_clip_config(model: str) -> dict[str, Any] | None:
+    """Return the configuration of one of open_clip's models, None if it has no such model.
+
+    It is read from open_clip's files as `open_clip.get_model_config` does: importing open_clip takes seconds.
+    """
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None
+    assert package.origin is not None
+    files = {path.stem: path for path in Path(package.origin).with_name("model_configs").glob("*.json")}
+    if model not in files:
+        return None
+    config: dict[str, Any] = json.loads(files[model].read_text(encoding="utf-8"))
+    return config
 
 
 def _clip(vision: dict[str, Any], *, quick_gelu: bool) -> Tower:

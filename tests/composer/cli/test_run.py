@@ -165,7 +165,7 @@ class TestPlan:
         started.clear()
         assert run() == 2
         said = capsys.readouterr().err
-        assert "1-align is finished (runs/tiny/1-align/finished.json), but its recipe is another one now" in said
+        assert "1-align is finished (runs/tiny/1-align/finished.json), but its recipe has changed" in said
         assert "recipe.trainer.max_steps is 7 and not 6" in said
         assert "--from 1-align" in said
         assert run("--from", "1-align") == 0
@@ -176,7 +176,7 @@ class TestPlan:
     ) -> None:
         assert run() == 0
         assert run("--data.frames=3") == 2
-        assert "its command is another one now" in capsys.readouterr().err
+        assert "its command has changed" in capsys.readouterr().err
         assert len(started) == 3
 
     def test_a_stage_of_another_run_of_the_one_before_is_refused(

@@ -209,7 +209,7 @@ class TestCells:
         assert started[0][1] == "a.ckpt"
         Path("a.ckpt").write_text("other")
         assert sweep(*asked) == 2
-        assert "its recipe is another one now:\n  recipe.checkpoint is" in (said := capsys.readouterr().err)
+        assert "its recipe has changed:\n  recipe.checkpoint is" in (said := capsys.readouterr().err)
         assert "after moving runs/tiny/sweep away." in said
         assert len(started) == 1
 
