@@ -210,7 +210,7 @@ class TestCells:
         Path("a.ckpt").write_text("other")
         assert sweep(*asked) == 2
         assert "its recipe has changed:\n  recipe.checkpoint is" in (said := capsys.readouterr().err)
-        assert "after moving runs/tiny/sweep away." in said
+        assert "after moving runs/tiny/sweep away" in said
         assert len(started) == 1
 
     def test_a_chain_of_reducers_and_a_folder_of_stages(self, work: Path, started: list[list[str]]) -> None:
