@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from composer.errors import DataError
 from composer.sample import Sample
@@ -162,7 +162,7 @@ class Benchmark(ABC):
             grades: Their grades, in the same order.
         """
 
-    def judge_id(self) -> Mapping[str, Any] | None:
+    def judge_id(self) -> Mapping[str, object] | None:
         """Return the identity of the judge: all values that change its grades, for example a hash of its prompts.
 
         A judge's grades are appended to `grades.jsonl` one by one. The next `composer evaluate` grades answers again

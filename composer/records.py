@@ -47,7 +47,7 @@ class _Lines(ABC):
         return len(self._starts)
 
     @abstractmethod
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> object: ...
 
     def location(self, index: int) -> str:
         """Return the location of a record: "file:line"."""
@@ -110,7 +110,7 @@ class JsonRecords(_Lines):
         """Return the location of a record: "file:line", or its number (from 1) in a JSON list."""
         return f"{self.path}: record {index + 1}" if self._is_list else super().location(index)
 
-    def _check_surrogates(self, value: Any, index: int) -> None:
+    def _check_surrogates(self, value: object, index: int) -> None:
         """Raises DataError for half of a surrogate pair, which every tokenizer rejects."""
         try:
             json.dumps(value, ensure_ascii=False).encode()

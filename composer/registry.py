@@ -8,15 +8,17 @@ import difflib
 import importlib
 import inspect
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypeVar
 
 from composer.discovery import Plugin, Provider, discover, stdout_to_stderr
 from composer.errors import ComposerError, PluginError
 from composer.plugin import ENTRY_POINT_GROUP, KINDS, Kind, SlotConfig
+
+T = TypeVar("T")
 
 _BASES: dict[Kind, tuple[str, ...]] = {
     "encoder": ("composer.parts:Encoder",),
@@ -102,7 +104,7 @@ class Registry:
         raise PluginError(self._unknown(kind, name))
 
     def build(
-        self, kind: Kind, config: SlotConfig, *, resolved: dict[str, Any] | None = None, **from_neighbors: Any
+        self, kind: Kind, config: SlotConfig, *, resolved: Mapping[str, object] | None = None, **from_neighbors: object
     ) -> Any:
         """Import a component's target and call it.
 
@@ -202,7 +204,7 @@ def load_target(provider: Provider, target: str | None = None) -> Any:
         ) from error
 
 
-def call_target(target: Any, where: str, *arguments: Any, **options: Any) -> Any:
+def call_target(target: Callable[..., T], where: str, *arguments: object, **options: object) -> T:
     """Call a target.
 
     Args:

@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
@@ -28,6 +28,21 @@ READER = "packed"
 SPAN = struct.Struct("<qq")
 MEDIA_OPTIONS = ("start", "end", "fps", "rule")
 """Attributes of a media item that a record contains in addition to its kind and its bytes."""
+
+
+class Shard(TypedDict):
+    """Name and number of samples of a tar, and digests of its first and last sample, by record."""
+
+    name: str
+    samples: int
+    ends: NotRequired[dict[str, str]]
+
+
+class Index(TypedDict):
+    """The index of a packed source, as far as a reader needs it."""
+
+    format: int
+    shards: list[Shard]
 
 
 class Shards:
@@ -83,7 +98,7 @@ def member(number: int, ending: str = "json") -> str:
     return f"{number:09d}.{ending}"
 
 
-def to_record(sample: Sample, media: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def to_record(sample: Sample, media: Iterable[Mapping[str, object]]) -> dict[str, object]:
     """Convert a sample to JSON-compatible values.
 
     Args:
@@ -118,7 +133,7 @@ def to_sample(record: Mapping[str, Any], path: str) -> Sample:
     return Sample(record["id"], record["source"], tuple(messages), record["meta"])
 
 
-def _describe(media: Media) -> dict[str, Any]:
+def _describe(media: Media) -> dict[str, object]:
     options = {name: getattr(media, name) for name in MEDIA_OPTIONS}
     return {"kind": media.kind} | {name: value for name, value in options.items() if value is not None}
 
@@ -131,10 +146,10 @@ def _media(record: Mapping[str, Any], path: str) -> Media:
     return Media(record["kind"], path, span=(offset, size), **options)
 
 
-def _index(folder: Path) -> dict[str, Any]:
+def _index(folder: Path) -> Index:
     path = folder / INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index: Index = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}), expected the index of a packed source. If packing was "

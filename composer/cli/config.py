@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -82,7 +81,7 @@ def _explained(stage: ResolvedStage) -> Iterator[str]:
         yield f"{key}: {json.dumps(value, ensure_ascii=False)}  ({origin})\n"
 
 
-def _with_origins(value: Any, stated: Located | None, key: str) -> Iterator[tuple[str, Any, str]]:
+def _with_origins(value: object, stated: Located | None, key: str) -> Iterator[tuple[str, object, str]]:
     """The values below `key`. stated: what the layers say there, None if nothing."""
     items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
     nested = any(isinstance(item, dict | list) for _, item in items)

@@ -77,7 +77,7 @@ def _named(registry: Registry, name: str) -> list[Provider]:
     return found
 
 
-def _described(provider: Provider) -> dict[str, Any]:
+def _described(provider: Provider) -> dict[str, object]:
     component = provider.component
     return {
         "kind": component.kind,
@@ -91,7 +91,7 @@ def _described(provider: Provider) -> dict[str, Any]:
     }
 
 
-def _options(provider: Provider) -> list[dict[str, Any]]:
+def _options(provider: Provider) -> list[dict[str, object]]:
     config = provider.component.config
     properties = config.model_json_schema()["properties"] if config.model_fields else {}
     return [

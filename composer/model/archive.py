@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ _verified: set[tuple[object, ...]] = set()
 """Files that were verified in this process, so that gigabytes are not read again."""
 
 
-def read_archive(path: Path, *, without: Collection[str] = ()) -> dict[str, Any]:
+def read_archive(path: Path, *, without: Collection[str] = ()) -> dict[str, object]:
     """Read the dictionary in a file of `torch.save`, its tensors in memory that is mapped to the file.
 
     Args:

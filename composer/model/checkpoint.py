@@ -287,7 +287,7 @@ def _read_again(config: ModelConfig, resolved: Mapping[str, Resolved]) -> list[t
     return [(f"{kind} {slot.name!r}", slot) for kind, slot in slots if getattr(slot, "pretrained", None) is not None]
 
 
-def _open(path: Path, *, resume: bool) -> tuple[Path, dict[str, Any]]:
+def _open(path: Path, *, resume: bool) -> tuple[Path, dict[str, object]]:
     """The file that `path` names, and its content. Raises CheckpointError."""
     if not path.exists():
         raise CheckpointError(f"There is no checkpoint {path}: give a checkpoint file or a run folder")
@@ -300,7 +300,7 @@ def _open(path: Path, *, resume: bool) -> tuple[Path, dict[str, Any]]:
     )
 
 
-def _intact(folder: Path, *, resume: bool) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _intact(folder: Path, *, resume: bool) -> Iterator[tuple[Path, dict[str, object]]]:
     """The intact checkpoints in a folder and below it with their contents, newest first."""
     files = [(path.stat().st_mtime_ns, path.name, path) for path in folder.rglob(f"*{SUFFIX}")]
     for *_, path in sorted(files, reverse=True):

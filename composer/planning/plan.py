@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from composer.planning.build import build_meta
 from composer.planning.stage import Assumptions, StagePlan, plan_stage
@@ -18,7 +17,7 @@ class Plan:
     assumptions: Assumptions
     stages: list[StagePlan] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return asdict(self)
 
 

@@ -1,7 +1,7 @@
 """Recorder of the operations and memory of a forward, operation by operation, on tensors without values."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+def _attention_flops(query: Tensor, key: Tensor, value: Tensor, *_: object, **__: object) -> int:
     return sdpa_flop_count(query.shape, key.shape, value.shape)
 
 
@@ -52,9 +52,9 @@ class Recorder(TorchDispatchMode):
         self._block: Sizes = {}
         self._weights = {weight.untyped_storage()._cdata for weight in weights}
         self._copies: set[int] = set()
-        self._held: list[Any] = []  # storages, so that no identity is used twice
+        self._held: list[torch.UntypedStorage] = []  # storages, so that no identity is used twice
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else 0.0 if args[0].dtype.is_floating_point else 0
         out = func(*args, **(kwargs or {}))
@@ -85,13 +85,13 @@ class Recorder(TorchDispatchMode):
             self.inside[key] = self._block[key] = storage.nbytes()
         return tensor
 
-    def enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+    def enter(self, _: nn.Module, args: tuple[object, ...], kwargs: Mapping[str, object]) -> None:
         """Hook of a block, before its forward."""
         if self._given is None:
             self._given = [x.untyped_storage() for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
             self._block = {}
 
-    def leave(self, *_: Any) -> None:
+    def leave(self, *_: object) -> None:
         """Hook of a block, after its forward."""
         if self._block and self._given:
             self.inputs |= {storage._cdata: storage.nbytes() for storage in self._given}
@@ -115,7 +115,13 @@ class Recorder(TorchDispatchMode):
 class FusedAttention(TorchFunctionMode):
     """Attention as the kernels of a GPU save it. Without a GPU, torch takes the path that saves the weights."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         if func is F.scaled_dot_product_attention:
             return _fused(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

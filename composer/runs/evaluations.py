@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from composer.errors import ConfigError
 from composer.recipe.evaluation import EvaluationConfig
@@ -43,7 +42,7 @@ def named(configs: Sequence[EvaluationConfig]) -> list[Evaluation]:
     return list(evaluations.values())
 
 
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(key: str, value: object) -> Iterator[tuple[str, object]]:
     """The values of nested mappings by dotted keys."""
     if isinstance(value, Mapping):
         for name, item in value.items():
@@ -52,7 +51,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A value as a flag has it: text as it is if YAML reads it as that text, else JSON."""
     if isinstance(value, str):
         try:

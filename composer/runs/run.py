@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from composer.atomic import check_writable
 from composer.errors import ComposerError, ConfigError
@@ -117,7 +116,7 @@ def _only_evaluation(overlay: Path) -> bool:
     return {key for file in load_recipes([overlay]) for key in file.value} == {EVALUATION}
 
 
-def _record(stage: ResolvedStage, environment: Layer) -> dict[str, Any]:
+def _record(stage: ResolvedStage, environment: Layer) -> dict[str, object]:
     """What a finished stage remembers of its recipe; its flags are in the command."""
     sections = merge_sections([*stage.files, *environment]).plain()
     return {"model": recorded(stage.recipe.model)} | {key: v for key, v in sections.items() if key != EVALUATION}

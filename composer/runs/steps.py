@@ -4,11 +4,11 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from composer.atomic import replacing, writing
 from composer.errors import ConfigError
@@ -19,6 +19,16 @@ LOG = "run.jsonl"
 
 Start = Callable[[Sequence[str]], int]
 """Runs `composer WORDS` and returns its exit status."""
+
+
+class Record(TypedDict):
+    """Record of a finished step."""
+
+    time: str
+    command: str
+    after: str | None
+    fingerprint: str
+    recipe: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Step:
     name: str
     words: tuple[str, ...]
     folder: Path
-    recipe: dict[str, Any]
+    recipe: Mapping[str, object]
     needs: "Step | None" = None
     result: str | None = None
     again: str = ""
@@ -133,7 +143,7 @@ def _check(step: Step, steps: Sequence[Step]) -> None:
 
 def _record(step: Step) -> None:
     """Write the record of a finished step atomically."""
-    record = {
+    record: Record = {
         "time": _now(),
         "command": step.command,
         "after": None if step.needs is None else _time(step.needs),
@@ -144,17 +154,17 @@ def _record(step: Step) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _read(step: Step) -> dict[str, Any]:
+def _read(step: Step) -> Record:
     """Read the record of a finished step."""
     path = step.folder / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
         record["time"], record["command"], record["after"], record["fingerprint"], record["recipe"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: not the record of a finished step ({error!r}): rerun the step {step.remedy}"
         ) from error
-    return dict(record)
+    return record
 
 
 def _time(step: Step) -> str | None:
@@ -162,7 +172,7 @@ def _time(step: Step) -> str | None:
 
 
 def _log(output: Path, step: Step, status: str, exit_status: int | None = None) -> None:
-    line: dict[str, Any] = {"time": _now(), "stage": step.name, "command": step.command, "status": status}
+    line: dict[str, object] = {"time": _now(), "stage": step.name, "command": step.command, "status": status}
     if exit_status is not None:
         line["exit_status"] = exit_status
     output.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +161,7 @@ def _check_gradients(part: nn.Module, run: Callable[[nn.Module], Tensor]) -> Non
     part.eval()
 
 
-def _attributes(part: nn.Module) -> dict[str, Any]:
+def _attributes(part: nn.Module) -> dict[str, object]:
     """Return every attribute of a part's modules. The values stay alive, so that no other object gets their `id`."""
     attributes = {}
     for name, module in part.named_modules():
@@ -173,7 +172,7 @@ def _attributes(part: nn.Module) -> dict[str, Any]:
     return attributes
 
 
-def _same(one: Any, another: Any) -> bool:
+def _same(one: object, another: object) -> bool:
     return bool(one == another) if isinstance(one, int | float | str) else one is another
 
 

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from composer.figures.tables import print_table
 
     console = Console(highlight=False)
-    summaries: dict[str, Any] = {}
+    summaries: dict[str, object] = {}
     for stage, recipe in stages:
         lengths, context, frames = _measure(stage, recipe, args.limit, args.seed)
         if bad := [reason for source in lengths for reason in source.unreadable]:

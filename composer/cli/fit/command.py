@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from composer.atomic import check_writable
 from composer.cli.arguments import check_rest, recipe_path
@@ -60,7 +59,7 @@ def _job(command: str, paths: Sequence[Path], flags: Layer, print_config: str | 
     resume = _text(stated, ["ckpt_path"])
     folder = Path(_text(stated, ["trainer", "default_root_dir"]) or _run_folder(paths, resume))
     checkpoint: Path | None = None
-    hparams: Mapping[str, Any] = {}
+    hparams: Mapping[str, object] = {}
     if command != "fit":
         checkpoint = _checkpoint(command, resume, folder)
         hparams = _hparams(checkpoint)
@@ -86,13 +85,13 @@ def _check_files(command: str, recipe: Recipe, folder: Path, path: Path | None) 
     check_present(recipe.data, SPLITS_OF[command], path)
 
 
-def _hparams(checkpoint: Path | None) -> Mapping[str, Any]:
+def _hparams(checkpoint: Path | None) -> Mapping[str, object]:
     """The recipe that a checkpoint was trained by."""
     if checkpoint is None:
         return {}
     from composer.model.checkpoint import read_checkpoint
 
-    hparams: Mapping[str, Any] = read_checkpoint(checkpoint, resume=False)["hyper_parameters"]
+    hparams: Mapping[str, object] = read_checkpoint(checkpoint, resume=False)["hyper_parameters"]
     return hparams
 
 
@@ -102,7 +101,7 @@ def _text(stated: Located, path: Sequence[str]) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
-def _tell(recipe: Recipe, hparams: Mapping[str, Any]) -> None:
+def _tell(recipe: Recipe, hparams: Mapping[str, object]) -> None:
     """Say which options were dropped, and what of the model is not as the checkpoint has it."""
     if recipe.note:
         _say(recipe.note)

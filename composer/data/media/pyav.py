@@ -11,7 +11,7 @@ VERSION = int(av.__version__.partition(".")[0])
 OPEN: dict[str, Any] = {"metadata_errors": "replace"} if VERSION < 19 else {}
 """Options of `av.open` for titles and other metadata that are not UTF-8. PyAV 19 always replaces invalid bytes."""
 
-ONE_THREAD: dict[str, Any] = {"threads": 1} if VERSION >= 17 else {}
+ONE_THREAD: dict[str, int] = {"threads": 1} if VERSION >= 17 else {}
 """Options of scaling. FFmpeg 8 would start a thread per core for every frame, which doubles a small clip's cost."""
 
 ITU709, ITU601, FULL_RANGE = 1, 5, 2

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from composer.atomic import check_writable, replacing, writing
 from composer.errors import DataError, DiskFullError
@@ -18,6 +18,15 @@ RECORD = "fetched.json"
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 BRANCH = "main"
+
+
+class Download(TypedDict):
+    """Record of a repository's last download."""
+
+    revision: str
+    commit: str
+    folder: str
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -258,7 +267,7 @@ def _check_room(repository: Repository, sizes: dict[str, int]) -> None:
         )
 
 
-def _record(root: Path) -> dict[str, dict[str, Any]]:
+def _record(root: Path) -> dict[str, Download]:
     path = root / RECORD
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -273,7 +282,12 @@ def _record(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_record(repository: Repository, commit: str, whole: bool) -> None:
-    about = {"revision": repository.revision, "commit": commit, "folder": str(repository.folder), "whole": whole}
+    about: Download = {
+        "revision": repository.revision,
+        "commit": commit,
+        "folder": str(repository.folder),
+        "whole": whole,
+    }
     with replacing(repository.root / RECORD) as temporary:
         record = _record(repository.root) | {repository.key: about}
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -21,7 +21,7 @@ from composer.errors import DataError
 from composer.reader import Reader
 from composer.recipe.data import SourceConfig
 from composer.sample import Sample
-from composer.shards import FORMAT, INDEX, READER, SPAN
+from composer.shards import FORMAT, INDEX, READER, SPAN, Shard
 
 OVERLAY = "packed.yaml"
 
@@ -44,8 +44,8 @@ class Progress:
 
     of: dict[str, Any]
     records: int = 0
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    left_out: list[dict[str, Any]] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)
+    left_out: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def samples(self) -> int:
@@ -110,7 +110,7 @@ def pack(
 def pack_source(
     reader: Reader,
     folder: Path,
-    of: Mapping[str, Any],
+    of: Mapping[str, object],
     *,
     shard_size: int,
     skip_bad: bool,

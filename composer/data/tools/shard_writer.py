@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from composer.data.media.folder import list_images
 from composer.data.media.opened import open_media
@@ -29,7 +29,7 @@ SIGNATURES = (
 """Offset, bytes there and extension of media items that have no file name."""
 
 
-def encode_record(sample: Sample, media: Iterable[Mapping[str, Any]]) -> bytes:
+def encode_record(sample: Sample, media: Iterable[Mapping[str, object]]) -> bytes:
     """Encode a sample's record as JSON. Values of `meta` that JSON does not support become text.
 
     Args:
@@ -59,7 +59,7 @@ class ShardWriter:
 
     def __init__(self, tar: tarfile.TarFile, first: int) -> None:
         self.tar, self.index = tar, first
-        self.packed: dict[Media, dict[str, Any]] = {}
+        self.packed: dict[Media, dict[str, object]] = {}
         """Locations of media files in the tar, by their origin."""
 
     def add(self, sample: Sample) -> tuple[int, int]:
@@ -77,13 +77,13 @@ class ShardWriter:
         self.index += 1
         return offset, size
 
-    def _add_media(self, media: Media, number: int) -> dict[str, Any]:
+    def _add_media(self, media: Media, number: int) -> dict[str, object]:
         origin = Media(media.kind, media.path, span=media.span, fps=media.fps, frame_spans=media.frame_spans)
         if media.data is None and origin in self.packed:
             return self.packed[origin]
         if media.fps is None:
             name, span = self._add_file(media, str(number))
-            added: dict[str, Any] = {"member": name, "span": span}
+            added: dict[str, object] = {"member": name, "span": span}
         else:
             frames = [self._add_file(frame, f"{number}.{n:05d}") for n, frame in enumerate(list_images(media))]
             added = {"members": [name for name, _ in frames], "pictures": [span for _, span in frames]}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -104,7 +103,7 @@ def _write(folder: Path, counts: Mapping[Split, int], seed: int, progress: Calla
                     progress()
 
 
-def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
+def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, object]]:
     """Write the video of one clip.
 
     Args:
@@ -135,7 +134,7 @@ def write_clip(folder: Path, seed: int, split: Split, index: int) -> list[dict[s
     ]
 
 
-def write_still(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, Any]]:
+def write_still(folder: Path, seed: int, split: Split, index: int) -> list[dict[str, object]]:
     """Write the first or the last frame of a clip as an image.
 
     Args:
@@ -185,7 +184,7 @@ def _to_turns(placeholder: str, turns: Sequence[Turn]) -> Iterator[dict[str, str
         yield {"from": "gpt", "value": turn.answer}
 
 
-def _manifest(folder: Path) -> Any:
+def _manifest(folder: Path) -> object:
     try:
         return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):

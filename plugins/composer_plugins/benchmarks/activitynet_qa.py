@@ -9,14 +9,14 @@ judge's is Video-ChatGPT's.
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from composer.benchmark import Grade, Metric, Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.files import check_record, first_of, read_list, video_path
 from composer_plugins.benchmarks.judge import Judge
-from composer_plugins.benchmarks.judged import Judged, means_of, rate
+from composer_plugins.benchmarks.judged import Judged, JudgeOptions, means_of, rate
 from composer_plugins.benchmarks.tasks import select_tasks
 
 TYPES = ("motion", "spatial", "temporal", "yes_no", "color", "object", "location", "number", "other")
@@ -36,7 +36,7 @@ class ActivityNetQA(Judged):
     name = "activitynet-qa"
     needs_judge = False
 
-    def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Any) -> None:
+    def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Unpack[JudgeOptions]) -> None:
         super().__init__(**judge)
         if self.judge_id() is None:
             self.metrics = (EXACT,)
@@ -58,13 +58,14 @@ class ActivityNetQA(Judged):
                     raise DataError(
                         f"question_id: got {record['question_id']!r}, which has no answer in {answers_file}"
                     )
-                if TYPES[answer["type"]] in self.tasks:
-                    questions.append(self._question(record, answer, videos, source))
+                task, right = answer
+                if task in self.tasks:
+                    questions.append(self._question(record, task, right, videos, source))
         return questions
 
-    def _answers(self, path: Path) -> dict[str, Mapping[str, Any]]:
-        """Records of answers, by the question's id."""
-        answers: dict[str, Mapping[str, Any]] = {}
+    def _answers(self, path: Path) -> dict[object, tuple[str, str]]:
+        """Type of question and correct answer, by the question's id."""
+        answers: dict[object, tuple[str, str]] = {}
         for number, value in enumerate(read_list(path), start=1):
             with self.skipping(f"{path}: record {number}"):
                 record = check_record(value, ("question_id", "answer", "type"))
@@ -72,16 +73,16 @@ class ActivityNetQA(Judged):
                     raise DataError(f"type: got {record['type']!r}, expected 0 to {len(TYPES) - 1}")
                 if record["question_id"] in answers:
                     raise DataError(f"question_id: got {record['question_id']!r}, which an earlier record already has")
-                answers[record["question_id"]] = record
+                answers[record["question_id"]] = (TYPES[record["type"]], str(record["answer"]))
         return answers
 
-    def _question(self, record: Mapping[str, Any], answer: Mapping[str, Any], videos: Path, source: str) -> Question:
+    def _question(self, record: Mapping[str, object], task: str, right: str, videos: Path, source: str) -> Question:
         media = Media("video", str(video_path(videos, f"v_{record['video_name']}")))
-        task, key, text = TYPES[answer["type"]], str(record["question_id"]), str(record["question"])
+        key, text = str(record["question_id"]), str(record["question"])
         # capitalize() is lmms-eval's: it lower-cases all other letters, including those of names.
         prompt = f"{text.capitalize()}? Answer the question using a single word or phrase."
         sample = Sample(key, source, (Message("user", (media, prompt)),), {"question_type": task, "question": text})
-        return Question(key, task, sample, (str(answer["answer"]),), frames=self.frames, max_new_tokens=64)
+        return Question(key, task, sample, (right,), frames=self.frames, max_new_tokens=64)
 
     def judge_answer(self, judge: Judge, question: Question, answer: str, replies: list[Reply]) -> Mapping[str, float]:
         rating = rate(judge, question.sample.meta["question"], question.references[0], answer, replies)

@@ -41,7 +41,7 @@ def parse_json(text: str) -> Any:
         raise DataError(f"got no JSON ({error}), expected the official list; download it again") from error
 
 
-def read_list(path: Path) -> list[Any]:
+def read_list(path: Path) -> list[object]:
     """Return the records of a JSON list in a file. Raises DataError if it is not a list, or empty."""
     records = read_json(path)
     if not isinstance(records, list) or not records:

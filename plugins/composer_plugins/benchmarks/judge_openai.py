@@ -45,7 +45,7 @@ class OpenAIJudge(Judge):
             raise NoReply(f"{self.url} returned {str(answer)[:200]!r}, expected a chat completion") from None
         return Reply(str(text or ""), str(served))
 
-    def _post(self, body: dict[str, Any]) -> Any:
+    def _post(self, body: dict[str, object]) -> Any:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get(KEY, "").strip():  # a key from a file may end with a newline
             headers["Authorization"] = f"Bearer {key}"

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from statistics import fmean
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, TypedDict
 
 from composer.benchmark import Benchmark, Grade, Metric, Question, Reply, Summary
 from composer.errors import ConfigError
@@ -41,6 +41,16 @@ class Rating(NamedTuple):
 
     right: bool
     score: float
+
+
+class JudgeOptions(TypedDict, total=False):
+    """Options of a judge, which a benchmark passes on to `Judged`."""
+
+    judge: str
+    judge_model: str | None
+    judge_revision: str | None
+    judge_url: str
+    judge_at_once: int
 
 
 class Judged(Benchmark):
@@ -85,7 +95,7 @@ class Judged(Benchmark):
         """The judge, created on first use: a local one imports torch, which checking options does not need."""
         return self._create_judge()
 
-    def judge_id(self) -> Mapping[str, Any] | None:
+    def judge_id(self) -> Mapping[str, object] | None:
         if self._judge is None:
             return None
         return {**self._about, "prompts": hashlib.sha256("\0".join(self.prompts).encode()).hexdigest()[:16]}

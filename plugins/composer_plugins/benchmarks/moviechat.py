@@ -9,14 +9,14 @@ the same format is an assumption.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from composer.benchmark import Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.files import check_record, first_of, is_number, read_json, video_path
 from composer_plugins.benchmarks.judge import Judge
-from composer_plugins.benchmarks.judged import Judged, rate
+from composer_plugins.benchmarks.judged import Judged, JudgeOptions, rate
 from composer_plugins.benchmarks.tasks import select_tasks
 
 MODES = ("global", "breakpoint")
@@ -37,7 +37,7 @@ class MovieChat(Judged):
 
     name = "moviechat-1k"
 
-    def __init__(self, root: str, frames: int = 48, tasks: Sequence[str] = (), **judge: Any) -> None:
+    def __init__(self, root: str, frames: int = 48, tasks: Sequence[str] = (), **judge: Unpack[JudgeOptions]) -> None:
         super().__init__(**judge)
         self.root, self.frames = Path(root), frames
         self.tasks = select_tasks(tasks, MODES, self.name)
@@ -69,7 +69,7 @@ class MovieChat(Judged):
         return questions
 
     def _read_task(
-        self, task: str, records: Sequence[Any], info: Mapping[str, Any], video: str, path: Path
+        self, task: str, records: Sequence[object], info: Mapping[str, object], video: str, path: Path
     ) -> list[Question]:
         questions = []
         for index, value in enumerate(records):
@@ -80,7 +80,7 @@ class MovieChat(Judged):
                 questions.append(self._question(f"{path.stem}-{task}-{index}", task, media, record, source))
         return questions
 
-    def _question(self, key: str, task: str, media: Media, record: Mapping[str, Any], source: str) -> Question:
+    def _question(self, key: str, task: str, media: Media, record: Mapping[str, object], source: str) -> Question:
         text = str(record["question"])
         messages = (Message("system", (SYSTEM,)), Message("user", (media, text)))
         sample = Sample(key, source, messages, {"question_type": task, "question": text})
@@ -91,7 +91,7 @@ class MovieChat(Judged):
         return {"accuracy": float(rating.right), "score": rating.score}
 
 
-def _seconds(record: Mapping[str, Any], info: Mapping[str, Any]) -> float:
+def _seconds(record: Mapping[str, object], info: Mapping[str, object]) -> float:
     """Time of a breakpoint in seconds, at least that of frame 1, so that one frame is used. Raises DataError."""
     time, rate = record.get("time"), info["fps"]
     if not is_number(time) or time < 0:

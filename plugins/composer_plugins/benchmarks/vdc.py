@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Unpack
 
 from composer.benchmark import Grade, Question, Reply
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
 from composer_plugins.benchmarks.files import check_record, first_of, parse_json, read_text, video_path
 from composer_plugins.benchmarks.judge import Judge, JudgeMessage
-from composer_plugins.benchmarks.judged import MATCH, MATCH_SYSTEM, Judged, means_of, rate
+from composer_plugins.benchmarks.judged import MATCH, MATCH_SYSTEM, Judged, JudgeOptions, means_of, rate
 from composer_plugins.benchmarks.tasks import select_tasks
 from composer_plugins.benchmarks.vdc_prompts import ANSWER, ANSWER_SYSTEM, CAPTION
 
@@ -47,7 +47,7 @@ class VDC(Judged):
     name = "vdc"
     prompts = (ANSWER_SYSTEM, ANSWER, MATCH_SYSTEM, MATCH)
 
-    def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Any) -> None:
+    def __init__(self, root: str, frames: int = 16, tasks: Sequence[str] = (), **judge: Unpack[JudgeOptions]) -> None:
         super().__init__(**judge)
         self.root, self.frames = Path(root), frames
         self.tasks = select_tasks(tasks, KINDS, self.name)

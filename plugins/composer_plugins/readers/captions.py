@@ -6,7 +6,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
@@ -42,7 +41,7 @@ class CaptionsReader(RecordReader):
         self.question, self.caption, self.file, self.media_root = question, caption, file, media_root
         super().__init__(path)
 
-    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+    def sample(self, record: Mapping[str, object], index: int) -> Sample:
         """Convert a record to a sample."""
         file, _ = self.file_of(index)
         image = Media("image", str(Path(self.media_root or file.parent) / path_of(self._image(record), self.file)))
@@ -50,12 +49,12 @@ class CaptionsReader(RecordReader):
         meta = {key: value for key, value in record.items() if key not in (*IDS, self.caption)}
         return Sample(self.id_of(record, index, *IDS), str(file), messages, meta)
 
-    def _caption(self, record: Mapping[str, Any]) -> str:
+    def _caption(self, record: Mapping[str, object]) -> str:
         value = record.get(self.caption)
         text = value[0] if isinstance(value, list) and len(value) == 1 else value
         return text_of({self.caption: text}, self.caption)
 
-    def _image(self, record: Mapping[str, Any]) -> str:
+    def _image(self, record: Mapping[str, object]) -> str:
         for name in self.names:
             value = record.get(name)
             if not isinstance(value, str | int) or value == "":

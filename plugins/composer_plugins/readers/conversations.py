@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import dropwhile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
@@ -61,7 +61,7 @@ class ConversationReader(RecordReader):
         super().__init__(path)
         self.media_root, self.fps = media_root, fps
 
-    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+    def sample(self, record: Mapping[str, object], index: int) -> Sample:
         """Convert a record to a sample: drop leading assistant turns and insert media at their placeholders."""
         file, row = self.file_of(index)
         sample_id = self.id_of(record, index, "id", "sample_id")
@@ -79,7 +79,7 @@ class ConversationReader(RecordReader):
         return Sample(sample_id, str(file), messages, meta)
 
     @abstractmethod
-    def turns(self, record: Mapping[str, Any], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
+    def turns(self, record: Mapping[str, object], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
         """Parse the turns of a record.
 
         Args:
@@ -94,7 +94,7 @@ class ConversationReader(RecordReader):
         """
 
 
-def turns_at(record: Mapping[str, Any], key: str) -> list[Any]:
+def turns_at(record: Mapping[str, object], key: str) -> list[object]:
     """Return the list of turns at a key. Raises DataError if it is not a list."""
     value = record.get(key)
     if not isinstance(value, list):
@@ -111,7 +111,7 @@ def prefix_errors(location: str) -> Iterator[None]:
         raise DataError(f"{location}: {error}") from None
 
 
-def role_of(turn: Mapping[str, Any], key: str) -> Role:
+def role_of(turn: Mapping[str, object], key: str) -> Role:
     """Return the role at a key of a turn. Raises DataError for unknown roles and tool calls."""
     role = turn.get(key)
     if role in TOOL_ROLES or any(turn.get(name) for name in TOOL_KEYS):
@@ -121,7 +121,7 @@ def role_of(turn: Mapping[str, Any], key: str) -> Role:
     return ROLES[role]
 
 
-def loss_of(turn: Mapping[str, Any], role: Role) -> bool:
+def loss_of(turn: Mapping[str, object], role: Role) -> bool:
     """Return whether a turn is trained on, by its `loss` or `weight`. Raises DataError unless it is 0 or 1."""
     flags = {key: turn[key] for key in LOSS if turn.get(key) is not None}
     for key, value in flags.items():
@@ -134,14 +134,15 @@ def loss_of(turn: Mapping[str, Any], role: Role) -> bool:
     return all(flags.values())
 
 
-def _add_system(turns: list[Turn], record: Mapping[str, Any]) -> list[Turn]:
+def _add_system(turns: list[Turn], record: Mapping[str, object]) -> list[Turn]:
     """The turns, with the record's system text as the first one if there is no system turn."""
     key = next((key for key in SYSTEM if record.get(key)), None)
     if key is None or any(turn.role == "system" for turn in turns):
         return turns
-    if not isinstance(record[key], str):
-        raise DataError(f'"{key}": got {record[key]!r}, expected text')
-    return [Turn("system", record[key]), *turns]
+    text = record[key]
+    if not isinstance(text, str):
+        raise DataError(f'"{key}": got {text!r}, expected text')
+    return [Turn("system", text), *turns]
 
 
 def insert_media(turns: Sequence[Turn], media: Sequence[Media]) -> tuple[Message, ...]:
@@ -187,7 +188,7 @@ def _drop_leading_answers(turns: Sequence[Turn], user: str) -> Iterator[Turn]:
         yield turn._replace(loss=False) if empty else turn
 
 
-def _media(record: Mapping[str, Any], root: MediaRoot) -> list[Media]:
+def _media(record: Mapping[str, object], root: MediaRoot) -> list[Media]:
     """Media under keys of the record."""
     segment = segment_of(record, "start", "end")
     images, videos = values_of(record, "image"), values_of(record, "video")

@@ -16,7 +16,6 @@ LLaVA-OneVision (parquet with embedded images) and LLaVA-Video-178K, which uses 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media
@@ -39,7 +38,7 @@ class LlavaReader(ConversationReader):
     read = KEYS | {"conversations"}
     user = "human"
 
-    def turns(self, record: Mapping[str, Any], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
+    def turns(self, record: Mapping[str, object], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
         """Parse the turns of a record, which contain no media themselves."""
         turns = []
         for number, turn in enumerate(turns_at(record, "conversations"), 1):
@@ -48,7 +47,7 @@ class LlavaReader(ConversationReader):
         return turns, []
 
 
-def _turn(turn: Any) -> Turn:
+def _turn(turn: object) -> Turn:
     if not isinstance(turn, Mapping) or not isinstance(turn.get("value"), str):
         raise DataError(f'got {turn}, expected {{"from": ..., "value": TEXT}}')
     role = role_of(turn, "from")

@@ -9,7 +9,6 @@ lists. Load "MMInstruction/M3IT" with `datasets` (below 4.0) and write it with `
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
@@ -25,7 +24,7 @@ class M3ITReader(RecordReader):
     Other keys go to `meta`.
     """
 
-    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+    def sample(self, record: Mapping[str, object], index: int) -> Sample:
         """Convert a record to a sample."""
         inputs = record.get("inputs") or ""
         if not isinstance(inputs, str):
@@ -41,7 +40,7 @@ class M3ITReader(RecordReader):
         file, _ = self.file_of(index)
         return Sample(self.id_of(record, index, "id"), str(file), messages, meta)
 
-    def _images(self, record: Mapping[str, Any], index: int) -> list[Media]:
+    def _images(self, record: Mapping[str, object], index: int) -> list[Media]:
         value = record.get("image_base64_str") or []
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from composer.errors import DataError
 from composer.sample import Media
@@ -50,7 +50,7 @@ class MediaRoot(NamedTuple):
     fps: float | None = None
 
     def media(
-        self, kind: Kind, value: Any, key: str, number: int, start: float | None = None, end: float | None = None
+        self, kind: Kind, value: object, key: str, number: int, start: float | None = None, end: float | None = None
     ) -> Media:
         """Return the media item of a value.
 
@@ -78,7 +78,7 @@ class MediaRoot(NamedTuple):
         return Media(kind, str(self.folder / path_of(value, key)), start, end, fps=fps)
 
 
-def path_of(value: Any, key: str) -> str:
+def path_of(value: object, key: str) -> str:
     """Return a local path. Raises DataError for a URL or a value that is not a path."""
     if not isinstance(value, str) or not value:
         raise DataError(f'"{key}": got {reprlib.repr(value)}, expected a path or a list of paths')
@@ -88,7 +88,7 @@ def path_of(value: Any, key: str) -> str:
     return path
 
 
-def values_of(record: Mapping[str, Any], key: str) -> list[Any]:
+def values_of(record: Mapping[str, object], key: str) -> list[object]:
     """Return the values at a key or its plural, each a value or a list. Raises DataError if both are present."""
     values = {name: record[name] for name in (key, f"{key}s") if record.get(name) not in (None, "", [])}
     if len(values) > 1:
@@ -96,7 +96,7 @@ def values_of(record: Mapping[str, Any], key: str) -> list[Any]:
     return [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
 
 
-def segment_of(record: Mapping[str, Any], first: str, last: str) -> tuple[float | None, float | None]:
+def segment_of(record: Mapping[str, object], first: str, last: str) -> tuple[float | None, float | None]:
     """Return start and end of a video segment in seconds, each None if its key is missing. Raises DataError."""
     start, end = _second(record, first), _second(record, last)
     if start is not None and end is not None and start >= end:
@@ -104,7 +104,7 @@ def segment_of(record: Mapping[str, Any], first: str, last: str) -> tuple[float 
     return start, end
 
 
-def _second(record: Mapping[str, Any], key: str) -> float | None:
+def _second(record: Mapping[str, object], key: str) -> float | None:
     value = record.get(key)
     if value is None:
         return None
@@ -113,7 +113,7 @@ def _second(record: Mapping[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def refuse_unread(record: Mapping[str, Any], read: Collection[str], media: Collection[Media], expected: str) -> None:
+def refuse_unread(record: Mapping[str, object], read: Collection[str], media: Collection[Media], expected: str) -> None:
     """Check that no media under an unused key would be lost.
 
     If the keys in use contain media, other files are considered their origin (a URL, a thumbnail, a mask), unless the
@@ -145,7 +145,7 @@ def refuse_unread(record: Mapping[str, Any], read: Collection[str], media: Colle
             raise DataError(f'"{key}": got media ({got}) under an unused key, expected {expected}')
 
 
-def _holds_media(value: Any, depth: int = 3) -> bool:
+def _holds_media(value: object, depth: int = 3) -> bool:
     """Whether a value is or contains the name of a media file, or bytes."""
     if isinstance(value, str):
         if DATA_URI.match(value) or BASE64.match(value):
@@ -157,7 +157,7 @@ def _holds_media(value: Any, depth: int = 3) -> bool:
     return isinstance(value, bytes) and bool(value)
 
 
-def _holds_text(value: Any) -> bool:
+def _holds_text(value: object) -> bool:
     """Whether a value is or contains text: the name of a folder of frames has no suffix."""
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
     return any(isinstance(item, str) and item for item in items)

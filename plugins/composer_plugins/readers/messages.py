@@ -20,7 +20,6 @@ Sound, tools and grounding are errors. All other keys go to `Sample.meta`; media
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media
@@ -49,7 +48,7 @@ class MessagesReader(ConversationReader):
     read = KEYS | {"messages", "prompt", "completion"}
     user = "user"
 
-    def turns(self, record: Mapping[str, Any], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
+    def turns(self, record: Mapping[str, object], root: MediaRoot) -> tuple[list[Turn], list[Media]]:
         """Parse the turns of a record, and the media in their parts."""
         for key, name in UNREAD.items():
             if record.get(key):
@@ -65,7 +64,7 @@ class MessagesReader(ConversationReader):
         return turns, media
 
 
-def _turn(message: Any, root: MediaRoot, media: list[Media]) -> Turn:
+def _turn(message: object, root: MediaRoot, media: list[Media]) -> Turn:
     """Turn of a message; media of its parts are appended to `media`."""
     if not isinstance(message, Mapping):
         raise DataError(f'got {message!r}, expected {{"role": ..., "content": ...}}')
@@ -85,7 +84,7 @@ def _turn(message: Any, root: MediaRoot, media: list[Media]) -> Turn:
     return Turn(role, text, loss_of(message, role))
 
 
-def _piece(part: Any, root: MediaRoot, media: list[Media]) -> tuple[str, bool]:
+def _piece(part: object, root: MediaRoot, media: list[Media]) -> tuple[str, bool]:
     """Text of a part and False, or its placeholder and True; its media item is appended to `media`."""
     part = {"type": "text", "text": part} if isinstance(part, str) else part
     if not isinstance(part, Mapping):

@@ -8,7 +8,7 @@ import glob
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Any: ...
+    def __getitem__(self, index: int) -> object: ...
 
     def location(self, index: int) -> str:
         """Return the location of a record, for messages."""
@@ -69,13 +69,13 @@ class RecordReader(Reader):
         number, row = self._find(index)
         return self.files[number], row
 
-    def id_of(self, record: Mapping[str, Any], index: int, *keys: str) -> str:
+    def id_of(self, record: Mapping[str, object], index: int, *keys: str) -> str:
         """Return the value of the first key that is present, else the file's name and the record's index."""
         file, _ = self.file_of(index)
         return next((str(record[key]) for key in keys if record.get(key) is not None), f"{file.stem}-{index}")
 
     @abstractmethod
-    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+    def sample(self, record: Mapping[str, object], index: int) -> Sample:
         """Convert a record to a sample.
 
         Args:
@@ -91,7 +91,7 @@ class RecordReader(Reader):
         return number, index - (int(self._ends[number - 1]) if number else 0)
 
 
-def text_of(record: Mapping[str, Any], key: str) -> str:
+def text_of(record: Mapping[str, object], key: str) -> str:
     """Return the text at a key. Raises DataError if it is missing or blank."""
     value = record.get(key)
     if not isinstance(value, str) or not value.strip():

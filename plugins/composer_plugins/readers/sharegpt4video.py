@@ -6,7 +6,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from composer.errors import DataError
 from composer.sample import Media, Message, Sample
@@ -30,7 +29,7 @@ class ShareGPT4VideoReader(RecordReader):
         super().__init__(path)
         self.question, self.media_root = question, media_root
 
-    def sample(self, record: Mapping[str, Any], index: int) -> Sample:
+    def sample(self, record: Mapping[str, object], index: int) -> Sample:
         """Convert a record to a sample."""
         file, _ = self.file_of(index)
         path = path_of(text_of(record, "video_path"), "video_path")
@@ -40,7 +39,7 @@ class ShareGPT4VideoReader(RecordReader):
         return Sample(self.id_of(record, index, "video_id"), str(file), messages, meta)
 
 
-def _summary(record: Mapping[str, Any]) -> str:
+def _summary(record: Mapping[str, object]) -> str:
     captions = record.get("captions")
     if not isinstance(captions, list) or not all(isinstance(caption, Mapping) for caption in captions):
         raise DataError(f'"captions": got {captions!r}, expected a list of {{"idx": ..., "content": TEXT}}')
