@@ -20,6 +20,9 @@ Arrive = Callable[[], Batch]
 Start = Callable[[Batch], Arrive]
 """Starts to copy a batch to the device."""
 
+Step = list[Batch] | Batch | ComposerError
+"""The micro-batches of a step, its only batch, or an error of a data worker."""
+
 
 def start_on(device: torch.device) -> Start:
     """Make a `Start` to a device; on CUDA it copies in a separate stream, which the host does not wait for."""
@@ -46,14 +49,14 @@ class Prefetcher:
         loader: Sized = self.loader
         return len(loader)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Step]:
         for step, arrive in _one_ahead(map(self._start_first, self.loader)):
             if arrive is None:
                 yield step
             else:
                 yield [arrive(), *step[1:]] if isinstance(step, list) else arrive()
 
-    def _start_first(self, step: list[Batch] | Batch | ComposerError) -> tuple[Any, Arrive | None]:
+    def _start_first(self, step: Step) -> tuple[Step, Arrive | None]:
         if isinstance(step, ComposerError):
             return step, None
         return step, self.start(step[0] if isinstance(step, list) else step)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
@@ -28,7 +28,7 @@ class TasksConfig(FilesConfig):
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _split_commas(cls, tasks: Any) -> Any:
+    def _split_commas(cls, tasks: object) -> object:
         return [task.strip() for task in tasks.split(",")] if isinstance(tasks, str) else tasks
 
 

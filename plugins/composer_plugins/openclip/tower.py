@@ -1,6 +1,6 @@
 """Description of open_clip's vision towers. Does not import open_clip."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from composer.transform import Resample, Resize
 
@@ -22,7 +22,7 @@ class Tower(NamedTuple):
     """
 
     timm_name: str
-    options: dict[str, Any]
+    options: dict[str, object]
     mean: Color
     std: Color
     resize: Resize
@@ -33,7 +33,7 @@ class Tower(NamedTuple):
         return "siglip" in self.timm_name
 
 
-def siglip(timm_name: str, options: dict[str, Any]) -> Tower:
+def siglip(timm_name: str, options: dict[str, object]) -> Tower:
     """Return a SigLIP tower."""
     # timm builds most SigLIP towers with exact GELU, but all SigLIP weights were trained with the tanh approximation.
     return Tower(timm_name, {**options, "act_layer": "gelu_tanh"}, HALF, HALF, "squash")

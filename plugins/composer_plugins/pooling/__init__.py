@@ -1,7 +1,7 @@
 """The reducer `pooling`: averages of adjacent tokens."""
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -22,7 +22,7 @@ class PoolingConfig(ComponentConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_default_window(cls, options: Any) -> Any:
+    def _drop_default_window(cls, options: object) -> object:
         if isinstance(options, dict) and options.get("output") is not None and "window" not in options:
             return {**options, "window": None}
         return options

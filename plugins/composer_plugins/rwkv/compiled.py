@@ -84,13 +84,13 @@ def _recording() -> AbstractContextManager[None]:
     return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), exclude)
 
 
-def _save(ctx: Any, inputs: Any, output: Any) -> None:
+def _save(ctx: Any, inputs: Any, output: object) -> None:
     ctx.version, tensors, state, ctx.cu_seqlens = inputs
     ctx.save_for_backward(*tensors, *(() if state is None else (state,)))
     ctx.has_state = state is not None
 
 
-def _backward(ctx: Any, grad_out: Tensor, grad_after: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, grad_out: Tensor, grad_after: Tensor) -> tuple[object, ...]:
     tensors = list(ctx.saved_tensors)
     state = tensors.pop() if ctx.has_state else None
     grads = _wkv_backward(ctx.version, tensors, state, ctx.cu_seqlens, grad_out, grad_after)

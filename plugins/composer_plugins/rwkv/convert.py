@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -67,12 +66,12 @@ def _save(weights: Weights, path: Path) -> None:
         save_file(weights, temporary, {"format": "pt"})
 
 
-def _write_config(config: dict[str, Any], folder: Path) -> None:
+def _write_config(config: dict[str, object], folder: Path) -> None:
     with replacing(folder / "config.json") as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def _fla_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
+def _fla_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, object]:
     """Content of config.json for fla's model. RWKV World ends texts with id 0."""
     common = {
         "vocab_size": sizes.vocab,
@@ -104,7 +103,7 @@ def _fla_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
     }
 
 
-def _hf_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, Any]:
+def _hf_config(sizes: RWKV6Sizes | RWKV7Sizes) -> dict[str, object]:
     """Content of config.json of the RWKV-6 repositories, without references to their code."""
     return {
         "model_type": "rwkv6",

@@ -16,14 +16,14 @@ class TokenDelta(torch.autograd.Function):
     """Difference of each position to the previous one."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor, first: Tensor) -> Tensor:
         delta = torch.empty_like(x)
         torch.sub(first, x[:, 0], out=delta[:, 0])
         torch.sub(x[:, :-1], x[:, 1:], out=delta[:, 1:])
         return delta
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: object, grad: Tensor) -> tuple[Tensor, Tensor]:
         grad_x = -grad
         grad_x[:, :-1] += grad[:, 1:]
         return grad_x, grad[:, 0]

@@ -4,7 +4,7 @@ Legend: B rows, T positions, H heads, K channels of a head, N chunks, C position
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ class Traced(torch.autograd.Function):
         return torch.empty_like(value), state
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: object, *grads: Tensor) -> NoReturn:
         raise RuntimeError("Traced has no backward pass: it counts a forward on tensors without values")
 
 

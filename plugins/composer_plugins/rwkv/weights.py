@@ -2,9 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -108,7 +107,7 @@ def _locate(pretrained: str, revision: str | None) -> list[Path]:
         raise CheckpointError(f"{KEY}: {pretrained} cannot be downloaded: {error}") from error
 
 
-def _shards(names: list[str], path_of: Any, source: str) -> list[Path]:
+def _shards(names: list[str], path_of: Callable[[str], Path], source: str) -> list[Path]:
     """Select the weight files of a folder: those in its index, or all safetensors, or all .bin files."""
     for index in INDEXES:
         if index in names:

@@ -1,7 +1,7 @@
 """The reducer `tome`: token merging inside the encoder's blocks."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,7 +32,7 @@ class TomeConfig(ComponentConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _drop_default(cls, options: Any) -> Any:
+    def _drop_default(cls, options: object) -> object:
         if isinstance(options, dict) and "keep_ratio" not in options:
             other = any(options.get(key) is not None for key in ("r", "target_tokens"))
             return {**options, "keep_ratio": None} if other else options

@@ -250,7 +250,7 @@ def _tolerance(values: Tensor) -> float:
     return 1e-3 if values.dtype == torch.float32 else 5e-2
 
 
-def _pretrained(pretrained: str, options: Mapping[str, Any]) -> Any:
+def _pretrained(pretrained: str, options: Mapping[str, object]) -> Any:
     """Load a model with pretrained weights."""
     try:
         # Lightning builds models inside `with device:`, which transformers treats as device_map; it needs accelerate.
@@ -277,7 +277,7 @@ def _random(
     kv_heads: int | None = None,
     ffn_width: int | None = None,
     context_length: int | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, object] | None = None,
 ) -> Any:
     """Build a model with random weights; by default it has as many parameters as `rwkv6`, within 3%."""
     width = width or 128

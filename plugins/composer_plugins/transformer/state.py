@@ -77,7 +77,7 @@ class AppendingLayer(DynamicLayer):
         if past is not None:
             self._set(*past)
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysAndValues:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> KeysAndValues:
         if self.past is not None:
             key_states = torch.cat([self.past[0], key_states], dim=-2)
             value_states = torch.cat([self.past[1], value_states], dim=-2)
@@ -157,7 +157,7 @@ class FillingLayer(AppendingLayer):
         super().__init__((keys, values))
         self.place = place
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysAndValues:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> KeysAndValues:
         self.keys.index_copy_(2, self.place, key_states)
         self.values.index_copy_(2, self.place, value_states)
         return self.keys, self.values

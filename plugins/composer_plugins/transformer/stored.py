@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 
-def serialize_tokenizer(tokenizer: Any) -> dict[str, Any]:
+def serialize_tokenizer(tokenizer: Any) -> dict[str, object]:
     """Serialize a tokenizer: a fast one with its own serialization, others as their files.
 
     Args:

@@ -112,7 +112,7 @@ def _tiny_config(
     width, depth, heads = width or 96, depth or 4, heads or 4
     if width % heads:
         raise ComposeError(f"model.encoder: width {width} is not a multiple of heads {heads}; set a divisor")
-    sizes: dict[str, Any] = {
+    sizes: dict[str, object] = {
         "hidden_size": width,
         "num_hidden_layers": depth,
         "num_attention_heads": heads,

@@ -112,7 +112,7 @@ class Dinov2LikeLayer(nn.Module):
     def _mlp(self, x: Tensor) -> Tensor:
         return self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
 
-    def _projections(self) -> tuple[Any, Any, Any, Any, int]:
+    def _projections(self) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module, int]:
         """Projections of queries, keys, values and output, and the number of heads."""
         attn: Any = self.attention
         if hasattr(attn, "q_proj"):
