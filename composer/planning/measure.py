@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ from composer.batch import FrameGroup
 from composer.model.multimodal import MultimodalModel
 from composer.parts import Backbone, Encoder
 from composer.planning.build import make_fake
-from composer.planning.recorder import FusedAttention, Recorder
+from composer.planning.recorder import FusedAttention
+from composer.planning.repeat import RepeatingRecorder, kind_of
 
 PARTS = ("encoder", "projector", "backbone")
 
@@ -92,12 +95,12 @@ class Meter:
     def _measured(self, name: str, forward: Callable[[], Any]) -> tuple[Any, Cost]:
         """Output and cost of a part's forward. None and a cost of zero if the forward fails (see `uncounted`)."""
         part: nn.Module = getattr(self.model, name)
-        recorder = Recorder([*part.parameters(), *part.buffers()])
+        recorder = RepeatingRecorder(part)
         try:
             with (
                 recorder,
                 torch.autograd.graph.saved_tensors_hooks(recorder.save, lambda tensor: tensor),
-                _hooked(_blocks(part), recorder),
+                _repeating(_blocks(part), recorder),
                 _autocast(self.device.type, self.autocast),
             ):
                 out = forward()
@@ -123,11 +126,12 @@ def _blocks(part: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def _hooked(blocks: list[nn.Module], recorder: Recorder) -> Iterator[None]:
+def _repeating(blocks: list[nn.Module], recorder: RepeatingRecorder) -> Iterator[None]:
+    """Call the blocks through the recorder."""
     with ExitStack() as stack:
         for block in blocks:
-            stack.callback(block.register_forward_pre_hook(recorder.enter, with_kwargs=True).remove)
-            stack.callback(block.register_forward_hook(recorder.leave).remove)
+            run = partial(recorder.run, block, kind_of(block), block.forward)
+            stack.enter_context(patch.object(block, "forward", run))
         yield
 
 
