@@ -73,9 +73,9 @@ def _mark_sources(axes: Axes, places: Curve) -> None:
 
 
 def _title(run: Path) -> str:
-    """The run, its parts and its data, as far as the `config.yaml` in its folder tells them."""
-    path = run / "config.yaml"
-    config: dict[str, Any] = load_yaml(path).plain() if path.is_file() else {}
+    """The run, its parts and its data, as far as the newest `config.yaml` in its folder tells them."""
+    paths = sorted(run.rglob("config.yaml"), key=lambda path: path.stat().st_mtime_ns)
+    config: dict[str, Any] = load_yaml(paths[-1]).plain() if paths else {}
     model, train = config.get("model") or {}, (config.get("data") or {}).get("train") or []
     parts = [model.get("encoder"), *(model.get("reducer") or []), model.get("projector"), model.get("backbone")]
     names = " + ".join(part["name"] for part in parts if part)

@@ -62,9 +62,9 @@ def draw_merges(
     for column in range(columns):
         panels[0, column].imshow(pixels[column].permute(1, 2, 0).numpy())
         panels[0, column].set_title(f"{times[column]:.1f} s", fontsize=8)
-        for row, (title, sources) in enumerate(stages.items(), start=1):
+        for row, (label, sources) in enumerate(stages.items(), start=1):
             _draw_tokens(panels[row, column], pixels[column], sources[column], grid)
-            panels[row, 0].set_ylabel(title, fontsize=8)
+            panels[row, 0].set_ylabel(label, fontsize=8)
     for axes in panels.flat:
         axes.set_xticks([])
         axes.set_yticks([])

@@ -1,6 +1,8 @@
 """From resolved stages to a plan."""
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 from composer.planning.build import build_meta
@@ -46,8 +48,21 @@ def plan(
     """
     assumed = Assumptions(device, utilization, devices, text_tokens)
     planned, parameters = [], {}
-    for name, recipe in stages:
-        model = build_meta(recipe.model)
-        parameters = {part: sum(p.numel() for p in module.parameters()) for part, module in model.parts().items()}
-        planned.append(plan_stage(name, recipe, model, assumed))
+    with _no_garbage_collection():
+        for name, recipe in stages:
+            model = build_meta(recipe.model)
+            parameters = {part: sum(p.numel() for p in module.parameters()) for part, module in model.parts().items()}
+            planned.append(plan_stage(name, recipe, model, assumed))
     return Plan(parameters | {"total": sum(parameters.values())}, planned[-1].tokens_per_frame, assumed, planned)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Turn the collector of cycles off: tracing makes millions of small objects, which it visits again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -187,7 +187,7 @@ class TestPlan:
         started.clear()
         assert run() == 2
         assert "2-see is finished" in (said := capsys.readouterr().err)
-        assert "started from another run of 1-align" in said
+        assert "started from a different run of 1-align" in said
         assert started == []
 
     @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ def test_each_stage_trains_its_parts_and_none_is_repeated(
     capsys.readouterr()
     assert run(*again) == 0
     assert [line for line in capsys.readouterr().out.splitlines() if "finished" in line] == [
-        f"{stage} is finished." for stage in STAGES
+        f"{stage} is finished" for stage in STAGES
     ]
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == files
 

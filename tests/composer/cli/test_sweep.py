@@ -198,7 +198,7 @@ class TestCells:
             "keep-ratio-1.0",
             "keep-ratio-0.5-ascending",
         ]
-        assert "runs/tiny/sweep/mlvu/keep-ratio-1.0 (cell 3 of 3) is finished." in capsys.readouterr().out
+        assert "runs/tiny/sweep/mlvu/keep-ratio-1.0 (cell 3 of 3) is finished" in capsys.readouterr().out
 
     def test_cells_of_another_checkpoint_are_refused(
         self, work: Path, started: list[list[str]], capsys: pytest.CaptureFixture[str]

@@ -47,7 +47,8 @@ def test_the_title_names_run_parts_and_data(tmp_path: Path) -> None:
         "model": model | {"backbone": {"name": "river"}},
         "data": {"train": ["a.json", {"source": "b"}, "c", "d"]},
     }
-    (tmp_path / "mine/config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "mine/version_0").mkdir()
+    (tmp_path / "mine/version_0/config.yaml").write_text(yaml.safe_dump(config))
     expected = "mine: eye + half + mlp + river\ntrained on a.json, b, c and 1 more"
     assert curves_figure(tmp_path / "mine").get_suptitle() == expected
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -125,6 +126,13 @@ def test_borders_run_between_different_tokens_only() -> None:
     labels = np.array([[0, 0, 1], [2, 0, 1]])
     segments = {tuple(segment) for segment in token_borders(labels)}
     assert segments == {((2, 0), (2, 1)), ((1, 1), (1, 2)), ((2, 1), (2, 2)), ((0, 1), (1, 1))}
+
+
+def test_the_title_is_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles: list[str] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: titles.append(figure.get_suptitle()))
+    draw_merges(model(LastIntoFirst(dim=3, depth=6)), clip(2), tmp_path / "merges.png", title="a clip")
+    assert titles == ["a clip"]
 
 
 def test_merges_are_drawn_for_videos_and_single_images(tmp_path: Path) -> None:
