@@ -63,7 +63,7 @@ class AnswerFile:
         world: The number of processes.
         name: The stem of the files' names.
         grading: Options in the header that change no answer, so that they may differ from a file's.
-        rename_others: True renames files of another header when the store is opened; otherwise they are refused.
+        rename_others: True renames files with a different header when the store is opened; otherwise they are refused.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class AnswerFile:
         return Journal(path, header, _CONTENTS, self.grading)
 
     def _rename_others(self) -> None:
-        """Rename the files of another header, to the first free name; nothing is deleted."""
+        """Rename files with a different header to the first free name; nothing is deleted."""
         for path in (self.merged, *self.shards()):
             differences = "; ".join(self._journal(path, self._own.header).differences()[:SHOWN])
             if not differences:

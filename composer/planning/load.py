@@ -1,4 +1,4 @@
-"""How a recipe's `data:` and `trainer:` sections divide samples into steps, batches and devices."""
+"""Division of samples into steps, batches and devices by a recipe's `data:` and `trainer:` sections."""
 
 import math
 from dataclasses import dataclass
@@ -10,11 +10,19 @@ from composer.recipe.trainer import TrainerConfig
 
 @dataclass(frozen=True)
 class Load:
-    """A stage's work. frames: of its longest sample. samples: trained on per epoch, None if a source states none.
+    """Samples of a stage and their batches.
 
-    step: samples of an optimizer step; loaded: of one batch of all devices, before `accumulate_grad_batches`.
-    batch: samples of one forward on a device; max_tokens: positions of a packed row, which then is a forward.
-    share: samples of a device in `loaded`.
+    Attributes:
+        sources: Sources that are trained on.
+        samples: Samples per epoch; None if a source does not state its number.
+        expected: The number of samples that the recipe expects.
+        frames: Frames of the longest sample.
+        step: Samples per optimizer step.
+        loaded: Samples in one batch of all devices, before `accumulate_grad_batches`.
+        share: Samples of one device in `loaded`.
+        batch: Samples in one forward on a device, without packing.
+        max_tokens: Positions of a packed row, which is one forward; None without packing.
+        precision: Lightning's name of the precision.
     """
 
     sources: list[SourcePlan]
@@ -29,16 +37,16 @@ class Load:
     precision: str
 
     def at_once(self, positions: int) -> int:
-        """Samples of so many positions in one forward on a device."""
+        """Number of samples in one forward on a device, if each has this many positions."""
         return min(self.share, max(1, self.max_tokens // positions) if self.max_tokens else self.batch)
 
     def accumulates(self, at_once: int) -> bool:
-        """Whether an optimizer step has several forwards of `at_once` samples, so that gradients wait for the next."""
+        """Whether an optimizer step has several forwards of `at_once` samples, so gradients are kept between them."""
         return self.step > self.loaded or self.share > at_once
 
 
 def load_of(recipe: Recipe, devices: int) -> Load:
-    """The load of a stage on this number of devices."""
+    """Compute the load of a stage on this number of devices."""
     data, trainer = recipe.data, recipe.trainer
     loaded = data.global_batch_size or data.batch_size * devices
     sources = sources_of(data)
@@ -59,8 +67,8 @@ def load_of(recipe: Recipe, devices: int) -> Load:
 def steps_of(samples: int | None, batch: int, trainer: TrainerConfig) -> tuple[int | None, int, float | None]:
     """Optimizer steps of a stage, its epochs, and the passes over its data that these steps are.
 
-    By Lightning's rules: 1,000 epochs if nothing is stated, and no limit of epochs next to `max_steps`. What an
-    epoch's last complete batch leaves over opens the next epoch.
+    Lightning's rules apply: 1,000 epochs by default, and no limit of epochs if `max_steps` is set. Samples that remain
+    after an epoch's last complete batch start the next epoch.
     """
     limit, epochs = None if trainer.max_steps < 0 else trainer.max_steps, trainer.max_epochs
     if epochs is None:

@@ -1,4 +1,4 @@
-"""A command of composer in a process of its own that lives no longer than this one. No torch here."""
+"""A command of composer in a child process that never outlives this one. No torch here."""
 
 import ctypes
 import os
@@ -12,10 +12,10 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def start_process(words: Sequence[str]) -> int:
-    """Carry out `composer WORDS`; returns its exit status, as a shell has it: 128 + n where signal n ended it.
+    """Run `composer WORDS` and return its exit status: 128 + n if signal n ended it, as in a shell.
 
-    SIGTERM is passed on to the command, which saves and ends; Ctrl-C reaches it by itself. After either the status is
-    never 0. On Linux the command is killed as soon as this process is gone, however it went.
+    SIGTERM is forwarded to the command, which saves and ends; Ctrl-C reaches it directly. After either, the status is
+    never 0. On Linux the kernel kills the command as soon as this process ends, for whatever reason.
     """
     stopped = 0
     process = subprocess.Popen([sys.executable, "-m", "composer", *words], preexec_fn=_bound())
@@ -43,7 +43,7 @@ def start_process(words: Sequence[str]) -> int:
 
 
 def _bound() -> Callable[[], None] | None:
-    """What a child does before anything else, so that the kernel kills it with its parent; None where none can."""
+    """Function that a child calls first, so that the kernel kills it with its parent; None if the system cannot."""
     if not sys.platform.startswith("linux"):
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()

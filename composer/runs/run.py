@@ -33,7 +33,7 @@ def run(
     """Train a recipe's stages one after the other, then evaluate the last one. Resumes where it stopped.
 
     Everything is validated before the first stage starts. Each stage and each benchmark is a command in a process of
-    its own, carried out once and logged in `run.jsonl`.
+    its own, which runs once and is logged in `run.jsonl`.
 
     Args:
         recipe: A folder of stages such as `1-pretrain.yaml`, or one recipe.
